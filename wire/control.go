@@ -1,0 +1,127 @@
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// The bodies of control frames are JSON objects: they are rare, and any
+// language reads them. Receivers ignore fields that they don't know.
+
+// Hello is the first frame of a client.
+type Hello struct {
+	MinVersion  int               `json:"minVersion"`
+	MaxVersion  int               `json:"maxVersion"`
+	ID          ClientID          `json:"id"`
+	Name        string            `json:"name,omitempty"`    // of the client library or program
+	Version     string            `json:"version,omitempty"` // of the client library or program
+	Token       string            `json:"token,omitempty"`
+	NoBroadcast bool              `json:"noBroadcast,omitempty"` // don't subscribe me to "broadcast"
+	Labels      map[string]string `json:"labels,omitempty"`
+	Epoch       uint64            `json:"epoch,omitempty"` // of my session before, when I come back
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Version      int      `json:"version"`
+	Hub          string   `json:"hub"`
+	Node         string   `json:"node"`
+	Epoch        uint64   `json:"epoch"`               // of this session; higher than that of any one before
+	MaxArtifact  int      `json:"maxArtifactSize"`     // bytes
+	MaxFrame     int      `json:"maxFrameSize"`        // bytes, with the length field
+	PingInterval int64    `json:"pingIntervalMillis"`  // how long the node waits in silence before it pings; 0: never
+	PingTimeout  int64    `json:"pingTimeoutMillis"`   // silence after which it gives up altogether; 0: never
+	Addresses    []string `json:"addresses,omitempty"` // client addresses of all nodes, this one included
+}
+
+// Since says where a subscription to topics with history starts.
+type Since string
+
+// Where a subscription may start. The zero value is SinceNew.
+const (
+	SinceNew      Since = "new"      // what is published from now on
+	SinceAll      Since = "all"      // everything that is kept
+	SinceLast     Since = "last"     // the newest one that is kept, then what follows
+	SinceSequence Since = "sequence" // Sequence and what follows
+	SinceAge      Since = "age"      // what is not older than Age
+)
+
+// Subscription is the body of Subscribe; the pattern is the frame's target and
+// the subscription's id its ref.
+type Subscription struct {
+	Since    Since         `json:"since,omitempty"`
+	Sequence Sequence      `json:"sequence,omitempty"`
+	Age      time.Duration `json:"ageNanos,omitempty"`
+	Filter   string        `json:"filter,omitempty"` // CEL
+	Group    string        `json:"group,omitempty"`
+	// Positions resumes a subscription: the next sequence wanted of each topic
+	// that it knows. Topics that are not in it are new and start at their
+	// first artifact. When it is not nil, Since is not looked at.
+	Positions map[string]Sequence `json:"positions,omitempty"`
+}
+
+// Subscribed is the body of the Ack of Subscribe: for each topic with history
+// that the pattern matches now, the sequence that comes next.
+type Subscribed struct {
+	Positions map[string]Sequence `json:"positions,omitempty"`
+}
+
+// Redirect is the body of Drain: where to go instead, best first.
+type Redirect struct {
+	Addresses []string `json:"addresses"`
+}
+
+// AppendControl appends a frame whose body is the JSON form of body; nil means
+// an empty one.
+func AppendControl(b []byte, h Header, target string, body any) []byte {
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			panic("wire: control body can't be encoded: " + err.Error()) // only a type of this package without JSON form
+		}
+	}
+	return AppendFrame(b, h, target, "", text)
+}
+
+// DecodeControl decodes a control frame's body into one of this package's
+// types. An empty body leaves it as it is. The error wraps [ErrMalformed].
+func DecodeControl(f Frame, into any) error {
+	if len(f.Body()) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(f.Body(), into); err != nil {
+		return fmt.Errorf("%w: body of kind %d: %s", ErrMalformed, f.Kind(), err.Error())
+	}
+	return nil
+}
+
+// AppendGap appends the frame that tells a subscription which artifacts of a
+// topic, from and to included, are gone.
+func AppendGap(b []byte, subscription uint32, topic string, from, to Sequence) []byte {
+	h := Header{Kind: KindGap, Sequence: from, Ref: subscription}
+	return AppendFrame(b, h, topic, "", binary.BigEndian.AppendUint64(nil, uint64(to)))
+}
+
+// ParseGap returns the gap that a frame of KindGap tells of.
+func ParseGap(f Frame) (*HistoryGapError, error) {
+	if len(f.Body()) != 8 {
+		return nil, malformed("gap without its end")
+	}
+	return &HistoryGapError{
+		Topic: string(f.Target()),
+		From:  f.Sequence(),
+		To:    Sequence(binary.BigEndian.Uint64(f.Body())),
+	}, nil
+}
+
+// NegotiateVersion returns the protocol version for a peer that knows minimum
+// to maximum, or an [Error] that names both ranges.
+func NegotiateVersion(minimum, maximum int) (int, error) {
+	if minimum > Version || maximum < Version {
+		return 0, &Error{Code: CodeUnsupportedVersion, Detail: fmt.Sprintf("peer speaks protocol versions %d to %d, this node speaks %d", minimum, maximum, Version)}
+	}
+	return Version, nil
+}

@@ -1,0 +1,183 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Frame-level faults. The stream can't be resynchronised after one of them:
+// say why and close the connection.
+var (
+	// ErrFrameTooLarge reports a length above the reader's limit; nothing of
+	// the frame was read into memory.
+	ErrFrameTooLarge = errors.New("frame too large")
+	// ErrMalformed reports lengths that contradict each other, or an encoding
+	// that can't be decoded.
+	ErrMalformed = errors.New("malformed frame")
+)
+
+// Code says on the wire what went wrong. Codes are stable and never reused;
+// from 100 on, trying again may help.
+type Code uint16
+
+// The codes. docs/reference/protocol.md says who sends which, and when.
+const (
+	CodeMalformed          Code = 1
+	CodeUnsupportedVersion Code = 2
+	CodeUnknownKind        Code = 3
+	CodeFrameTooLarge      Code = 4
+	CodeInvalidClientID    Code = 5
+	CodeInvalidTopic       Code = 6
+	CodeNoClient           Code = 7
+	CodeSessionReplaced    Code = 8
+	CodeArtifactTooLarge   Code = 9
+	CodeRefused            Code = 10 // a topic's filter does not let it pass
+	CodeInvalidFilter      Code = 11
+	CodeSlowClient         Code = 12
+	CodeHistoryGap         Code = 13
+	CodeHandshakeTimeout   Code = 14
+	CodeUnhealthy          Code = 15 // health checks went unanswered
+	CodeInvalidRequest     Code = 16 // well-formed, but not possible here and now
+	CodeNoHandler          Code = 17
+	CodeHandlerFailed      Code = 18
+	CodeRemoved            Code = 19 // unregistered by the program or person that runs the hub
+	CodeUnavailable        Code = 100
+	CodeDraining           Code = 101
+	CodeTooManyClients     Code = 102
+	CodeOverloaded         Code = 103
+)
+
+// Error is a refusal that travels over the wire.
+type Error struct {
+	Code   Code   // stable; from 100 on a retry may help
+	Detail string // shown to people; holds no secrets
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s (code %d)", e.Detail, e.Code) }
+
+// Temporary reports whether the same request may succeed later.
+func (e *Error) Temporary() bool { return e.Code >= 100 }
+
+// NoClientError says that no client of that id is connected anywhere in the
+// hub.
+type NoClientError struct {
+	ID ClientID
+}
+
+func (e *NoClientError) Error() string { return fmt.Sprintf("no client %q in the hub", e.ID) }
+
+// SessionReplacedError ends the older of two sessions that hold one client id.
+type SessionReplacedError struct {
+	ID ClientID
+}
+
+func (e *SessionReplacedError) Error() string {
+	return fmt.Sprintf("client %q connected again elsewhere: this older session is closed", e.ID)
+}
+
+// HistoryGapError says that retention took the artifacts From to To, both
+// included, before the subscriber could have them.
+type HistoryGapError struct {
+	Topic    string
+	From, To Sequence
+}
+
+func (e *HistoryGapError) Error() string {
+	return fmt.Sprintf("topic %q: artifacts %d to %d are no longer kept", e.Topic, e.From, e.To)
+}
+
+// ArtifactTooLargeError refuses an artifact; the connection goes on. Size and
+// Limit are in bytes, of content type, attributes and payload as encoded.
+type ArtifactTooLargeError struct {
+	Size, Limit int
+}
+
+func (e *ArtifactTooLargeError) Error() string {
+	return fmt.Sprintf("artifact of %d bytes is over the limit of %d bytes", e.Size, e.Limit)
+}
+
+// SlowClientError says that a client did not read fast enough: Pending bytes
+// were waiting for it where Limit are allowed.
+type SlowClientError struct {
+	ID             ClientID
+	Pending, Limit int
+}
+
+func (e *SlowClientError) Error() string {
+	return fmt.Sprintf("client %q is too slow: %d bytes are waiting for it, %d are allowed", e.ID, e.Pending, e.Limit)
+}
+
+// Fault is the body of Error and Goodbye frames, as JSON.
+type Fault struct {
+	Code   Code     `json:"code"`
+	Detail string   `json:"detail"`
+	Client ClientID `json:"client,omitempty"` // NoClient, SessionReplaced, SlowClient
+	Topic  string   `json:"topic,omitempty"`  // HistoryGap
+	A      uint64   `json:"a,omitempty"`      // size, pending, from
+	B      uint64   `json:"b,omitempty"`      // limit, limit, to
+}
+
+// FaultOf describes err for the wire. Errors that are not of this package
+// become code fallback with their text.
+func FaultOf(err error, fallback Code) Fault {
+	f := Fault{Code: fallback, Detail: err.Error()}
+	var (
+		coded    *Error
+		noClient *NoClientError
+		replaced *SessionReplacedError
+		gap      *HistoryGapError
+		large    *ArtifactTooLargeError
+		slow     *SlowClientError
+	)
+	switch {
+	case errors.As(err, &noClient):
+		f.Code, f.Client = CodeNoClient, noClient.ID
+	case errors.As(err, &replaced):
+		f.Code, f.Client = CodeSessionReplaced, replaced.ID
+	case errors.As(err, &gap):
+		f.Code, f.Topic, f.A, f.B = CodeHistoryGap, gap.Topic, uint64(gap.From), uint64(gap.To)
+	case errors.As(err, &large):
+		f.Code, f.A, f.B = CodeArtifactTooLarge, uint64(large.Size), uint64(large.Limit) //nolint:gosec // sizes are never negative
+	case errors.As(err, &slow):
+		f.Code, f.Client, f.A, f.B = CodeSlowClient, slow.ID, uint64(slow.Pending), uint64(slow.Limit) //nolint:gosec // sizes are never negative
+	case errors.As(err, &coded):
+		f.Code, f.Detail = coded.Code, coded.Detail
+	case errors.Is(err, ErrFrameTooLarge):
+		f.Code = CodeFrameTooLarge
+	case errors.Is(err, ErrMalformed):
+		f.Code = CodeMalformed
+	}
+	return f
+}
+
+// Err returns the error that the fault describes: one of this package's types
+// where there is one, else an [Error].
+func (f Fault) Err() error {
+	switch f.Code {
+	case CodeNoClient:
+		return &NoClientError{ID: f.Client}
+	case CodeSessionReplaced:
+		return &SessionReplacedError{ID: f.Client}
+	case CodeHistoryGap:
+		return &HistoryGapError{Topic: f.Topic, From: Sequence(f.A), To: Sequence(f.B)}
+	case CodeArtifactTooLarge:
+		return &ArtifactTooLargeError{Size: clampInt(f.A), Limit: clampInt(f.B)}
+	case CodeSlowClient:
+		return &SlowClientError{ID: f.Client, Pending: clampInt(f.A), Limit: clampInt(f.B)}
+	default:
+		return &Error{Code: f.Code, Detail: f.Detail}
+	}
+}
+
+func clampInt(n uint64) int { return int(min(n, 1<<62)) }
+
+// ParseFault decodes the body of an Error or Goodbye frame. A body that can't
+// be decoded is a fault in itself and is returned as one.
+func ParseFault(body []byte) Fault {
+	var f Fault
+	if err := json.Unmarshal(body, &f); err != nil {
+		return Fault{Code: CodeMalformed, Detail: "the peer sent an error that can't be decoded"}
+	}
+	return f
+}
