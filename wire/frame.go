@@ -26,8 +26,14 @@ const (
 	KindGoodbye     Kind = 13 // both: the last frame, and why
 	KindGap         Kind = 14 // node → client: retention took what you asked for
 	KindSettings    Kind = 15 // node → client: forget what FlagLive told you
+	KindLost        Kind = 16 // node → client: you were too slow, Sequence live artifacts were dropped
 
-	KindMesh Kind = 64
+	KindMesh     Kind = 64 // the first kind between nodes: who I am
+	KindStore    Kind = 65 // to a topic's home: keep these artifacts and publish them
+	KindAnnounce Kind = 66 // a part of the sender's directory
+	KindRepair   Kind = 67 // send me your directory after the version in Sequence
+	KindAsk      Kind = 68 // a question; target says which
+	KindAnswer   Kind = 69 // its answer
 )
 
 // Flags qualify a frame. Unknown ones are ignored.
@@ -39,6 +45,7 @@ const (
 	FlagRequest                   // on Send: the receiver is asked to Reply; Sequence is the time it has, in milliseconds
 	FlagLive                      // on Ack: this topic keeps no history and has no filter, publishes to it need no Ack
 	FlagFailed                    // on Reply: the handler failed, the payload says how
+	FlagHop                       // between nodes: passed on once already
 )
 
 // Header is a frame's fixed part.

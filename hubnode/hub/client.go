@@ -1,0 +1,278 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// goodbyeTime is how long a client that is being removed has to take what is
+// queued for it.
+const goodbyeTime = time.Second
+
+// Info is what lists of clients show about one beyond its id.
+type Info struct {
+	Address string // of its connection, as the hub sees it
+	Name    string // of its library or program
+	Version string // of its library or program
+	Labels  map[string]string
+}
+
+// Client is one registered client. Its methods are safe for concurrent use.
+type Client struct {
+	hub         *Hub
+	id          wire.ClientID
+	conn        io.ReadWriteCloser
+	out         *outbox.Outbox
+	reader      *wire.Reader
+	epoch       uint64
+	info        Info
+	noBroadcast bool
+	greet       func(epoch uint64) []byte
+	since       time.Time
+
+	subs map[uint32]*subscription // guarded by Hub.mu
+
+	heard   atomic.Bool   // something arrived since the last health tick
+	dropped atomic.Uint64 // artifacts it was too slow for
+	untold  atomic.Uint64 // those that it was not told of yet
+	rtt     atomic.Int64  // nanoseconds, of the last answered ping
+	health  health        // of the health checker's goroutine alone
+	pinged  atomic.Int64  // when the ping under way was sent, nanoseconds since 1970
+
+	gone   chan struct{} // closed when it is removed
+	leave  sync.Once
+	reason error // set before gone is closed
+	shut   sync.Once
+}
+
+// ID returns the client's id.
+func (c *Client) ID() wire.ClientID { return c.id }
+
+// Epoch returns the number of the client's session: higher than that of any
+// session of the same id before.
+func (c *Client) Epoch() uint64 { return c.epoch }
+
+// Info returns what was said of the client when it registered.
+func (c *Client) Info() Info { return c.info }
+
+// Done is closed when the client is removed; Reason says why.
+func (c *Client) Done() <-chan struct{} { return c.gone }
+
+// Reason returns why the client was removed, nil while it is there.
+func (c *Client) Reason() error {
+	select {
+	case <-c.gone:
+		return c.reason
+	default:
+		return nil
+	}
+}
+
+// PendingBytes returns how much waits to be written to the client.
+func (c *Client) PendingBytes() int { return c.out.Pending() }
+
+// DroppedArtifacts returns how many artifacts it was too slow for.
+func (c *Client) DroppedArtifacts() uint64 { return c.dropped.Load() }
+
+// RoundTrip returns how long the client took to answer the last health check,
+// 0 before the first.
+func (c *Client) RoundTrip() time.Duration { return time.Duration(c.rtt.Load()) }
+
+// Topics returns the patterns of the client's subscriptions, "broadcast"
+// included.
+func (c *Client) Topics() []string {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	patterns := make([]string, 0, len(c.subs))
+	for _, s := range c.subs {
+		patterns = append(patterns, s.pattern)
+	}
+	return patterns
+}
+
+// RegisterClient adds a client, subscribed to "broadcast". The hub owns conn
+// from now on, and closes it even when it returns an error. An older client of
+// the same id is removed with a [SessionReplacedError].
+func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...ClientOption) error {
+	err := h.register(id, conn, opts)
+	if err != nil {
+		_ = conn.Close() // the registration's error is the one that matters
+	}
+	return err
+}
+
+func (h *Hub) register(id wire.ClientID, conn io.ReadWriteCloser, opts []ClientOption) error {
+	if err := wire.CheckClientID(id); err != nil {
+		return err
+	}
+	s := h.settings.Load()
+	c := &Client{
+		hub: h, id: id, conn: conn, since: time.Now(),
+		subs: make(map[uint32]*subscription), gone: make(chan struct{}),
+	}
+	for _, o := range opts {
+		o(c)
+	}
+	if c.reader == nil {
+		c.reader = wire.NewReader(conn, wire.MaxFrame(s.MaxArtifact))
+	}
+	c.out = outbox.New(conn, outbox.Config{
+		LimitBytes: s.PendingBytes,
+		Failed:     func(err error) { h.remove(c, err) },
+	})
+
+	h.mu.Lock()
+	if h.state >= stateStopping {
+		h.mu.Unlock()
+		return ErrNotRunning
+	}
+	older, replaces := h.Client(id)
+	if !replaces && h.clientN >= s.MaxClients {
+		h.mu.Unlock()
+		return &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many clients as it may: raise limits.maxClients or add nodes"}
+	}
+	h.admitLocked(c, older)
+	h.mu.Unlock()
+
+	c.out.Flush()
+	if replaces {
+		h.remove(older, &SessionReplacedError{ID: id})
+	}
+	return nil
+}
+
+// admitLocked makes c the client of its id.
+func (h *Hub) admitLocked(c, older *Client) {
+	if _, epoch, ok := h.remote.Locate(c.id); ok {
+		c.epoch = max(c.epoch, epoch)
+	}
+	if older != nil {
+		c.epoch = max(c.epoch, older.epoch)
+	} else {
+		h.clientN++
+	}
+	c.epoch++
+	if c.greet != nil {
+		c.out.PushControl(c.greet(c.epoch))
+	}
+	h.clients.Store(c.id, c)
+	h.remote.ClientUp(c.id, c.epoch)
+	if !c.noBroadcast {
+		h.addLocked(&subscription{client: c, pattern: Broadcast})
+	}
+	h.spawnLocked(c.read)
+}
+
+// UnregisterClient says goodbye to a client and closes its connection. It
+// returns a [NoClientError] when there is none of that id.
+func (h *Hub) UnregisterClient(id wire.ClientID) error {
+	c, ok := h.Client(id)
+	if !ok {
+		return &NoClientError{ID: id}
+	}
+	h.remove(c, &wire.Error{Code: wire.CodeRemoved, Detail: "removed by the program that runs the hub"})
+	return nil
+}
+
+// Client returns the client of that id on this hub.
+func (h *Hub) Client(id wire.ClientID) (*Client, bool) {
+	v, ok := h.clients.Load(id)
+	if !ok {
+		return nil, false
+	}
+	c, ok := v.(*Client)
+	return c, ok
+}
+
+// Clients returns the clients of this hub, in no particular order.
+func (h *Hub) Clients() []*Client {
+	var all []*Client
+	h.eachClient(func(c *Client) { all = append(all, c) })
+	return all
+}
+
+// Supersede removes a client that another node holds with a newer session.
+func (h *Hub) Supersede(id wire.ClientID, newer func(epoch uint64) bool) {
+	if c, ok := h.Client(id); ok && newer(c.epoch) {
+		h.remove(c, &SessionReplacedError{ID: id})
+	}
+}
+
+// remove takes the client out of the hub, tells it why, and closes its
+// connection once what is queued is written or a second has passed.
+func (h *Hub) remove(c *Client, reason error) {
+	if !h.retire(c, reason) {
+		return
+	}
+	if isDisconnect(reason) || !h.spawn(func() {
+		ctx, cancel := context.WithTimeout(h.life, goodbyeTime)
+		defer cancel()
+		c.out.Drain(ctx)
+		c.close()
+	}) {
+		c.close()
+	}
+}
+
+// retire takes the client out of the hub and queues its Goodbye; it reports
+// false when that was done before. The connection stays open.
+func (h *Hub) retire(c *Client, reason error) bool {
+	first := false
+	c.leave.Do(func() {
+		first = true
+		c.reason = reason
+		h.mu.Lock()
+		if h.clients.CompareAndDelete(c.id, c) {
+			h.clientN--
+			h.remote.ClientDown(c.id, c.epoch)
+		}
+		for _, s := range c.subs {
+			h.dropLocked(s)
+		}
+		h.mu.Unlock()
+		close(c.gone)
+		h.log.LogAttrs(h.life, slog.LevelDebug, "client left", slog.String("client", c.id), slog.Any("reason", reason))
+		c.pushControl(nil, goodbye(reason))
+	})
+	return first
+}
+
+// goodbye is the last frame that a client is sent.
+func goodbye(reason error) []byte {
+	fallback := wire.CodeRemoved
+	if errors.Is(reason, ErrStopped) {
+		fallback = wire.CodeDraining
+	}
+	return wire.AppendControl(nil, wire.Header{Kind: wire.KindGoodbye}, "", wire.FaultOf(reason, fallback))
+}
+
+// close ends the connection and what is queued for it, once.
+func (c *Client) close() {
+	c.shut.Do(func() {
+		c.out.Close()
+		_ = c.conn.Close() // nothing more is wanted of it
+		c.out.Wait()
+	})
+}
+
+// isDisconnect reports whether the connection is gone already, so that a
+// Goodbye would reach nobody.
+func isDisconnect(err error) bool {
+	var coded *wire.Error
+	var replaced *SessionReplacedError
+	var slow *SlowClientError
+	switch {
+	case errors.As(err, &coded), errors.As(err, &replaced), errors.As(err, &slow), errors.Is(err, ErrStopped),
+		errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrFrameTooLarge):
+		return false
+	}
+	return true
+}

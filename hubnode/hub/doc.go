@@ -1,0 +1,37 @@
+// Package hub is the in-process message hub: it knows clients, subscriptions
+// and topics, and routes artifacts between them. It knows nothing of clusters,
+// Kubernetes or Raft; a program embeds it alone:
+//
+//	h, err := hub.New(hub.WithClient("a", conn), hub.WithTopics("a", "news"))
+//	…
+//	err = h.Start(ctx)
+//	n, err := h.Route(ctx, &wire.Artifact{Topic: "news", Payload: []byte("hello")})
+//	err = h.Stop(ctx)
+//
+// A client is any io.ReadWriteCloser. The hub reads frames of package wire from
+// it and writes frames to it; there is no handshake, since registering says who
+// it is. The hub owns the connection from then on and closes it, once.
+//
+// A node makes the same hub part of a cluster by giving it a [Remote].
+//
+// # The path of an artifact
+//
+// The goroutine that reads a connection routes what it read: it looks the topic
+// up in a cache of its own, loads the topic's resolved fan-out with one atomic
+// load, and queues the frame, as received, in the outbox of each receiver.
+// Patterns are resolved when subscriptions change. The only lock that an
+// artifact of a live topic meets is that of the queue it is appended to.
+//
+// # Lock order
+//
+// topicLog.mu, then subscription.mu, then Hub.mu, then the locks of outboxes
+// and of the directory's log, which call nothing. No lock is held across
+// network I/O or a callback.
+//
+// # While a client goes away
+//
+// Routing to a client that is being removed either queues the artifact before
+// its Goodbye or finds no client; it never blocks and never reaches a newer
+// session of the same id by mistake. Removing is idempotent, and the reason
+// that comes first stays.
+package hub

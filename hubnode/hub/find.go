@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// findMax bounds the frames that wait until their target is found.
+const findMax = 10_000
+
+// finder keeps the frames whose target this node has not heard of, while it
+// asks the other nodes: a client is reachable from everywhere as soon as its
+// own connect has returned.
+type finder struct {
+	asking atomic.Int32 // targets being asked for; 0 on almost every message
+
+	mu      sync.Mutex // guards the fields below
+	waiting map[string][]found
+	frames  int
+}
+
+type found struct {
+	p *parcel
+	o origin
+}
+
+// busy reports whether frames for this target wait already.
+func (f *finder) busy(target []byte) bool {
+	if f.asking.Load() == 0 {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.waiting[string(target)]
+	return ok
+}
+
+// add keeps a frame; first says that nobody asks for its target yet.
+func (f *finder) add(p *parcel, o origin) (first, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.frames >= findMax {
+		return false, false
+	}
+	target := string(p.frame.Target())
+	if f.waiting == nil {
+		f.waiting = make(map[string][]found)
+	}
+	_, asked := f.waiting[target]
+	f.waiting[target] = append(f.waiting[target], found{p, o})
+	f.frames++
+	if !asked {
+		f.asking.Add(1)
+	}
+	return !asked, true
+}
+
+// take returns the frames that wait for a target; none means that the target
+// is no longer asked for.
+func (f *finder) take(target string) []found {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	frames := f.waiting[target]
+	if len(frames) == 0 {
+		delete(f.waiting, target)
+		f.asking.Add(-1)
+		return nil
+	}
+	f.waiting[target] = f.waiting[target][:0:0]
+	f.frames -= len(frames)
+	return frames
+}
+
+// find keeps a copy of the frame and asks the other nodes for its target.
+func (in *intake) find(p *parcel, o origin) {
+	own := &parcel{frame: append(wire.Frame(nil), p.frame...), seq: p.seq}
+	first, ok := in.hub.finds.add(own, o)
+	switch {
+	case !ok:
+		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "too many artifacts are for clients that this node has not heard of"})
+	case first:
+		target := string(p.frame.Target())
+		if !in.hub.spawn(func() { in.hub.findAndSend(target) }) {
+			o.lost(in, p)
+		}
+	}
+}
+
+// findAndSend asks where a client is and sends on what waits for it.
+func (h *Hub) findAndSend(target string) {
+	ctx, cancel := context.WithTimeout(h.life, findTime)
+	defer cancel()
+	link := h.whereIs(ctx, target)
+	in := h.newIntake()
+	for {
+		frames := h.finds.take(target)
+		if frames == nil {
+			break
+		}
+		for _, w := range frames {
+			if c, ok := in.client([]byte(target)); ok { // it connected here meanwhile
+				in.hand(c, w.p, w.o)
+			} else if link != nil {
+				in.pass(link, w.p, w.o)
+			} else {
+				w.o.lost(in, w.p)
+			}
+		}
+	}
+	in.flush()
+}
+
+// whereIs returns the link to the node that says it holds a client; nil when
+// none does.
+func (h *Hub) whereIs(ctx context.Context, id string) Link {
+	var best string
+	var bestEpoch uint64
+	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+		epoch, err := h.askEpoch(ctx, node, id)
+		return func() {
+			if epoch > bestEpoch || (epoch == bestEpoch && epoch > 0 && node > best) {
+				best, bestEpoch = node, epoch
+			}
+		}, err
+	})
+	if best == "" {
+		return nil
+	}
+	return h.link(best)
+}

@@ -1,0 +1,73 @@
+package hub
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	expireEvery = 10 * time.Second // how often topics that nobody publishes to lose what is too old
+	minTick     = 5 * time.Millisecond
+)
+
+// health is what the checker knows of one client.
+type health struct {
+	due      time.Time // silence until then is fine
+	failures int       // pings that went unanswered
+	deadline time.Time // of the ping under way
+}
+
+// keepHouse checks the health of clients and expires histories. It ticks a few
+// times in a check's timeout, whatever the number of clients; each client's
+// first check is at a random moment, so that pings spread over the interval.
+func (h *Hub) keepHouse() {
+	tick := time.NewTimer(h.tick())
+	defer tick.Stop()
+	expire := time.Now().Add(expireEvery)
+	for {
+		select {
+		case <-h.life.Done():
+			return
+		case now := <-tick.C:
+			if s := h.settings.Load(); s.HealthCheck.Interval > 0 {
+				h.eachClient(func(c *Client) { h.check(c, now, s.HealthCheck) })
+			}
+			if now.After(expire) {
+				expire = now.Add(expireEvery)
+				h.eachLog(func(_ *route, l *history.Log) { l.Expire(now) })
+			}
+			tick.Reset(h.tick())
+		}
+	}
+}
+
+func (h *Hub) tick() time.Duration {
+	check := h.settings.Load().HealthCheck
+	if check.Interval == 0 {
+		return expireEvery
+	}
+	return min(max(min(check.Interval, check.Timeout)/5, minTick), expireEvery)
+}
+
+// check pings a silent client, or gives it up.
+func (h *Hub) check(c *Client, now time.Time, check HealthCheck) {
+	s := &c.health
+	switch {
+	case c.heard.Swap(false):
+		*s = health{due: now.Add(check.Interval)}
+	case s.due.IsZero():
+		s.due = now.Add(check.Interval/2 + rand.N(check.Interval/2+1)) //nolint:gosec // spreads load, guards nothing
+	case now.Before(s.due) || now.Before(s.deadline):
+	case s.failures >= check.Failures:
+		h.metrics.unhealthy.Add(1)
+		h.remove(c, &wire.Error{Code: wire.CodeUnhealthy, Detail: "the client left its health checks unanswered"})
+	default:
+		s.failures++
+		s.deadline = now.Add(check.Timeout)
+		c.pinged.Store(now.UnixNano())
+		c.pushControl(nil, wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing}, "", "", nil))
+	}
+}

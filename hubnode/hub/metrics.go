@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+)
+
+// Reasons for artifacts that reached nobody; the keys of Metrics.Dropped.
+const (
+	dropSlowClient = "slow_client"
+	dropLinkFull   = "link_full"
+	dropNoClient   = "no_client"
+	dropFiltered   = "filtered"
+)
+
+// counters are what the message path counts: once for each frame, not for
+// each artifact.
+type counters struct {
+	received      atomic.Uint64
+	bytesReceived atomic.Uint64
+	sent          atomic.Uint64
+	direct        atomic.Uint64
+	forwarded     atomic.Uint64
+	malformed     atomic.Uint64
+	slow          atomic.Uint64
+	unhealthy     atomic.Uint64
+	rttCount      atomic.Uint64
+	rttNanos      atomic.Uint64
+
+	dropSlow, dropLink, dropClient, dropFilter atomic.Uint64
+}
+
+func (m *counters) dropped(reason string, artifacts int) {
+	n := uint64(artifacts) //nolint:gosec // counts are never negative
+	switch reason {
+	case dropSlowClient:
+		m.dropSlow.Add(n)
+	case dropLinkFull:
+		m.dropLink.Add(n)
+	case dropNoClient:
+		m.dropClient.Add(n)
+	case dropFiltered:
+		m.dropFilter.Add(n)
+	}
+}
+
+func (m *counters) roundTrip(d time.Duration) {
+	m.rttCount.Add(1)
+	m.rttNanos.Add(uint64(d.Nanoseconds())) //nolint:gosec // time passed
+}
+
+// Metrics is a moment's view of a hub.
+type Metrics struct {
+	ActiveClients      int
+	ArtifactsReceived  uint64            // from this hub's clients and from Route
+	ArtifactsSent      uint64            // queued for this hub's clients, counted for each
+	ArtifactsDirect    uint64            // of those sent: to a client by name
+	ArtifactsForwarded uint64            // that came from other nodes
+	ArtifactsDropped   map[string]uint64 // by reason: slow_client, link_full, no_client, filtered
+	BytesReceived      uint64            // frames of artifacts from this hub's clients
+	MalformedFrames    uint64            // each ended a connection
+	SlowClients        uint64            // disconnected for being slow
+	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
+	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
+	PendingBytes       int64             // what waits for this hub's clients
+	RoundTrips         uint64            // answered health checks
+	RoundTripTime      time.Duration     // of all of them together
+	HistoryArtifacts   int
+	HistoryBytes       int64
+}
+
+// Metrics counts what there is and returns it with the counters so far. It
+// takes longer the more clients and topics there are, and holds up no message.
+func (h *Hub) Metrics() Metrics {
+	c := &h.metrics
+	m := Metrics{
+		ArtifactsReceived: c.received.Load(), ArtifactsSent: c.sent.Load(),
+		ArtifactsDirect: c.direct.Load(), ArtifactsForwarded: c.forwarded.Load(),
+		ArtifactsDropped: map[string]uint64{
+			dropSlowClient: c.dropSlow.Load(), dropLinkFull: c.dropLink.Load(),
+			dropNoClient: c.dropClient.Load(), dropFiltered: c.dropFilter.Load(),
+		},
+		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
+		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),
+		TopicSubscribers: make(map[string]int),
+		RoundTrips:       c.rttCount.Load(),
+		RoundTripTime:    time.Duration(c.rttNanos.Load()), //nolint:gosec // centuries
+	}
+	h.mu.Lock()
+	m.ActiveClients = h.clientN
+	for name, n := range h.interests {
+		pattern, _ := splitInterest(name)
+		m.TopicSubscribers[pattern] += n
+	}
+	h.mu.Unlock()
+	h.eachClient(func(c *Client) { m.PendingBytes += int64(c.PendingBytes()) })
+	h.eachLog(func(_ *route, l *history.Log) {
+		b := l.Bounds()
+		m.HistoryArtifacts += b.Artifacts
+		m.HistoryBytes += b.Bytes
+	})
+	return m
+}
+
+// Stopped returns a channel that is closed when the hub has stopped.
+func (h *Hub) Stopped() <-chan struct{} { return h.stopped }

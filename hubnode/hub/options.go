@@ -1,0 +1,120 @@
+package hub
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Option configures a hub that [New] makes.
+type Option func(*blueprint)
+
+// blueprint collects the options: clients are registered before their
+// subscriptions, in whatever order the options came.
+type blueprint struct {
+	settings Settings
+	remote   Remote
+	log      *slog.Logger
+	compile  func(string) (Filter, error)
+	system   System
+	clients  []func(*Hub) error
+	topics   []func(*Hub) error
+}
+
+// WithSettings sets everything that may change later at once; options after it
+// add to it.
+func WithSettings(s Settings) Option { return func(b *blueprint) { b.settings = s } }
+
+// WithClient registers a client; see [Hub.RegisterClient].
+func WithClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...ClientOption) Option {
+	return func(b *blueprint) {
+		b.clients = append(b.clients, func(h *Hub) error { return h.RegisterClient(id, conn, opts...) })
+	}
+}
+
+// WithTopics subscribes a client; New fails with a [NoClientError] when no
+// WithClient names it.
+func WithTopics(id wire.ClientID, patterns ...string) Option {
+	return func(b *blueprint) {
+		b.topics = append(b.topics, func(h *Hub) error { return h.Subscribe(id, patterns...) })
+	}
+}
+
+// WithTopicFilter lets only artifacts that filter accepts be published to the
+// topics that match pattern.
+func WithTopicFilter(pattern string, filter Filter) Option {
+	return func(b *blueprint) {
+		b.rule(pattern).Filter = filter
+	}
+}
+
+// WithHistory keeps the newest artifacts of each topic that matches pattern.
+func WithHistory(pattern string, artifacts int) Option {
+	return func(b *blueprint) {
+		b.rule(pattern).History = history.Limits{MaxArtifacts: artifacts}
+	}
+}
+
+// WithHealthCheck pings clients that are silent for interval and removes those
+// that leave failures pings in a row unanswered, each for half the interval.
+func WithHealthCheck(interval time.Duration, failures int) Option {
+	return func(b *blueprint) {
+		b.settings.HealthCheck = HealthCheck{Interval: interval, Failures: failures}
+	}
+}
+
+// WithLogger sets where the hub logs; the default is nowhere.
+func WithLogger(log *slog.Logger) Option { return func(b *blueprint) { b.log = log } }
+
+// WithRemote makes the hub one node of a cluster.
+func WithRemote(r Remote) Option { return func(b *blueprint) { b.remote = r } }
+
+// WithFilterCompiler lets clients subscribe with filter expressions.
+func WithFilterCompiler(compile func(expression string) (Filter, error)) Option {
+	return func(b *blueprint) { b.compile = compile }
+}
+
+// System answers questions about the node that a hub is part of, in JSON; ok is
+// false for a question that it does not know.
+type System func(ctx context.Context, question string) (answer []byte, ok bool, err error)
+
+// WithSystem lets clients and other nodes put questions to the node around the
+// hub.
+func WithSystem(answer System) Option { return func(b *blueprint) { b.system = answer } }
+
+// rule returns the rule for exactly this pattern and adds it when it is new.
+func (b *blueprint) rule(pattern string) *Topic {
+	for i := range b.settings.Topics {
+		if b.settings.Topics[i].Pattern == pattern {
+			return &b.settings.Topics[i]
+		}
+	}
+	b.settings.Topics = append(b.settings.Topics, Topic{Pattern: pattern, History: b.settings.History})
+	return &b.settings.Topics[len(b.settings.Topics)-1]
+}
+
+// ClientOption qualifies a client when it is registered.
+type ClientOption func(*Client)
+
+// WithoutBroadcast leaves the client out of the topic "broadcast".
+func WithoutBroadcast() ClientOption { return func(c *Client) { c.noBroadcast = true } }
+
+// WithInfo says what lists of clients show about it.
+func WithInfo(info Info) ClientOption { return func(c *Client) { c.info = info } }
+
+// WithEpoch says what session the client had before; the new one's epoch is
+// higher.
+func WithEpoch(epoch uint64) ClientOption { return func(c *Client) { c.epoch = epoch } }
+
+// WithGreeting queues a frame before anything else, made once the session's
+// epoch is known: a node's Welcome.
+func WithGreeting(greet func(epoch uint64) []byte) ClientOption {
+	return func(c *Client) { c.greet = greet }
+}
+
+// WithReader makes the hub go on with a reader that has consumed the handshake.
+func WithReader(r *wire.Reader) ClientOption { return func(c *Client) { c.reader = r } }

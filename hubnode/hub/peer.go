@@ -1,0 +1,150 @@
+package hub
+
+import (
+	"log/slog"
+	"maps"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+func logTopic(name string) slog.Attr { return slog.String("topic", name) }
+func logNode(node string) slog.Attr  { return slog.String("node", node) }
+func logError(err error) slog.Attr   { return slog.Any("error", err) }
+
+// link returns the link to another node, nil when there is none.
+func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }
+
+// SetPeer makes the link to another node the one to use; nil takes it away.
+// What the node wants to hear is kept.
+func (h *Hub) SetPeer(node string, link Link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	peers := maps.Clone(*h.peers.Load())
+	if link == nil {
+		delete(peers, node)
+	} else {
+		peers[node] = link
+	}
+	h.peers.Store(&peers)
+	for _, s := range h.peerSubs[node] {
+		h.changedLocked(s.pattern)
+	}
+}
+
+// PeerInterest says that another node has, or no longer has, subscriptions of
+// that name, as InterestUp gave it. Repeating it is harmless.
+func (h *Hub) PeerInterest(node, name string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	have := h.peerSubs[node][name]
+	switch {
+	case on && have == nil:
+		pattern, group := splitInterest(name)
+		s := &subscription{peer: node, pattern: pattern, group: group}
+		if h.peerSubs[node] == nil {
+			h.peerSubs[node] = make(map[string]*subscription)
+		}
+		h.peerSubs[node][name] = s
+		h.index.Add(pattern, s)
+		h.changedLocked(pattern)
+	case !on && have != nil:
+		delete(h.peerSubs[node], name)
+		if len(h.peerSubs[node]) == 0 {
+			delete(h.peerSubs, node)
+		}
+		h.index.Remove(have.pattern, have)
+		h.changedLocked(have.pattern)
+	}
+}
+
+// Inbound takes the frames of one link from another node. It is for the
+// goroutine that reads the link.
+type Inbound struct {
+	in   *intake
+	node string
+}
+
+// Inbound returns what takes the frames that arrive from another node.
+func (h *Hub) Inbound(node string) *Inbound { return &Inbound{in: h.newIntake(), node: node} }
+
+// Flush starts the writing of what the frames taken so far caused.
+func (b *Inbound) Flush() { b.in.flush() }
+
+// Take routes one frame from another node. The frame may be kept by retaining
+// slab. Frames that a hub has no use for are ignored.
+func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
+	p := &parcel{frame: f, slab: slab, seq: f.Sequence()}
+	switch f.Kind() {
+	case wire.KindPublish:
+		b.published(p)
+	case wire.KindStore:
+		b.in.hub.metrics.forwarded.Add(uint64(f.Count())) //nolint:gosec // counts are never negative
+		r, err := b.in.route(f.Target())
+		if err != nil {
+			return
+		}
+		o := b.origin(f)
+		fan := b.in.hub.resolve(r)
+		p.seq = 0
+		b.in.publishStored(r, fan, p, o)
+	case wire.KindSend, wire.KindReply:
+		b.in.hub.metrics.forwarded.Add(uint64(f.Count())) //nolint:gosec // counts are never negative
+		b.in.direct(p, b.origin(f))
+	case wire.KindAck, wire.KindError:
+		b.answered(f)
+	default:
+	}
+}
+
+func (b *Inbound) origin(f wire.Frame) origin {
+	return origin{
+		link:   b.in.hub.link(b.node),
+		id:     string(f.From()),
+		hopped: f.Flags()&wire.FlagHop != 0,
+		ref:    f.Ref(),
+		wanted: f.Flags()&wire.FlagAck != 0,
+	}
+}
+
+// published delivers what another node published: to everyone here, or to the
+// one group that the frame names.
+func (b *Inbound) published(p *parcel) {
+	h := b.in.hub
+	h.metrics.forwarded.Add(uint64(p.frame.Count())) //nolint:gosec // counts are never negative
+	r, err := b.in.route(p.frame.Target())
+	if err != nil {
+		return
+	}
+	if p.seq != 0 {
+		r.sawUpTo(p.seq + wire.Sequence(p.frame.Count())) //nolint:gosec // counts are never negative
+	}
+	fan := h.resolve(r)
+	hash := p.frame.Ref()
+	if hash == 0 {
+		b.in.deliverLocal(r, fan, p)
+		return
+	}
+	for _, g := range fan.groups {
+		if g.hash == hash && len(g.locals) > 0 {
+			b.in.deliver(g.locals[int(g.next.Add(1))%len(g.locals)], p)
+		}
+	}
+}
+
+// answered passes an Ack or Error on to the client that waits for it.
+func (b *Inbound) answered(f wire.Frame) {
+	c, ok := b.in.client(f.Target())
+	if !ok {
+		if node, _, ok := b.in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {
+			if link := b.in.hub.link(node); link != nil {
+				h := f.Header()
+				h.Flags |= wire.FlagHop
+				b.in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
+			}
+		}
+		return
+	}
+	h := f.Header()
+	h.Flags &^= wire.FlagHop
+	c.pushControl(b.in, wire.AppendFrame(nil, h, "", "", f.Body()))
+}

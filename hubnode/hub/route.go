@@ -1,0 +1,171 @@
+package hub
+
+import (
+	"hash/fnv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/topic"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// routesMax bounds the topics whose fan-out is kept resolved.
+const routesMax = 1 << 16
+
+// route is a topic that artifacts were published to. It is found once and then
+// kept by those who publish; its fan-out is replaced when subscriptions change.
+type route struct {
+	topic string
+	fan   atomic.Pointer[fan] // nil: to be resolved
+	dead  atomic.Bool         // evicted: look the topic up again
+	seen  atomic.Uint64       // the highest sequence heard of, plus one
+	log   topicLog
+}
+
+// fan is where a topic's artifacts go. It never changes.
+type fan struct {
+	plain  []*subscription
+	groups []*group
+	links  []Link // to the nodes with an interest, each once
+	keeps  bool   // the topic keeps history
+	limits history.Limits
+	home   string // the node that keeps it
+	local  bool   // that is this node
+	filter Filter // nil: everything may be published
+}
+
+// group is a queue group: one member gets each artifact.
+type group struct {
+	hash   uint32
+	next   atomic.Uint32
+	locals []*subscription
+	links  []Link // to the nodes with members
+}
+
+// route returns the route of a topic.
+func (h *Hub) route(name string) (*route, error) {
+	if v, ok := h.routes.Load(name); ok {
+		r, _ := v.(*route)
+		return r, nil
+	}
+	if err := topic.CheckName(name); err != nil {
+		return nil, &wire.Error{Code: wire.CodeInvalidTopic, Detail: err.Error()}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v, ok := h.routes.Load(name); ok {
+		r, _ := v.(*route)
+		return r, nil
+	}
+	if h.routeN >= routesMax {
+		h.evictLocked()
+	}
+	r := &route{topic: name}
+	h.routes.Store(name, r)
+	h.routeN++
+	return r, nil
+}
+
+// evictLocked forgets the routes of topics that keep nothing here: those who
+// use them find them anew.
+func (h *Hub) evictLocked() {
+	h.routes.Range(func(name, v any) bool {
+		r, _ := v.(*route)
+		if r.seen.Load() == 0 && !r.log.held.Load() {
+			r.dead.Store(true)
+			h.routes.Delete(name)
+			h.routeN--
+		}
+		return true
+	})
+}
+
+// resolve returns where a route's artifacts go.
+func (h *Hub) resolve(r *route) *fan {
+	if f := r.fan.Load(); f != nil {
+		return f
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := r.fan.Load(); f != nil {
+		return f
+	}
+	f := h.resolveLocked(r.topic)
+	r.fan.Store(f)
+	return f
+}
+
+func (h *Hub) resolveLocked(name string) *fan {
+	f := &fan{}
+	f.limits, f.filter = h.settings.Load().rule(name)
+	f.keeps = f.limits.MaxArtifacts > 0
+	f.home, f.local = h.remote.Home(name)
+	peers := *h.peers.Load()
+	linked := make(map[string]bool)
+	groups := make(map[string]*group)
+	h.index.Match(name, func(s *subscription) {
+		switch {
+		case s.group != "":
+			key := interestName(s.pattern, s.group)
+			g := groups[key]
+			if g == nil {
+				g = &group{hash: groupHash(key)}
+				groups[key] = g
+				f.groups = append(f.groups, g)
+			}
+			if s.client != nil {
+				g.locals = append(g.locals, s)
+			} else if link := peers[s.peer]; link != nil {
+				g.links = append(g.links, link)
+			}
+		case s.client != nil:
+			f.plain = append(f.plain, s)
+		case !linked[s.peer]:
+			if link := peers[s.peer]; link != nil {
+				linked[s.peer] = true
+				f.links = append(f.links, link)
+			}
+		}
+	})
+	return f
+}
+
+// changedLocked makes the routes that a pattern matches resolve anew.
+func (h *Hub) changedLocked(pattern string) {
+	if topic.IsLiteral(pattern) {
+		if v, ok := h.routes.Load(pattern); ok {
+			r, _ := v.(*route)
+			r.fan.Store(nil)
+		}
+		return
+	}
+	h.routes.Range(func(_, v any) bool {
+		if r, _ := v.(*route); topic.Match(pattern, r.topic) {
+			r.fan.Store(nil)
+		}
+		return true
+	})
+}
+
+// interestName is how a node tells others what it wants to hear: a pattern, and
+// a group's name behind a byte that no pattern contains.
+func interestName(pattern, group string) string {
+	if group == "" {
+		return pattern
+	}
+	return pattern + "\x00" + group
+}
+
+func splitInterest(name string) (pattern, group string) {
+	pattern, group, _ = strings.Cut(name, "\x00")
+	return pattern, group
+}
+
+// groupHash names a group on the mesh, in a frame's ref. It is never 0, which
+// means "everyone but the groups".
+func groupHash(name string) uint32 {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(name)) // never fails
+	return max(sum.Sum32(), 1)
+}

@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"bytes"
+
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+func queued(v outbox.Verdict) bool { return v == outbox.Queued || v == outbox.QueuedCold }
+
+// send handles a client's Send or Reply: artifacts for one client, wherever it
+// is, or a question to the hub itself.
+func (c *Client) send(in *intake, f wire.Frame) error {
+	if refused, err := c.check(in, f); refused || err != nil {
+		return err
+	}
+	if bytes.HasPrefix(f.Target(), []byte(systemPrefix)) {
+		c.askSystem(in, f)
+		return nil
+	}
+	o := origin{client: c, ref: f.Ref(), wanted: f.Flags()&wire.FlagAck != 0}
+	in.direct(&parcel{frame: f, slab: c.reader.Slab(), seq: f.Sequence()}, o)
+	return nil
+}
+
+// direct brings a frame to the client that it is for: here, on the node that
+// the directory names, or on the one that says it has it.
+func (in *intake) direct(p *parcel, o origin) {
+	target := p.frame.Target()
+	if in.hub.finds.busy(target) { // keep the order behind those that wait
+		in.find(p, o)
+		return
+	}
+	if c, ok := in.client(target); ok {
+		in.hand(c, p, o)
+		return
+	}
+	if !o.hopped {
+		if node, _, ok := in.hub.remote.Locate(string(target)); ok {
+			if link := in.hub.link(node); link != nil {
+				in.pass(link, p, o)
+				return
+			}
+		}
+		if o.client != nil && len(*in.hub.peers.Load()) > 0 {
+			in.find(p, o)
+			return
+		}
+	}
+	o.lost(in, p)
+}
+
+// hand queues a direct frame for a local client and tells the sender.
+func (in *intake) hand(c *Client, p *parcel, o origin) {
+	var h header
+	p.stamp(&h, p.frame.Kind(), p.frame.Flags()&(wire.FlagRequest|wire.FlagFailed), o.ref)
+	count := p.frame.Count()
+	if c.push(in, h[:], p.frame[wire.HeaderSize:], p.slab, count) == 0 {
+		o.refuse(in, &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: in.hub.settings.Load().PendingBytes})
+		return
+	}
+	in.hub.metrics.direct.Add(uint64(count)) //nolint:gosec // counts are never negative
+	o.ack(in, 0, count, 0)
+}
+
+// pass queues a direct frame for the node that holds its target. That node
+// tells the sender what became of it.
+func (in *intake) pass(link Link, p *parcel, o origin) {
+	var h header
+	p.stamp(&h, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
+	if !queued(in.push(link, h[:], p.frame[wire.HeaderSize:], p.slab)) {
+		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
+		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"})
+	}
+}
+
+// lost tells the sender that its target is nowhere. A reply to a client that
+// has left is nobody's loss.
+func (o *origin) lost(in *intake, p *parcel) {
+	in.hub.metrics.dropped(dropNoClient, p.frame.Count())
+	if p.frame.Kind() == wire.KindSend {
+		o.refuse(in, &NoClientError{ID: string(p.frame.Target())})
+	}
+}

@@ -1,0 +1,129 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/topic"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Broadcast is the topic that every client hears unless it opts out.
+const Broadcast = "broadcast"
+
+// Filter reports whether an artifact may pass. It must be safe for concurrent
+// use and quick: it runs on the path of messages.
+type Filter func(*wire.Artifact) bool
+
+// Policy says what happens to a client whose queue is full. On a topic with
+// history a client falls back to reading from history instead.
+type Policy string
+
+// The policies.
+const (
+	Disconnect Policy = "Disconnect" // it is removed with a SlowClientError
+	DropOldest Policy = "DropOldest" // what waits longest is dropped, and the client told
+	DropNewest Policy = "DropNewest" // what comes is dropped, and the client told
+)
+
+// Settings are what may change while a hub runs.
+type Settings struct {
+	// MaxClients bounds the registered clients. 0: 100,000.
+	MaxClients int
+	// MaxArtifact bounds content type, attributes and payload of one
+	// artifact, in bytes. 0: wire.DefaultMaxArtifact.
+	MaxArtifact int
+	// PendingBytes bounds what waits for one client. 0: 16 MiB.
+	PendingBytes int
+	// SlowClient applies when PendingBytes are reached. Empty: Disconnect.
+	SlowClient Policy
+	// HealthCheck is off while its Interval is 0.
+	HealthCheck HealthCheck
+	// History is what topics keep that no element of Topics matches.
+	History history.Limits
+	// Topics have rules of their own; the first whose pattern matches wins.
+	Topics []Topic
+}
+
+// HealthCheck says when a silent client is asked for a sign of life, and when
+// it is given up: after Interval + Timeout × Failures without one.
+type HealthCheck struct {
+	Interval time.Duration
+	Timeout  time.Duration // for each ping; 0: half of Interval
+	Failures int           // unanswered pings; 0: 3
+}
+
+// Topic is what holds for the topics that match Pattern.
+type Topic struct {
+	Pattern string
+	History history.Limits
+	Filter  Filter // nil: everything may be published
+}
+
+func (s Settings) withDefaults() Settings {
+	if s.MaxClients == 0 {
+		s.MaxClients = 100_000
+	}
+	if s.MaxArtifact == 0 {
+		s.MaxArtifact = wire.DefaultMaxArtifact
+	}
+	if s.PendingBytes == 0 {
+		s.PendingBytes = 16 << 20
+	}
+	if s.SlowClient == "" {
+		s.SlowClient = Disconnect
+	}
+	if s.HealthCheck.Timeout == 0 {
+		s.HealthCheck.Timeout = s.HealthCheck.Interval / 2
+	}
+	if s.HealthCheck.Failures == 0 {
+		s.HealthCheck.Failures = 3
+	}
+	return s
+}
+
+func (s Settings) validate() error {
+	var errs []error
+	for name, n := range map[string]int{"MaxClients": s.MaxClients, "MaxArtifact": s.MaxArtifact, "PendingBytes": s.PendingBytes, "HealthCheck.Failures": s.HealthCheck.Failures} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative: %d", name, n))
+		}
+	}
+	if s.HealthCheck.Interval < 0 || s.HealthCheck.Timeout < 0 {
+		errs = append(errs, errors.New("HealthCheck has a negative duration"))
+	}
+	switch s.SlowClient {
+	case Disconnect, DropOldest, DropNewest, "":
+	default:
+		errs = append(errs, fmt.Errorf("SlowClient is %q: use Disconnect, DropOldest or DropNewest", s.SlowClient))
+	}
+	for _, t := range s.Topics {
+		errs = append(errs, topic.CheckPattern(t.Pattern))
+	}
+	return errors.Join(errs...)
+}
+
+// rule returns what holds for a topic.
+func (s *Settings) rule(name string) (history.Limits, Filter) {
+	for i := range s.Topics {
+		if t := &s.Topics[i]; topic.Match(t.Pattern, name) {
+			return t.History, t.Filter
+		}
+	}
+	return s.History, nil
+}
+
+// mayKeep reports whether a pattern can match a topic that keeps history.
+func (s *Settings) mayKeep(pattern string) bool {
+	if s.History.MaxArtifacts > 0 {
+		return true
+	}
+	for i := range s.Topics {
+		if s.Topics[i].History.MaxArtifacts > 0 && topic.Overlap(s.Topics[i].Pattern, pattern) {
+			return true
+		}
+	}
+	return false
+}

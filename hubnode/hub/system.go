@@ -1,0 +1,194 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// systemPrefix starts the targets that are answered by the hub itself:
+// "$hub.clients" and so on.
+const systemPrefix = "$hub."
+
+// Questions of the hub's own; others are for the System around it.
+const (
+	systemClients = "clients"
+	systemTopics  = "topics"
+	localPrefix   = "local." // asked of one node, about that node
+)
+
+// ClientInfo is one client in the answer to "clients".
+type ClientInfo struct {
+	ID               wire.ClientID     `json:"id"`
+	Node             string            `json:"node"`
+	Epoch            uint64            `json:"epoch"`
+	Address          string            `json:"address,omitempty"`
+	Name             string            `json:"name,omitempty"`
+	Version          string            `json:"version,omitempty"`
+	Labels           map[string]string `json:"labels,omitempty"`
+	ConnectedAt      time.Time         `json:"connectedAt"`
+	Subscriptions    int               `json:"subscriptions"`
+	PendingBytes     int               `json:"pendingBytes"`
+	RoundTripSeconds float64           `json:"roundTripSeconds"`
+	DroppedArtifacts uint64            `json:"droppedArtifacts"`
+}
+
+// TopicInfo is one topic, or one pattern that is subscribed to, in the answer
+// to "topics".
+type TopicInfo struct {
+	Topic       string        `json:"topic"`
+	Subscribers int           `json:"subscribers"`
+	History     bool          `json:"history"`
+	Node        string        `json:"node,omitempty"` // the home, where history is kept
+	First       wire.Sequence `json:"first,omitempty"`
+	Last        wire.Sequence `json:"last,omitempty"`
+	Artifacts   int           `json:"artifacts,omitempty"`
+	Bytes       int64         `json:"bytes,omitempty"`
+}
+
+// Clients and topics as they are listed.
+type (
+	clientList struct {
+		Clients []ClientInfo `json:"clients"`
+	}
+	topicList struct {
+		Topics []TopicInfo `json:"topics"`
+	}
+)
+
+// Ask answers a question about the whole hub in JSON, asking the other nodes
+// where it has to: "clients", "topics", or one of the [System]'s. It returns a
+// [NoClientError] for a question that nobody knows.
+func (h *Hub) Ask(ctx context.Context, question string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	switch question {
+	case systemClients:
+		all := h.localClients()
+		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+			var there clientList
+			err := h.askJSON(ctx, node, localPrefix+systemClients, nil, &there)
+			return func() { all = append(all, there.Clients...) }, err
+		})
+		slices.SortFunc(all, func(a, b ClientInfo) int { return strings.Compare(a.ID, b.ID) })
+		return json.Marshal(clientList{all})
+	case systemTopics:
+		all := h.localTopics()
+		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+			var there topicList
+			err := h.askJSON(ctx, node, localPrefix+systemTopics, nil, &there)
+			return func() { all = append(all, there.Topics...) }, err
+		})
+		return json.Marshal(topicList{mergeTopics(all)})
+	}
+	if h.system != nil {
+		if answer, ok, err := h.system(ctx, question); ok {
+			return answer, err
+		}
+	}
+	return nil, &NoClientError{ID: systemPrefix + question}
+}
+
+// answerSystem answers another node's question about this one.
+func (h *Hub) answerSystem(ctx context.Context, question string) ([]byte, error) {
+	switch question {
+	case localPrefix + systemClients:
+		return json.Marshal(clientList{h.localClients()})
+	case localPrefix + systemTopics:
+		return json.Marshal(topicList{h.localTopics()})
+	}
+	if h.system != nil {
+		if answer, ok, err := h.system(ctx, question); ok {
+			return answer, err
+		}
+	}
+	return nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "unknown question: " + question}
+}
+
+// askSystem answers a client's request to the hub itself. It may mean asking
+// other nodes, so it does not hold up the connection.
+func (c *Client) askSystem(in *intake, f wire.Frame) {
+	target, ref := string(f.Target()), f.Ref()
+	if f.Flags()&wire.FlagAck != 0 {
+		c.ack(in, ref, 0, f.Count(), 0)
+	}
+	if f.Flags()&wire.FlagRequest == 0 {
+		return
+	}
+	c.hub.spawn(func() {
+		answer, err := c.hub.Ask(c.hub.life, strings.TrimPrefix(target, systemPrefix))
+		if err != nil {
+			c.refuse(nil, ref, err)
+			return
+		}
+		var run wire.Run
+		a := wire.Artifact{ID: c.hub.ids.Next(), Time: time.Now(), ContentType: "application/json", Payload: answer}
+		if err := run.Append(&a, len(answer)+wire.MaxContentType); err != nil {
+			c.refuse(nil, ref, err)
+			return
+		}
+		h := wire.Header{Kind: wire.KindReply, Count: 1, Ref: ref}
+		c.pushControl(nil, wire.AppendFrame(nil, h, c.id, target, run.Body()))
+	})
+}
+
+func (h *Hub) localClients() []ClientInfo {
+	all := []ClientInfo{}
+	h.eachClient(func(c *Client) {
+		h.mu.Lock()
+		subscriptions := len(c.subs)
+		h.mu.Unlock()
+		all = append(all, ClientInfo{
+			ID: c.id, Node: h.remote.Self(), Epoch: c.epoch,
+			Address: c.info.Address, Name: c.info.Name, Version: c.info.Version, Labels: c.info.Labels,
+			ConnectedAt: c.since, Subscriptions: subscriptions, PendingBytes: c.PendingBytes(),
+			RoundTripSeconds: c.RoundTrip().Seconds(), DroppedArtifacts: c.DroppedArtifacts(),
+		})
+	})
+	return all
+}
+
+func (h *Hub) localTopics() []TopicInfo {
+	all := []TopicInfo{}
+	h.mu.Lock()
+	for name, n := range h.interests {
+		pattern, _ := splitInterest(name)
+		all = append(all, TopicInfo{Topic: pattern, Subscribers: n})
+	}
+	h.mu.Unlock()
+	h.eachLog(func(r *route, l *history.Log) {
+		home, self := h.remote.Home(r.topic)
+		if !self {
+			return // held for the home, which lists it
+		}
+		b := l.Bounds()
+		all = append(all, TopicInfo{
+			Topic: r.topic, History: true, Node: home,
+			First: b.First, Last: b.Next - 1, Artifacts: b.Artifacts, Bytes: b.Bytes,
+		})
+	})
+	return mergeTopics(all)
+}
+
+// mergeTopics makes one line of what several nodes say of a topic.
+func mergeTopics(all []TopicInfo) []TopicInfo {
+	slices.SortStableFunc(all, func(a, b TopicInfo) int { return strings.Compare(a.Topic, b.Topic) })
+	merged := []TopicInfo{}
+	for _, t := range all {
+		if n := len(merged); n > 0 && merged[n-1].Topic == t.Topic {
+			subscribers := merged[n-1].Subscribers + t.Subscribers
+			if t.History {
+				merged[n-1] = t
+			}
+			merged[n-1].Subscribers = subscribers
+			continue
+		}
+		merged = append(merged, t)
+	}
+	return merged
+}
