@@ -1,0 +1,83 @@
+package v1alpha1
+
+// Condition types of a Hub. Available, Progressing, Degraded and ConfigApplied
+// are always present once the operator has seen a Hub. Reconciling and Stalled
+// are present only while they are True, which is what tools that follow the
+// kstatus convention wait for.
+const (
+	// ConditionAvailable is True while a majority of the wanted nodes is ready
+	// to serve clients.
+	ConditionAvailable = "Available"
+	// ConditionProgressing is True while the nodes are not yet what the spec
+	// asks for and the operator or Kubernetes is working on it.
+	ConditionProgressing = "Progressing"
+	// ConditionDegraded is True while something is wrong that does not pass by
+	// waiting for a rollout.
+	ConditionDegraded = "Degraded"
+	// ConditionConfigApplied is True when every ready node runs the settings of
+	// the observed generation; Unknown when the nodes can't be asked.
+	ConditionConfigApplied = "ConfigApplied"
+	// ConditionReconciling mirrors Progressing for kstatus.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled mirrors the reasons of Degraded that need a person.
+	ConditionStalled = "Stalled"
+)
+
+// Reasons of the conditions; each comment names the condition that uses it.
+const (
+	// ReasonMajorityReady (Available): enough nodes are ready.
+	ReasonMajorityReady = "MajorityReady"
+	// ReasonTooFewNodesReady (Available): less than a majority is ready.
+	ReasonTooFewNodesReady = "TooFewNodesReady"
+	// ReasonScaledToZero (Available): the spec asks for no nodes.
+	ReasonScaledToZero = "ScaledToZero"
+
+	// ReasonComplete (Progressing): the nodes are what the spec asks for.
+	ReasonComplete = "Complete"
+	// ReasonScaling (Progressing): nodes are being added or removed.
+	ReasonScaling = "Scaling"
+	// ReasonRollingOut (Progressing): nodes are being replaced by updated ones.
+	ReasonRollingOut = "RollingOut"
+	// ReasonNodesStarting (Progressing): all nodes exist, some are not ready.
+	ReasonNodesStarting = "NodesStarting"
+	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
+	ReasonBlocked = "Blocked"
+
+	// ReasonAsExpected (Degraded): nothing is wrong.
+	ReasonAsExpected = "AsExpected"
+	// ReasonNodesFailing (Degraded): nodes crash, can't be scheduled, can't get
+	// their image, or have not been ready for long.
+	ReasonNodesFailing = "NodesFailing"
+	// ReasonMissingPermission (Degraded, Stalled): the API server refuses the
+	// operator a right that it needs; the message names verb and resource.
+	ReasonMissingPermission = "MissingPermission"
+	// ReasonNameTaken (Degraded, Stalled): an object that the Hub needs exists
+	// already and belongs to somebody else.
+	ReasonNameTaken = "NameTaken"
+	// ReasonInvalidSpec (Degraded, Stalled): the spec passed the API server's
+	// validation and yet makes no valid node configuration.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonApplyFailed (Degraded): the API server refused an object, or could
+	// not be reached; the operator tries again.
+	ReasonApplyFailed = "ApplyFailed"
+
+	// ReasonApplied (ConfigApplied): every ready node runs the current settings.
+	ReasonApplied = "Applied"
+	// ReasonApplying (ConfigApplied): some nodes run earlier settings. The kubelet
+	// brings new ones to a pod within about a minute.
+	ReasonApplying = "Applying"
+	// ReasonRejected (ConfigApplied): a node refuses the current settings and
+	// goes on with its last good ones.
+	ReasonRejected = "Rejected"
+	// ReasonNodesUnreachable (ConfigApplied): ready nodes don't answer the operator.
+	ReasonNodesUnreachable = "NodesUnreachable"
+	// ReasonNoNodesReady (ConfigApplied): there is no ready node to ask.
+	ReasonNoNodesReady = "NoNodesReady"
+)
+
+// Reasons of events that no condition carries.
+const (
+	// ReasonStorageNotUsed warns that spec.storage is set, while this version
+	// keeps history in memory.
+	ReasonStorageNotUsed = "StorageNotUsed"
+)

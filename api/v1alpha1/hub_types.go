@@ -1,0 +1,369 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// HubSpec is what a person wants from a hub. Everything in it has a default:
+// an empty spec is a hub of three nodes that keeps no history.
+//
+// Topics, history, health checks, sessions and limits are reloaded by running
+// nodes. Changing image, resources, pull settings or drain replaces the nodes
+// one by one.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || (has(self.storage.size) && (!isQuantity(string(self.storage.size)) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) >= 0))",message="storage can grow and not shrink: give the old size or a larger one",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.storageClassName) || !has(self.storage) || (has(self.storage.storageClassName) && self.storage.storageClassName == oldSelf.storage.storageClassName)",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
+type HubSpec struct {
+	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=99
+	// +kubebuilder:default=3
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// healthCheck is how a node finds out that one of its clients is gone.
+	// +kubebuilder:default={}
+	// +optional
+	HealthCheck HealthCheckSpec `json:"healthCheck,omitzero"`
+
+	// history is what every topic keeps that no entry of topics says otherwise for.
+	// +kubebuilder:default={}
+	// +optional
+	History HistorySpec `json:"history,omitzero"`
+
+	// topics are settings for topics by pattern. The first entry whose pattern
+	// matches a topic wins, so put narrow patterns before wide ones.
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=atomic
+	// +optional
+	Topics []TopicSpec `json:"topics,omitempty"`
+
+	// storage is where history is kept: absent or without a size in memory, with
+	// a size on a persistent volume of each node. This version keeps history in
+	// memory in any case and says so in an event.
+	// +optional
+	Storage *StorageSpec `json:"storage,omitempty"`
+
+	// sessions are settings of the clients' sessions.
+	// +kubebuilder:default={}
+	// +optional
+	Sessions SessionsSpec `json:"sessions,omitzero"`
+
+	// limits bound what clients may ask of a node.
+	// +kubebuilder:default={}
+	// +optional
+	Limits LimitsSpec `json:"limits,omitzero"`
+
+	// drain is how a node moves its clients away before it stops. A change
+	// replaces the nodes one by one, because a pod's grace period is fixed.
+	// +kubebuilder:default={}
+	// +optional
+	Drain DrainSpec `json:"drain,omitzero"`
+
+	// resources of each node. Absent: requests of 100m CPU and 128Mi memory, a
+	// limit of 512Mi memory. Given, it replaces all of these.
+	// +optional
+	Resources *ResourcesSpec `json:"resources,omitempty"`
+
+	// image that the nodes run, in place of the operator's own one.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+
+	// imagePullPolicy of the nodes; absent, Kubernetes decides by the image's tag.
+	// +kubebuilder:validation:Enum=Always;IfNotPresent;Never
+	// +optional
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy,omitempty"`
+
+	// imagePullSecrets name Secrets in the Hub's namespace to pull the image with.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+}
+
+// HealthCheckSpec says when a client that does not answer is removed. The node
+// that holds the client pings it.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.timeout) || !has(self.interval) || [self.timeout, self.interval].exists(d, !d.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$')) || duration(self.timeout) <= duration(self.interval)",message="must not be longer than interval: a client is pinged again only after it had its time to answer",fieldPath=".timeout"
+type HealthCheckSpec struct {
+	// interval between two pings of one client.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="10s"
+	// +optional
+	Interval metav1.Duration `json:"interval,omitzero"`
+
+	// timeout is how long a client may take to answer a ping; not above interval.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="5s"
+	// +optional
+	Timeout metav1.Duration `json:"timeout,omitzero"`
+
+	// failureThreshold is how many pings in a row stay unanswered before the
+	// client is removed.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:default=3
+	// +optional
+	FailureThreshold int32 `json:"failureThreshold,omitempty"`
+}
+
+// HistorySpec is what a topic keeps for those who join late. Whichever bound is
+// reached first applies.
+type HistorySpec struct {
+	// maxArtifacts is how many artifacts a topic keeps; 0 keeps none.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	// +kubebuilder:default=0
+	// +optional
+	MaxArtifacts int64 `json:"maxArtifacts"`
+
+	// maxBytes is how many bytes a topic keeps.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0",message="must be a whole number of bytes, at least 1"
+	// +kubebuilder:default="64Mi"
+	// +optional
+	MaxBytes resource.Quantity `json:"maxBytes,omitzero"`
+
+	// maxAge is how long a topic keeps an artifact.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="1h"
+	// +optional
+	MaxAge metav1.Duration `json:"maxAge,omitzero"`
+}
+
+// TopicSpec holds settings for the topics that match a pattern.
+type TopicSpec struct {
+	// pattern of topic names, as in subscriptions: tokens joined by dots; "*"
+	// stands for one token, ">" at the end for one or more.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(([*]|[^.*>[:space:][:cntrl:]]+)[.])*([*>]|[^.*>[:space:][:cntrl:]]+)$')",message="must be tokens joined by dots, such as orders.new, orders.*.eu or orders.>; * stands for one whole token, > for the rest and only at the end"
+	// +required
+	Pattern string `json:"pattern"`
+
+	// history of the matching topics; what it leaves out is as in spec.history.
+	// +optional
+	History *TopicHistorySpec `json:"history,omitempty"`
+
+	// filter is a CEL expression over the variable artifact. What it is not true
+	// for is refused. A node that can't compile it keeps its last good settings
+	// and the condition ConfigApplied says so.
+	// +kubebuilder:validation:MaxLength=4096
+	// +optional
+	Filter string `json:"filter,omitempty"`
+}
+
+// TopicHistorySpec overrides the hub's history for some topics, field by field.
+type TopicHistorySpec struct {
+	// maxArtifacts is how many artifacts a topic keeps; 0 keeps none.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	MaxArtifacts *int64 `json:"maxArtifacts,omitempty"`
+
+	// maxBytes is how many bytes a topic keeps.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0",message="must be a whole number of bytes, at least 1"
+	// +optional
+	MaxBytes *resource.Quantity `json:"maxBytes,omitempty"`
+
+	// maxAge is how long a topic keeps an artifact.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +optional
+	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
+}
+
+// StorageSpec asks for history on persistent volumes. Without a size, history
+// is kept in memory.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || has(self.size)",message="is required with storageClassName",fieldPath=".size"
+type StorageSpec struct {
+	// size of each node's volume. It can be made larger, not smaller.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('64Mi')) >= 0",message="must be a whole number of bytes, at least 64Mi"
+	// +optional
+	Size *resource.Quantity `json:"size,omitempty"`
+
+	// storageClassName of the volumes; absent: the cluster's default class.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
+}
+
+// ResourcesSpec is what each node asks of Kubernetes, in the terms of a container.
+type ResourcesSpec struct {
+	// requests are what is set aside for a node.
+	// +optional
+	Requests corev1.ResourceList `json:"requests,omitempty"`
+
+	// limits are what a node can't go beyond. The Go runtime is told to stay at
+	// nine tenths of the memory limit.
+	// +optional
+	Limits corev1.ResourceList `json:"limits,omitempty"`
+}
+
+// SessionsSpec holds settings of the clients' sessions.
+type SessionsSpec struct {
+	// resumeWindow is how long a session outlives its connection: a client that
+	// is back in time goes on where it was.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="30s"
+	// +optional
+	ResumeWindow metav1.Duration `json:"resumeWindow,omitzero"`
+}
+
+// SlowClientPolicy says what happens to a client that does not keep up, on
+// topics without history.
+// +kubebuilder:validation:Enum=Disconnect;DropOldest;DropNewest
+type SlowClientPolicy string
+
+// The policies for slow clients.
+const (
+	SlowClientDisconnect SlowClientPolicy = "Disconnect"
+	SlowClientDropOldest SlowClientPolicy = "DropOldest"
+	SlowClientDropNewest SlowClientPolicy = "DropNewest"
+)
+
+// LimitsSpec bounds what clients may ask of a node.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.maxPendingBytes) || !has(self.maxArtifactSize) || !isQuantity(string(self.maxPendingBytes)) || !isQuantity(string(self.maxArtifactSize)) || quantity(string(self.maxPendingBytes)).compareTo(quantity(string(self.maxArtifactSize))) >= 0",message="must not be below maxArtifactSize: one artifact has to fit",fieldPath=".maxPendingBytes"
+type LimitsSpec struct {
+	// maxClients is how many clients one node takes.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	// +kubebuilder:default=100000
+	// +optional
+	MaxClients int32 `json:"maxClients,omitempty"`
+
+	// maxArtifactSize is the size in bytes of the largest artifact that the hub takes.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('16Mi')) <= 0",message="must be a whole number of bytes between 1Ki and 16Mi, such as 64Ki or 8Mi"
+	// +kubebuilder:default="1Mi"
+	// +optional
+	MaxArtifactSize resource.Quantity `json:"maxArtifactSize,omitzero"`
+
+	// maxPendingBytes is how much a node queues for one client.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('64Gi')) <= 0",message="must be a whole number of bytes between 1Ki and 64Gi, such as 64Ki or 8Mi"
+	// +kubebuilder:default="16Mi"
+	// +optional
+	MaxPendingBytes resource.Quantity `json:"maxPendingBytes,omitzero"`
+
+	// slowClientPolicy says what happens to a client whose queue is full.
+	// +kubebuilder:default=Disconnect
+	// +optional
+	SlowClientPolicy SlowClientPolicy `json:"slowClientPolicy,omitempty"`
+}
+
+// DrainSpec says how a node stops.
+type DrainSpec struct {
+	// timeout is how long a stopping node may take to move its clients away.
+	// Its pod is killed 15 seconds later.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="60s"
+	// +optional
+	Timeout metav1.Duration `json:"timeout,omitzero"`
+}
+
+// HubStatus is what the operator sees of a hub.
+type HubStatus struct {
+	// observedGeneration is the generation of the spec that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// replicas is how many nodes exist.
+	// +optional
+	Replicas int32 `json:"replicas"`
+
+	// readyReplicas is how many nodes serve clients.
+	// +optional
+	ReadyReplicas int32 `json:"readyReplicas"`
+
+	// ready is "readyReplicas/spec.replicas", for people.
+	// +optional
+	Ready string `json:"ready,omitempty"`
+
+	// selector finds the nodes' pods; the scale subresource shows it.
+	// +optional
+	Selector string `json:"selector,omitempty"`
+
+	// address is what clients inside the cluster connect to.
+	// +optional
+	Address string `json:"address,omitempty"`
+
+	// clients is how many clients the nodes that answered hold together.
+	// +optional
+	Clients int64 `json:"clients"`
+
+	// conditions: Available, Progressing, Degraded and ConfigApplied; Reconciling
+	// and Stalled only while they are True.
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// Hub is a cluster of hub nodes through which clients reach each other by name
+// or by topic, whichever node they are connected to.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:shortName=hub,categories=all
+// +kubebuilder:printcolumn:name=Ready,type=string,JSONPath=`.status.ready`,description="Nodes that serve clients, of those wanted"
+// +kubebuilder:printcolumn:name=Clients,type=integer,JSONPath=`.status.clients`,description="Connected clients"
+// +kubebuilder:printcolumn:name=Address,type=string,JSONPath=`.status.address`,description="Where clients connect"
+// +kubebuilder:printcolumn:name=Available,type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`,description="Whether a majority of the nodes is ready"
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: must be at most 45 characters: lower case letters, digits and dashes, starting with a letter and not ending with a dash; Services and pods are named after the Hub"
+type Hub struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is what is wanted.
+	// +kubebuilder:default={}
+	// +optional
+	Spec HubSpec `json:"spec,omitzero"`
+	// status is what there is; the operator writes it.
+	// +optional
+	Status HubStatus `json:"status,omitzero"`
+}
+
+// HubList is a list of Hubs.
+//
+// +kubebuilder:object:root=true
+type HubList struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ListMeta `json:"metadata,omitzero"`
+	// Items are the Hubs.
+	Items []Hub `json:"items"`
+}
