@@ -1,0 +1,174 @@
+package config
+
+import (
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/topic"
+)
+
+// Config is the whole file. Start from [Default]: the zero value is not valid.
+// A Config is not changed once it was handed over; copies share its slices.
+type Config struct {
+	// Hub is the identity of the hub, such as namespace/name/UID. Nodes of
+	// another one are refused. Required.
+	Hub string `yaml:"hub"`
+	// Node is this node's stable name, which ends in its ordinal. The file
+	// may leave it to the command line.
+	Node string `yaml:"node,omitempty"`
+	// Replicas is how many nodes the hub has: those with the ordinals 0 to
+	// Replicas-1. Zero while a hub is scaled to none.
+	Replicas int `yaml:"replicas"`
+	// Listen are the addresses that the node serves.
+	Listen Listen `yaml:"listen"`
+	// Advertise is the host under which peers and clients reach the node.
+	// Empty: found from the network interfaces.
+	Advertise string `yaml:"advertise,omitempty"`
+	// Peers are the gossip addresses to join, host:port; names are resolved
+	// again at each try. Empty: the node is alone until others join it.
+	Peers []string `yaml:"peers,omitempty"`
+	// GossipKeyFile holds the key of the gossip. Empty: it is not encrypted.
+	GossipKeyFile string `yaml:"gossipKeyFile,omitempty"`
+
+	HealthCheck HealthCheck `yaml:"healthCheck"`
+	// History is what a topic keeps that no element of Topics matches.
+	History History `yaml:"history"`
+	// Topics have rules of their own; the first that matches wins.
+	Topics   []Topic  `yaml:"topics,omitempty"`
+	Sessions Sessions `yaml:"sessions"`
+	Limits   Limits   `yaml:"limits"`
+	Drain    Drain    `yaml:"drain"`
+	Log      Log      `yaml:"log"`
+}
+
+// Listen are addresses in the form host:port; the host may be empty for all
+// interfaces, the port 0 for any that is free.
+type Listen struct {
+	Client  string `yaml:"client"`  // native protocol, TCP
+	Cluster string `yaml:"cluster"` // links between nodes, TCP
+	Gossip  string `yaml:"gossip"`  // membership, TCP and UDP
+	HTTP    string `yaml:"http"`    // probes, metrics, status
+}
+
+// HealthCheck is how a node finds out that a client is gone.
+type HealthCheck struct {
+	// Interval is how long a client may be silent before it is pinged. Zero
+	// turns health checks off.
+	Interval Duration `yaml:"interval"`
+	// Timeout is how long an answer may take; at most Interval.
+	Timeout Duration `yaml:"timeout"`
+	// FailureThreshold is how many pings in a row go unanswered before the
+	// client is removed.
+	FailureThreshold int `yaml:"failureThreshold"`
+}
+
+// History bounds what a topic keeps.
+type History struct {
+	MaxArtifacts int      `yaml:"maxArtifacts"` // zero keeps none
+	MaxBytes     Bytes    `yaml:"maxBytes"`     // zero: no such bound
+	MaxAge       Duration `yaml:"maxAge"`       // zero: no such bound
+}
+
+// Topic is what holds for the topics that a pattern matches.
+type Topic struct {
+	Pattern string `yaml:"pattern"`
+	// History differs from the hub's in the fields that it has. Nil: it
+	// doesn't.
+	History *TopicHistory `yaml:"history,omitempty"`
+	// Filter is a CEL expression; what does not match it is refused. Empty:
+	// everything may be published.
+	Filter string `yaml:"filter,omitempty"`
+}
+
+// TopicHistory is a [History] with fields that may be absent.
+type TopicHistory struct {
+	MaxArtifacts *int      `yaml:"maxArtifacts,omitempty"`
+	MaxBytes     *Bytes    `yaml:"maxBytes,omitempty"`
+	MaxAge       *Duration `yaml:"maxAge,omitempty"`
+}
+
+// Sessions outlive their connections.
+type Sessions struct {
+	// ResumeWindow is how long a session waits for its client to reconnect.
+	// Zero: it ends with the connection.
+	ResumeWindow Duration `yaml:"resumeWindow"`
+}
+
+// Limits bound what clients can make a node hold.
+type Limits struct {
+	MaxClients       int              `yaml:"maxClients"`      // connected to this node
+	MaxArtifactSize  Bytes            `yaml:"maxArtifactSize"` // content type, attributes and payload of one artifact
+	MaxPendingBytes  Bytes            `yaml:"maxPendingBytes"` // waiting for one client
+	SlowClientPolicy SlowClientPolicy `yaml:"slowClientPolicy"`
+}
+
+// SlowClientPolicy says what happens when MaxPendingBytes wait for a client.
+type SlowClientPolicy string
+
+// The policies.
+const (
+	Disconnect SlowClientPolicy = "Disconnect" // the client is disconnected and told why
+	DropOldest SlowClientPolicy = "DropOldest" // what waits longest is dropped
+	DropNewest SlowClientPolicy = "DropNewest" // what comes is dropped
+)
+
+// Drain is how a node leaves.
+type Drain struct {
+	// Timeout is how long clients get to move elsewhere. Zero: they are told
+	// and disconnected at once.
+	Timeout Duration `yaml:"timeout"`
+}
+
+// Log is what a node writes to its standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	Format string `yaml:"format"` // json or text
+}
+
+// Default returns the configuration of a file that says nothing. It lacks the
+// required Hub.
+func Default() Config {
+	return Config{
+		Replicas:    1,
+		Listen:      Listen{Client: ":7400", Cluster: ":7401", Gossip: ":7402", HTTP: ":7480"},
+		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
+		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
+		Sessions:    Sessions{ResumeWindow: Duration(30 * time.Second)},
+		Limits:      Limits{MaxClients: 100_000, MaxArtifactSize: 1 << 20, MaxPendingBytes: 16 << 20, SlowClientPolicy: Disconnect},
+		Drain:       Drain{Timeout: Duration(time.Minute)},
+		Log:         Log{Level: "info", Format: "json"},
+	}
+}
+
+// TopicFor returns the first element of Topics that matches a topic's name, ok
+// false when none does.
+func (c Config) TopicFor(name string) (t Topic, ok bool) {
+	for _, t := range c.Topics {
+		if topic.Match(t.Pattern, name) {
+			return t, true
+		}
+	}
+	return Topic{}, false
+}
+
+// HistoryFor returns what a topic keeps.
+func (c Config) HistoryFor(name string) History {
+	t, _ := c.TopicFor(name)
+	return c.History.With(t.History)
+}
+
+// With returns h with the fields that o has. o may be nil.
+func (h History) With(o *TopicHistory) History {
+	if o == nil {
+		return h
+	}
+	if o.MaxArtifacts != nil {
+		h.MaxArtifacts = *o.MaxArtifacts
+	}
+	if o.MaxBytes != nil {
+		h.MaxBytes = *o.MaxBytes
+	}
+	if o.MaxAge != nil {
+		h.MaxAge = *o.MaxAge
+	}
+	return h
+}

@@ -1,0 +1,205 @@
+package config_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func ptr[T any](v T) *T { return &v }
+
+// full is a file that gives every field, and what it says.
+const full = `hub: default/agents/6f1c
+node: agents-node-0
+replicas: 3
+listen:
+  client: 127.0.0.1:1
+  cluster: 127.0.0.1:2
+  gossip: 127.0.0.1:3
+  http: '[::1]:4'
+advertise: 10.1.2.3
+peers:
+  - agents-nodes.default.svc:7402
+  - 10.1.2.4:7402
+gossipKeyFile: /etc/switchboard/gossip/key
+healthCheck:
+  interval: 20s
+  timeout: 1.5s
+  failureThreshold: 5
+history:
+  maxArtifacts: 10
+  maxBytes: 1Gi
+  maxAge: 1h30m
+topics:
+  - pattern: orders.>
+    history:
+      maxArtifacts: 10000
+      maxBytes: 256Mi
+      maxAge: 24h
+    filter: artifact.size <= 65536
+  - pattern: news.*
+    history:
+      maxArtifacts: 0
+sessions:
+  resumeWindow: 45s
+limits:
+  maxClients: 7
+  maxArtifactSize: 64Ki
+  maxPendingBytes: 1000001
+  slowClientPolicy: DropOldest
+drain:
+  timeout: 0s
+log:
+  level: debug
+  format: text
+`
+
+func fullConfig() config.Config {
+	return config.Config{
+		Hub:           "default/agents/6f1c",
+		Node:          "agents-node-0",
+		Replicas:      3,
+		Listen:        config.Listen{Client: "127.0.0.1:1", Cluster: "127.0.0.1:2", Gossip: "127.0.0.1:3", HTTP: "[::1]:4"},
+		Advertise:     "10.1.2.3",
+		Peers:         []string{"agents-nodes.default.svc:7402", "10.1.2.4:7402"},
+		GossipKeyFile: "/etc/switchboard/gossip/key",
+		HealthCheck: config.HealthCheck{
+			Interval: config.Duration(20 * time.Second), Timeout: config.Duration(1500 * time.Millisecond), FailureThreshold: 5,
+		},
+		History: config.History{MaxArtifacts: 10, MaxBytes: 1 << 30, MaxAge: config.Duration(90 * time.Minute)},
+		Topics: []config.Topic{
+			{
+				Pattern: "orders.>",
+				History: &config.TopicHistory{
+					MaxArtifacts: ptr(10000), MaxBytes: ptr(config.Bytes(256 << 20)), MaxAge: ptr(config.Duration(24 * time.Hour)),
+				},
+				Filter: "artifact.size <= 65536",
+			},
+			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: ptr(0)}},
+		},
+		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second)},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.DropOldest},
+		Drain:    config.Drain{Timeout: 0},
+		Log:      config.Log{Level: "debug", Format: "text"},
+	}
+}
+
+func TestParseReadsEveryField(t *testing.T) {
+	got, err := config.Parse([]byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(fullConfig(), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestMarshalWritesTheCanonicalFile(t *testing.T) {
+	got, err := fullConfig().Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(full, string(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseGivesDefaultsToWhatIsAbsent(t *testing.T) {
+	want := config.Default()
+	want.Hub = "h"
+	for name, file := range map[string]string{
+		"nothing but what is required": "hub: h",
+		"fields without a value":       "hub: h\nhistory:\ntopics: ~\nlimits: {maxClients: }\n",
+		"empty groups":                 "hub: h\nhistory: {}\ntopics: []\npeers: []\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := config.Parse([]byte(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	got, err := config.Parse([]byte("hub: h\nhealthCheck: {interval: 1m}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.HealthCheck.Interval = config.Duration(time.Minute)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("a group given in part: %s", diff)
+	}
+}
+
+func TestHistoryFor(t *testing.T) {
+	c := config.Default()
+	c.Topics = []config.Topic{
+		{Pattern: "orders.audit", Filter: "true"},
+		{Pattern: "orders.*", History: &config.TopicHistory{MaxArtifacts: ptr(10)}},
+		{Pattern: "orders.>", History: &config.TopicHistory{MaxArtifacts: ptr(20), MaxBytes: ptr(config.Bytes(1)), MaxAge: ptr(config.Duration(2))}},
+	}
+	standard := c.History
+	for name, test := range map[string]struct {
+		topic string
+		want  config.History
+	}{
+		"no element matches":              {"news", standard},
+		"an element that is silent on it": {"orders.audit", standard},
+		"the first of two that match":     {"orders.new", config.History{MaxArtifacts: 10, MaxBytes: standard.MaxBytes, MaxAge: standard.MaxAge}},
+		"an element that says everything": {"orders.eu.new", config.History{MaxArtifacts: 20, MaxBytes: 1, MaxAge: 2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, c.HistoryFor(test.topic)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestReloadable(t *testing.T) {
+	restart := fullConfig()
+	restart.Hub, restart.Node, restart.Advertise, restart.GossipKeyFile = "x", "x-1", "x", "x"
+	restart.Listen.HTTP = ":0"
+	inPlace := config.Default()
+	inPlace.Hub, inPlace.Node, inPlace.Advertise, inPlace.GossipKeyFile = fullConfig().Hub, fullConfig().Node, fullConfig().Advertise, fullConfig().GossipKeyFile
+	inPlace.Listen = fullConfig().Listen
+	for name, test := range map[string]struct {
+		next config.Config
+		want []string
+	}{
+		"nothing changed":              {fullConfig(), nil},
+		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile"}},
+		"everything a node can follow": {inPlace, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, config.Reloadable(fullConfig(), test.next)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestLoadNamesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hub.yaml")
+	if _, err := config.Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file: got %v", err)
+	}
+	if err := os.WriteFile(path, []byte("hub: 1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := "config " + path + `: line 1: hub: must be a string, not "1"`
+	if _, err := config.Load(path); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}

@@ -1,0 +1,23 @@
+package config
+
+// Reloadable names the fields that differ between two configurations and that
+// a running node can't change: hub, node, listen, advertise and gossipKeyFile.
+// It returns nil when a node that runs old can go over to next in place; all
+// other fields it can follow.
+func Reloadable(old, next Config) (changed []string) {
+	for _, field := range []struct {
+		name    string
+		differs bool
+	}{
+		{"hub", old.Hub != next.Hub},
+		{"node", old.Node != next.Node},
+		{"listen", old.Listen != next.Listen},
+		{"advertise", old.Advertise != next.Advertise},
+		{"gossipKeyFile", old.GossipKeyFile != next.GossipKeyFile},
+	} {
+		if field.differs {
+			changed = append(changed, field.name)
+		}
+	}
+	return changed
+}
