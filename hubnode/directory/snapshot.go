@@ -12,7 +12,7 @@ type snapshot struct {
 // later snapshot, or of one that is cut differently, starts anew.
 func (t *Table) applySnapshotLocked(a Announcement, have Version) Result {
 	s := t.snapshots[a.Owner.Node]
-	if s != nil && s.supersedes(a) {
+	if s != nil && s.later(a.Owner.Incarnation, a.To) {
 		return Result{Have: have}
 	}
 	if s == nil || s.owner != a.Owner || s.to != a.To || s.parts != a.Parts {
@@ -31,12 +31,12 @@ func (t *Table) applySnapshotLocked(a Announcement, have Version) Result {
 	return t.replaceLocked(s.owner, s.to, changes)
 }
 
-// supersedes reports whether a belongs to an earlier snapshot than s.
-func (s *snapshot) supersedes(a Announcement) bool {
-	if s.owner.Incarnation != a.Owner.Incarnation {
-		return s.owner.Incarnation > a.Owner.Incarnation
+// later reports whether s is of a later state of its owner's part.
+func (s *snapshot) later(incarnation uint64, to Version) bool {
+	if s.owner.Incarnation != incarnation {
+		return s.owner.Incarnation > incarnation
 	}
-	return s.to > a.To
+	return s.to > to
 }
 
 // join returns the changes of all parts. ok is false when the parts don't fit

@@ -114,7 +114,7 @@ func (t *Table) Apply(a Announcement) Result {
 	for _, c := range a.Changes[have-a.From:] {
 		events = t.changeLocked(p, c, events)
 	}
-	p.version = a.To
+	t.advanceLocked(p, a.Owner.Incarnation, a.To)
 	return Result{Applied: true, Have: a.To, Events: events}
 }
 
@@ -169,7 +169,7 @@ func (t *Table) replaceLocked(owner Owner, to Version, changes []Change) Result 
 		p = &part{node: owner.Node, interests: make(map[string]struct{})}
 		t.parts[owner.Node] = p
 	}
-	p.incarnation, p.version = owner.Incarnation, to
+	t.advanceLocked(p, owner.Incarnation, to)
 
 	clients, interests := fold(changes)
 	events := t.retainLocked(p, clients, interests)
@@ -180,6 +180,14 @@ func (t *Table) replaceLocked(owner Owner, to Version, changes []Change) Result 
 		events = t.changeLocked(p, Change{Op: InterestUp, Name: pattern}, events)
 	}
 	return Result{Applied: true, Have: to, Events: events}
+}
+
+// advanceLocked sets what p is at, and forgets a snapshot that came too late.
+func (t *Table) advanceLocked(p *part, incarnation uint64, to Version) {
+	p.incarnation, p.version = incarnation, to
+	if s := t.snapshots[p.node]; s != nil && !s.later(incarnation, to) {
+		delete(t.snapshots, p.node)
+	}
 }
 
 // fold returns what the changes make of an empty part.

@@ -3,11 +3,12 @@ package history
 import "github.com/switchboardhub/switchboard/wire"
 
 // A slab's size follows the log's, so that neither a topic of three artifacts
-// nor one of a million wastes much: an eighth of what is held, within these
+// nor one of a million wastes much: a sixteenth of what is held, within these
 // bounds. Larger bodies have a slab of their own.
 const (
-	minSlab = 512
-	maxSlab = 256 << 10
+	minSlab = 512       // bytes
+	maxSlab = 256 << 10 // bytes
+	maxRuns = 16 << 10  // in one slab: bodies may be empty, their records are not
 )
 
 // slab holds consecutive runs in one piece of memory. Bytes and records are
@@ -21,8 +22,8 @@ type slab struct {
 	skip  int // how many runs retention took
 }
 
-// record is a run in a slab: with its body of 128 bytes, a million of them is
-// what the package is measured by.
+// record is a run in a slab. It is small because a busy topic of single
+// artifacts has one for each: see BenchmarkMemory.
 type record struct {
 	at   int64         // append, Unix nanoseconds
 	next wire.Sequence // after the run's last
@@ -33,14 +34,13 @@ type record struct {
 // newSlab returns a slab with room for a body of size bytes, for a log of held
 // bytes.
 func newSlab(first wire.Sequence, size int, held int64) *slab {
-	room := int(min(max(held/8, minSlab), maxSlab))
+	room := int(min(max(held/16, minSlab), maxSlab))
 	return &slab{first: first, data: make([]byte, 0, max(room, size))}
 }
 
-// fits reports whether a body of size bytes can be appended. Empty bodies take
-// no room but need records, so the number of these is bounded too.
+// fits reports whether a body of size bytes can be appended.
 func (s *slab) fits(size int) bool {
-	return size <= cap(s.data)-len(s.data) && len(s.runs) < maxSlab/4
+	return size <= cap(s.data)-len(s.data) && len(s.runs) < maxRuns
 }
 
 func (s *slab) append(at int64, from wire.ClientID, next wire.Sequence, body []byte) {
