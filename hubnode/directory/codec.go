@@ -176,8 +176,9 @@ func (d *decoder) uvarint(limit uint64) uint64 {
 
 // text returns a copy: a name must not keep a whole packet alive.
 func (d *decoder) text(limit int) string {
-	n := d.uvarint(uint64(min(limit, len(d.rest))))
-	if d.err != nil {
+	n := d.uvarint(uint64(limit))
+	if n > uint64(len(d.rest)) {
+		d.fail("ends too early")
 		return ""
 	}
 	text := string(d.rest[:n])
