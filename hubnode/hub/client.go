@@ -99,17 +99,9 @@ func (c *Client) Topics() []string {
 }
 
 // RegisterClient adds a client, subscribed to "broadcast". The hub owns conn
-// from now on, and closes it even when it returns an error. An older client of
-// the same id is removed with a [SessionReplacedError].
+// from then on; on an error it stays the caller's. An older client of the same
+// id is removed with a [SessionReplacedError].
 func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...ClientOption) error {
-	err := h.register(id, conn, opts)
-	if err != nil {
-		_ = conn.Close() // the registration's error is the one that matters
-	}
-	return err
-}
-
-func (h *Hub) register(id wire.ClientID, conn io.ReadWriteCloser, opts []ClientOption) error {
 	if err := wire.CheckClientID(id); err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func New(opts ...Option) (*Hub, error) {
 	h.peers.Store(&map[string]Link{})
 	for _, step := range append(b.clients, b.topics...) {
 		if err := step(h); err != nil {
-			h.end()
+			h.abort() // closes the connections that it owns already
 			return nil, err
 		}
 	}

@@ -1,0 +1,122 @@
+// Package admin is a node's HTTP API: probes, metrics and status.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	headerTime   = 5 * time.Second
+	shutdownTime = time.Second
+)
+
+// Node is what the API needs of the node around it.
+type Node interface {
+	Ready() bool
+	// Counts are the node's own gauges, beside its hub's.
+	Counts() Counts
+}
+
+// Counts are a node's gauges.
+type Counts struct {
+	DirectoryEntries int // clients known on other nodes
+	MeshLinks        int
+	GossipMembers    int
+}
+
+// Config is what the API serves. All fields are required.
+type Config struct {
+	Node Node
+	Hub  *hub.Hub
+	Log  *slog.Logger
+}
+
+// Server is the HTTP API. Make it with [New] and run it with Run.
+type Server struct {
+	ln  net.Listener
+	web *http.Server
+}
+
+// New returns an API on ln, which it closes when Run ends.
+func New(cfg Config, ln net.Listener) *Server {
+	return &Server{ln: ln, web: &http.Server{
+		Handler: routes(cfg), ReadHeaderTimeout: headerTime,
+		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}}
+}
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		if s.web.Shutdown(limit) != nil {
+			_ = s.web.Close() // requests that outlast the grace are cut
+		}
+	})
+	err := s.web.Serve(s.ln)
+	if stop() { // it failed on its own
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
+	<-done
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func routes(cfg Config) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !cfg.Node.Ready() {
+			say(w, http.StatusServiceUnavailable, "not ready: joining or draining, see /v1/status")
+			return
+		}
+		say(w, http.StatusOK, "ok")
+	})
+	for _, question := range []string{"status", "clients", "topics", "nodes"} {
+		mux.HandleFunc("GET /v1/"+question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) })
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{cfg}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes"}, "\n"))
+	})
+	return mux
+}
+
+func say(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, text) // the asker may have gone
+}
+
+// ask answers with what the hub says, as JSON.
+func ask(h *hub.Hub, question string, w http.ResponseWriter, r *http.Request) {
+	answer, err := h.Ask(r.Context(), question)
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintf(w, "{\"error\":%q}\n", wire.FaultOf(err, wire.CodeUnavailable).Detail) // the asker may have gone
+		return
+	}
+	_, _ = w.Write(append(answer, '\n')) // the asker may have gone
+}

@@ -1,0 +1,230 @@
+// Package cluster finds the other nodes of a hub and notices when they come
+// and go, by gossip. It is the only importer of memberlist and turns its
+// events into snapshots of the members.
+//
+// What it does about memberlist's habits: a node's name carries an incarnation,
+// since a restarted pod has its old name and a new address; the label is the
+// hub's identity, since pods of other hubs get addresses that were ours; and
+// the node joins again from time to time by what DNS says now, since dead peers
+// are forgotten and a partition never heals by itself.
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+const (
+	leaveTime = 2 * time.Second
+	// joinGrace is how long a node that can reach none of its configured
+	// peers waits before it concludes that it is alone.
+	joinGrace = 10 * time.Second
+	joinRetry = 300 * time.Millisecond
+	rejoinMin = 15 * time.Second
+	rejoinMax = 30 * time.Second
+	nameSep   = "~" // between a node's name and its incarnation
+)
+
+// State is what a node says of itself.
+type State string
+
+// The states.
+const (
+	Joining  State = "joining"  // it does not know the others yet
+	Active   State = "active"   // it serves
+	Draining State = "draining" // it is about to stop: don't send clients there
+)
+
+// Member is one node as it describes itself.
+type Member struct {
+	Name        string
+	Incarnation uint64
+	State       State
+	Version     string // of the program
+	Client      string // host:port for clients
+	Cluster     string // host:port of the mesh
+	HTTP        string // host:port of the HTTP API
+}
+
+// meta is a Member's part that travels in gossip; at most 512 bytes as JSON.
+type meta struct {
+	State   State  `json:"s"`
+	Version string `json:"v,omitempty"`
+	Client  string `json:"c"`
+	Cluster string `json:"m"`
+	HTTP    string `json:"h"`
+}
+
+// Config says who this node is and whom to join.
+type Config struct {
+	Hub       string          // identity of the hub: others are not heard
+	Self      Member          // Name, Incarnation and addresses; State is set to Joining
+	Bind      string          // host:port to gossip on, TCP and UDP
+	Advertise string          // host that others reach this node under
+	Peers     func() []string // host:port or dns-name:port to join; asked anew each time
+	Key       []byte          // 16, 24 or 32 bytes to encrypt with; empty: plain
+	Log       *slog.Logger
+	// Changed is called with all members but this node, sorted by name, when
+	// they have changed; never concurrently.
+	Changed func([]Member)
+}
+
+// Cluster is this node's membership. Make it with [Join].
+type Cluster struct {
+	cfg     Config
+	list    *memberlist.Memberlist
+	changed chan struct{} // holds one: members have to be looked at again
+	joined  atomic.Bool
+
+	mu   sync.Mutex // guards self
+	self Member
+}
+
+// Start opens the gossip port. The node is not joined yet: that is Run's work.
+func Start(cfg Config) (*Cluster, error) {
+	host, port, err := splitHostPort(cfg.Bind)
+	if err != nil {
+		return nil, fmt.Errorf("gossip address: %w", err)
+	}
+	cfg.Self.State = Joining
+	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1)}
+	mc := memberlist.DefaultLANConfig()
+	mc.Name = cfg.Self.Name + nameSep + strconv.FormatUint(cfg.Self.Incarnation, 16)
+	mc.BindAddr, mc.BindPort = host, port
+	mc.AdvertiseAddr, mc.AdvertisePort = cfg.Advertise, port
+	mc.Label = cfg.Hub
+	mc.SecretKey = cfg.Key
+	mc.Delegate, mc.Events, mc.Alive, mc.Merge = c, c, c, c
+	mc.Logger = newLogger(cfg.Log)
+	mc.DeadNodeReclaimTime = 0
+	if c.list, err = memberlist.Create(mc); err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
+	}
+	return c, nil
+}
+
+// GossipAddr returns the address that the node gossips on: host:port.
+func (c *Cluster) GossipAddr() string {
+	n := c.list.LocalNode()
+	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
+}
+
+// Run joins the peers, joins again from time to time, and reports changes until
+// ctx ends. It leaves nothing running but the gossip itself: see Leave.
+func (c *Cluster) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { c.join(ctx) })
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.changed:
+			c.cfg.Changed(c.Members())
+		}
+	}
+}
+
+// Joined reports whether the node has found the others, or concluded that it is
+// alone.
+func (c *Cluster) Joined() bool { return c.joined.Load() }
+
+// Members returns the other nodes, each once, in its newest incarnation.
+func (c *Cluster) Members() []Member {
+	newest := make(map[string]Member)
+	for _, n := range c.list.Members() {
+		m, ok := parse(n)
+		if !ok || m.Name == c.cfg.Self.Name {
+			continue
+		}
+		if have, ok := newest[m.Name]; !ok || m.Incarnation > have.Incarnation {
+			newest[m.Name] = m
+		}
+	}
+	return slices.SortedFunc(maps.Values(newest), func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Health returns memberlist's awareness score: 0 is healthy, higher is worse.
+func (c *Cluster) Health() int { return c.list.GetHealthScore() }
+
+// SetState tells the others what this node is about.
+func (c *Cluster) SetState(s State) {
+	c.mu.Lock()
+	same := c.self.State == s
+	c.self.State = s
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	if err := c.list.UpdateNode(leaveTime); err != nil {
+		c.cfg.Log.Debug("state not gossiped yet", slog.Any("error", err))
+	}
+}
+
+// Leave tells the others that this node goes, and ends the gossip.
+func (c *Cluster) Leave() error {
+	err := c.list.Leave(leaveTime)
+	if e := c.list.Shutdown(); e != nil && err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("leave the gossip: %w", err)
+	}
+	return nil
+}
+
+// poke makes Run look at the members again. It never blocks: memberlist calls
+// it with its locks held.
+func (c *Cluster) poke() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// parse reads a member out of a gossiped node.
+func parse(n *memberlist.Node) (Member, bool) {
+	name, incarnation, ok := strings.Cut(n.Name, nameSep)
+	if !ok {
+		return Member{}, false
+	}
+	number, err := strconv.ParseUint(incarnation, 16, 64)
+	if err != nil {
+		return Member{}, false
+	}
+	var m meta
+	if err := json.Unmarshal(n.Meta, &m); err != nil {
+		return Member{}, false
+	}
+	return Member{
+		Name: name, Incarnation: number, State: m.State, Version: m.Version,
+		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP,
+	}, true
+}
+
+func splitHostPort(addr string) (string, int, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("port %q: %w", port, err)
+	}
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return host, int(n), nil
+}

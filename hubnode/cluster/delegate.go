@@ -1,0 +1,62 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// The methods in this file are memberlist's callbacks. It calls them with its
+// locks held or on its receive loop: none may block.
+
+// NodeMeta describes this node.
+func (c *Cluster) NodeMeta(limit int) []byte {
+	c.mu.Lock()
+	self := c.self
+	c.mu.Unlock()
+	b, err := json.Marshal(meta{State: self.State, Version: self.Version, Client: self.Client, Cluster: self.Cluster, HTTP: self.HTTP})
+	if err != nil || len(b) > limit {
+		return nil // addresses are far below the limit of 512 bytes
+	}
+	return b
+}
+
+// NotifyMsg is for messages of users of memberlist; there are none.
+func (c *Cluster) NotifyMsg([]byte) {}
+
+// GetBroadcasts returns nothing: the directory travels over the mesh.
+func (c *Cluster) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState returns nothing: see GetBroadcasts.
+func (c *Cluster) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState has nothing to merge: see GetBroadcasts.
+func (c *Cluster) MergeRemoteState([]byte, bool) {}
+
+// NotifyJoin says that a node is there.
+func (c *Cluster) NotifyJoin(*memberlist.Node) { c.poke() }
+
+// NotifyLeave says that a node has left or died.
+func (c *Cluster) NotifyLeave(*memberlist.Node) { c.poke() }
+
+// NotifyUpdate says that a node describes itself anew.
+func (c *Cluster) NotifyUpdate(*memberlist.Node) { c.poke() }
+
+// NotifyAlive refuses nodes that are not of this program.
+func (c *Cluster) NotifyAlive(n *memberlist.Node) error {
+	if _, ok := parse(n); !ok {
+		return fmt.Errorf("gossip from %q at %s is not from a hub node", n.Name, n.Addr)
+	}
+	return nil
+}
+
+// NotifyMerge refuses to merge with a cluster that holds such nodes.
+func (c *Cluster) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if err := c.NotifyAlive(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}

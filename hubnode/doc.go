@@ -1,0 +1,13 @@
+// Package hubnode assembles one hub node: the hub itself, the client port, the
+// gossip, the mesh and the HTTP API.
+//
+// A node starts from the inside out and stops in the reverse order. Stopping
+// is: unready, no new clients, clients redirected to other nodes, histories
+// handed over, gossip left, hub stopped, then mesh and HTTP.
+//
+// # Lock order
+//
+// Package hub states its own. The announcer's lock is taken before the
+// directory's; neither is held while the hub is called. The mesh and the
+// cluster hold no lock when they call the node.
+package hubnode

@@ -1,0 +1,60 @@
+package hubnode
+
+import (
+	"github.com/switchboardhub/switchboard/hubnode/cluster"
+	"github.com/switchboardhub/switchboard/hubnode/directory"
+	"github.com/switchboardhub/switchboard/hubnode/mesh"
+)
+
+// membersChanged follows the gossip: links to those who are there, and nothing
+// kept of those who are not.
+func (n *Node) membersChanged(members []cluster.Member) {
+	n.members.Store(&members)
+	peers := make([]mesh.Peer, 0, len(members))
+	there := make(map[string]bool, len(members))
+	for _, m := range members {
+		peers = append(peers, mesh.Peer{Name: m.Name, Incarnation: m.Incarnation, Addr: m.Cluster})
+		there[m.Name] = true
+	}
+	n.mesh.SetPeers(peers)
+	n.view.forget(there)
+	n.assess()
+}
+
+// assess decides whether the node is ready: it has joined and holds every
+// member's part of the directory. Once it was, it stays so; what comes later
+// is learned while it serves.
+func (n *Node) assess() {
+	if n.ready.Load() || !n.cluster.Joined() {
+		return
+	}
+	for _, m := range *n.members.Load() {
+		if m.State == cluster.Draining {
+			continue // it may be gone before it answers
+		}
+		owner, _, ok := n.view.table.Version(m.Name)
+		if !ok || owner != (directory.Owner{Node: m.Name, Incarnation: m.Incarnation}) {
+			return
+		}
+	}
+	if n.ready.CompareAndSwap(false, true) {
+		n.cluster.SetState(cluster.Active)
+		n.log.Info("node is ready")
+	}
+}
+
+// clientAddresses returns the client addresses of all nodes, this one first.
+func (n *Node) clientAddresses() []string {
+	return append([]string{n.self.Client}, n.otherAddresses()...)
+}
+
+// otherAddresses returns the client addresses of the other nodes that serve.
+func (n *Node) otherAddresses() []string {
+	var addrs []string
+	for _, m := range *n.members.Load() {
+		if m.State == cluster.Active {
+			addrs = append(addrs, m.Client)
+		}
+	}
+	return addrs
+}

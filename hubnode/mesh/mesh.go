@@ -1,0 +1,254 @@
+// Package mesh keeps one long-lived connection to each other node and carries
+// frames over it: artifacts on their way, announcements of the directory, and
+// questions with their answers.
+//
+// Of two nodes the one whose name sorts first dials, so there is one connection
+// for each pair and frames in each direction stay in order. What arrives is
+// handed to the Handler; the mesh knows nothing of what frames mean but for
+// questions and answers.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	handshakeTime = 5 * time.Second
+	dialTime      = 3 * time.Second
+	retryMin      = 50 * time.Millisecond
+	retryMax      = 3 * time.Second
+	// linkBytes bounds what waits for one link. What does not fit is dropped
+	// and counted by who pushed it: a slow node never holds up another one.
+	linkBytes = 64 << 20
+	// frameLimit bounds one frame between nodes: the largest artifact a hub
+	// may allow, or a page of history, or a list of clients.
+	frameLimit = 32 << 20
+)
+
+// Peer is another node.
+type Peer struct {
+	Name        string // stable: survives a restart
+	Incarnation uint64 // of its process; higher after a restart
+	Addr        string // host:port of its cluster port
+}
+
+// Taker takes the frames of one link, on the goroutine that reads it.
+type Taker interface {
+	// Take handles a frame, which is valid until Take returns unless slab is
+	// retained.
+	Take(f wire.Frame, slab *wire.Slab)
+	// Flush is called when no further frame is at hand.
+	Flush()
+}
+
+// Handler is what the mesh serves. Its methods are called from several
+// goroutines; for one peer Linked, Takes and Unlinked come in this order, and
+// the next Linked only after Unlinked.
+type Handler interface {
+	Linked(peer Peer, link *Link) Taker
+	Unlinked(peer Peer, link *Link)
+	// Answer answers a peer's question. An error reaches the asker.
+	Answer(ctx context.Context, question string, body []byte) ([]byte, error)
+}
+
+// Config says who this node is. All fields but Log are required.
+type Config struct {
+	Hub     string // identity of the hub; nodes of another one are refused
+	Self    Peer   // Addr is not used
+	Handler Handler
+	Log     *slog.Logger
+}
+
+// Mesh is a node's links. Make it with [New] and run it with Run.
+type Mesh struct {
+	cfg Config
+	ln  net.Listener
+
+	mu    sync.Mutex // guards the fields below
+	peers map[string]*peerState
+	links map[string]*Link
+	run   *errgroup.Group
+	ctx   context.Context //nolint:containedctx // the span of Run, which every link ends with
+}
+
+// peerState is a peer that this node dials.
+type peerState struct {
+	peer Peer
+	stop context.CancelFunc
+}
+
+// New returns a mesh that accepts links on ln, which it closes when Run ends.
+func New(cfg Config, ln net.Listener) *Mesh {
+	return &Mesh{cfg: cfg, ln: ln, peers: make(map[string]*peerState), links: make(map[string]*Link)}
+}
+
+// Run serves links until ctx ends and returns when all goroutines have ended.
+func (m *Mesh) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	m.mu.Lock()
+	m.run, m.ctx = g, ctx
+	for _, p := range m.peers {
+		m.dialLocked(p)
+	}
+	m.mu.Unlock()
+	g.Go(func() error { return m.accept(ctx, g) })
+	g.Go(func() error {
+		<-ctx.Done()
+		_ = m.ln.Close() // unblocks accept
+		return nil
+	})
+	err := g.Wait()
+	m.mu.Lock()
+	m.run = nil
+	m.mu.Unlock()
+	return err
+}
+
+// SetPeers replaces the set of nodes that links are kept to. Links to nodes
+// that are no longer in it are closed, dials to them stop.
+func (m *Mesh) SetPeers(peers []Peer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	wanted := make(map[string]Peer, len(peers))
+	for _, p := range peers {
+		if p.Name != m.cfg.Self.Name {
+			wanted[p.Name] = p
+		}
+	}
+	for name, have := range m.peers {
+		if want, ok := wanted[name]; !ok || want != have.peer {
+			if have.stop != nil {
+				have.stop()
+			}
+			delete(m.peers, name)
+		}
+	}
+	for name, link := range m.links {
+		if want, ok := wanted[name]; !ok || want.Incarnation > link.peer.Incarnation {
+			link.close()
+		}
+	}
+	for name, p := range wanted {
+		if m.peers[name] == nil {
+			state := &peerState{peer: p}
+			m.peers[name] = state
+			m.dialLocked(state)
+		}
+	}
+}
+
+// Links returns the number of links that are up.
+func (m *Mesh) Links() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.links)
+}
+
+// dialLocked keeps a link to a peer that it is this node's turn to dial.
+func (m *Mesh) dialLocked(p *peerState) {
+	if m.run == nil || m.ctx.Err() != nil || p.stop != nil || m.cfg.Self.Name >= p.peer.Name {
+		return
+	}
+	ctx, cancel := context.WithCancel(m.ctx)
+	p.stop = cancel
+	m.run.Go(func() error {
+		defer cancel()
+		m.keepLinked(ctx, p.peer)
+		return nil
+	})
+}
+
+// keepLinked dials a peer again and again, with backoff and jitter, until ctx
+// ends.
+func (m *Mesh) keepLinked(ctx context.Context, p Peer) {
+	wait := retryMin
+	for ctx.Err() == nil {
+		start := time.Now()
+		err := m.dial(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		m.cfg.Log.Debug("link ended", slog.String("peer", p.Name), slog.Any("error", err))
+		if time.Since(start) > retryMax {
+			wait = retryMin
+		}
+		t := time.NewTimer(wait/2 + rand.N(wait)) //nolint:gosec // spreads load, guards nothing
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// dial makes one link and serves it until it ends.
+func (m *Mesh) dial(ctx context.Context, p Peer) error {
+	dialer := net.Dialer{Timeout: dialTime}
+	conn, err := dialer.DialContext(ctx, "tcp", p.Addr)
+	if err != nil {
+		return err
+	}
+	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
+	got, err := m.greet(conn, r, p.Name)
+	if err != nil {
+		r.Close()
+		_ = conn.Close() // the handshake's error matters
+		return err
+	}
+	if got.Node != p.Name {
+		r.Close()
+		_ = conn.Close() // the next line's error matters
+		return fmt.Errorf("node %q answers at the address of %q", got.Node, p.Name)
+	}
+	return m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation, Addr: p.Addr})
+}
+
+// accept serves the links that other nodes open.
+func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
+	for {
+		conn, err := m.ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close() // nobody serves it any more
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept links: %w", err)
+		case err != nil:
+			m.cfg.Log.Warn("link not accepted", slog.Any("error", err))
+			continue
+		}
+		g.Go(func() error {
+			m.welcome(ctx, conn)
+			return nil
+		})
+	}
+}
+
+// welcome answers a handshake and serves the link.
+func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
+	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
+	got, err := m.answer(conn, r)
+	if err == nil {
+		err = m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
+	} else {
+		r.Close()
+		_ = conn.Close() // the handshake's error matters
+	}
+	if ctx.Err() == nil {
+		m.cfg.Log.Debug("accepted link ended", slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,329 @@
+package hubnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/switchboardhub/switchboard/hubnode/admin"
+	"github.com/switchboardhub/switchboard/hubnode/cluster"
+	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/mesh"
+	"github.com/switchboardhub/switchboard/hubnode/server"
+)
+
+// Node is one hub process. Make it with [New] and run it once with Run.
+type Node struct {
+	log     *slog.Logger
+	version string
+	started time.Time
+	key     []byte
+
+	cfg         atomic.Pointer[config.Config]
+	configHash  atomic.Pointer[string]
+	configError atomic.Pointer[string] // why the newest config file is not in use
+
+	hub     *hub.Hub
+	cluster *cluster.Cluster
+	mesh    *mesh.Mesh
+	view    *view
+	members atomic.Pointer[[]cluster.Member]
+	self    cluster.Member
+
+	ready    atomic.Bool
+	draining atomic.Bool
+	running  chan struct{} // closed when Run serves
+	drainNow sync.Once
+	drainReq chan struct{} // closed by Drain
+}
+
+// New returns a node that opens nothing before Run. The config must be valid
+// and name the node.
+func New(cfg config.Config, opts ...Option) (*Node, error) {
+	n := &Node{
+		log: slog.New(slog.DiscardHandler), version: "dev", started: time.Now(),
+		running: make(chan struct{}), drainReq: make(chan struct{}),
+	}
+	for _, o := range opts {
+		o(n)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Node == "" {
+		return nil, errors.New("the node has no name: set node in the config file, --node or SWITCHBOARD_NODE")
+	}
+	key, err := readKey(cfg.GossipKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	n.key = key
+	if cfg.Advertise == "" {
+		if cfg.Advertise, err = ownAddress(cfg.Listen.Client); err != nil {
+			return nil, err
+		}
+	}
+	settings, err := settingsOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	n.cfg.Store(&cfg)
+	n.members.Store(&[]cluster.Member{})
+	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano())) //nolint:gosec // after 1970
+	n.hub, err = hub.New(
+		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithLogger(n.log),
+		hub.WithFilterCompiler(compileFilter), hub.WithSystem(n.answer),
+	)
+	return n, err
+}
+
+// Option configures a node that [New] makes.
+type Option func(*Node)
+
+// WithLog sets where the node logs; the default is nowhere.
+func WithLog(log *slog.Logger) Option { return func(n *Node) { n.log = log } }
+
+// WithVersion sets the version that the node says it has.
+func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
+
+// WithConfigHash sets the hash of the config file that the node starts with.
+func WithConfigHash(hash string) Option { return func(n *Node) { n.configHash.Store(&hash) } }
+
+// Config returns the settings that the node runs now.
+func (n *Node) Config() config.Config { return *n.cfg.Load() }
+
+// Serving is closed once the node's ports are open; Ready may follow later.
+func (n *Node) Serving() <-chan struct{} { return n.running }
+
+// Ready reports whether the node serves and knows every other node's clients,
+// or has found that there is no other node.
+func (n *Node) Ready() bool { return n.ready.Load() && !n.draining.Load() }
+
+// Drain makes Run move the clients away and return, as the end of its context
+// does.
+func (n *Node) Drain() { n.drainNow.Do(func() { close(n.drainReq) }) }
+
+// ports are a node's open listeners.
+type ports struct{ client, cluster, http net.Listener }
+
+func (p *ports) close() {
+	for _, l := range []net.Listener{p.client, p.cluster, p.http} {
+		if l != nil {
+			_ = l.Close() // it was opened for nothing
+		}
+	}
+}
+
+func listen(ctx context.Context, l config.Listen) (*ports, error) {
+	p := &ports{}
+	for _, one := range []struct {
+		what, addr string
+		into       *net.Listener
+	}{{"clients", l.Client, &p.client}, {"links of other nodes", l.Cluster, &p.cluster}, {"HTTP", l.HTTP, &p.http}} {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", one.addr)
+		if err != nil {
+			p.close()
+			return nil, fmt.Errorf("listen for %s: %w", one.what, err)
+		}
+		*one.into = ln
+	}
+	return p, nil
+}
+
+// Run serves until ctx ends or Drain is called, then drains within the
+// config's drain timeout and returns when everything has ended. It returns nil
+// after an orderly end.
+func (n *Node) Run(ctx context.Context) error {
+	cfg := n.Config()
+	p, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	n.self = cluster.Member{
+		Name: cfg.Node, Incarnation: n.view.owner.Incarnation, Version: n.version,
+		Client:  advertised(cfg.Advertise, p.client),
+		Cluster: advertised(cfg.Advertise, p.cluster),
+		HTTP:    advertised(cfg.Advertise, p.http),
+	}
+	n.mesh = mesh.New(mesh.Config{
+		Hub: cfg.Hub, Log: n.log, Handler: n.view,
+		Self: mesh.Peer{Name: cfg.Node, Incarnation: n.self.Incarnation},
+	}, p.cluster)
+	n.cluster, err = cluster.Start(cluster.Config{
+		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Key: n.key, Log: n.log,
+		Peers:   func() []string { return n.Config().Peers },
+		Changed: n.membersChanged,
+	})
+	if err != nil {
+		p.close()
+		return err
+	}
+	return n.serve(ctx, p)
+}
+
+// serve runs the parts. They stop in the reverse order of their start: clients
+// are moved away while the mesh still carries what they send, and the mesh
+// ends last.
+func (n *Node) serve(ctx context.Context, p *ports) error {
+	base := context.WithoutCancel(ctx)
+	lower, stopLower := context.WithCancel(base) // mesh, gossip, HTTP
+	defer stopLower()
+	g, lower := errgroup.WithContext(lower)
+	front, stopFront := context.WithCancel(lower) // the client port
+	defer stopFront()
+
+	if err := n.hub.Start(lower); err != nil {
+		p.close()
+		return errors.Join(err, n.cluster.Leave())
+	}
+	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
+	clients := server.New(server.Config{
+		Hub: n.hub, HubName: n.Config().Hub, Node: n.self.Name, Log: n.log,
+		Limits: n.limits, Addresses: n.clientAddresses,
+	}, p.client)
+	g.Go(func() error { return n.mesh.Run(lower) })
+	g.Go(func() error { return n.view.announce(lower) })
+	g.Go(func() error { return n.cluster.Run(lower) })
+	g.Go(func() error { return web.Run(lower) })
+	g.Go(func() error { return clients.Run(front) })
+	g.Go(func() error {
+		defer stopLower()
+		select {
+		case <-ctx.Done():
+		case <-n.drainReq:
+		case <-lower.Done(): // a part has failed
+		}
+		n.drain(base, stopFront)
+		return nil
+	})
+	close(n.running)
+	n.log.Info("node serves", slog.String("node", n.self.Name), slog.String("client", n.self.Client), slog.String("http", n.self.HTTP), slog.String("version", n.version))
+	err := g.Wait()
+	n.log.Info("node stopped", slog.String("node", n.self.Name))
+	return err
+}
+
+// drain moves the clients and what this node keeps to other nodes.
+func (n *Node) drain(ctx context.Context, stopFront func()) {
+	n.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(n.Config().Drain.Timeout))
+	defer cancel()
+	n.log.Info("node drains", slog.Int("clients", len(n.hub.Clients())))
+	n.cluster.SetState(cluster.Draining)
+	stopFront()
+	if others := n.otherAddresses(); len(others) > 0 {
+		n.hub.Redirect(others)
+		n.waitForClients(ctx)
+	}
+	n.hub.HandOver(ctx)
+	if err := n.cluster.Leave(); err != nil {
+		n.log.Warn("gossip not left", slog.Any("error", err))
+	}
+	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer stop()
+	if err := n.hub.Stop(stopCtx); err != nil {
+		n.log.Warn("clients did not take all that waited for them", slog.Any("error", err))
+	}
+}
+
+// waitForClients returns when the last client has left, or ctx has ended.
+func (n *Node) waitForClients(ctx context.Context) {
+	for _, c := range n.hub.Clients() {
+		select {
+		case <-c.Done():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Configure replaces the settings of a running node. What can't change while
+// it runs stays as it is and is named in the log; a wrong config is refused as
+// a whole.
+func (n *Node) Configure(cfg config.Config, hash string) error {
+	old := n.Config()
+	cfg.Node, cfg.Advertise = old.Node, old.Advertise
+	settings, err := settingsOf(cfg)
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err == nil {
+		err = n.reload(old, cfg, settings)
+	}
+	if err != nil {
+		text := err.Error()
+		n.configError.Store(&text)
+		return err
+	}
+	n.configHash.Store(&hash)
+	n.configError.Store(nil)
+	return nil
+}
+
+func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
+	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
+		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
+		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
+	}
+	n.cfg.Store(&cfg)
+	return n.hub.Configure(settings)
+}
+
+// ConfigRefused records why a changed config file is not in use.
+func (n *Node) ConfigRefused(err error) {
+	text := err.Error()
+	n.configError.Store(&text)
+}
+
+// ownAddress returns the address that others reach this machine under: the one
+// that the listener is bound to, else the first of an interface that is up.
+func ownAddress(listen string) (string, error) {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		return host, nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", err
+	}
+	for _, a := range addrs {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() {
+			return ip.IP.String(), nil
+		}
+	}
+	return "127.0.0.1", nil
+}
+
+// advertised returns the address of a listener as others reach it.
+func advertised(host string, ln net.Listener) string {
+	tcp, ok := ln.Addr().(*net.TCPAddr)
+	if !ok {
+		return ln.Addr().String()
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
+}
+
+// readKey reads the gossip key; none is named by an empty path.
+func readKey(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path) //nolint:gosec // the operator of the node names the file
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	return decodeKey(text)
+}

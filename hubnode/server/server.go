@@ -1,0 +1,189 @@
+// Package server accepts clients: it listens, shakes hands and hands each
+// connection to the hub, which serves it from then on.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// handshakeTime bounds the wait for a whole Hello.
+const handshakeTime = 5 * time.Second
+
+// Config is what a server needs to know. All fields are required.
+type Config struct {
+	Hub     *hub.Hub
+	HubName string // shown to clients
+	Node    string // shown to clients
+	// Limits says what is announced to a client that connects now.
+	Limits func() Limits
+	// Addresses returns the client addresses of all nodes.
+	Addresses func() []string
+	Log       *slog.Logger
+}
+
+// Limits are announced in the handshake.
+type Limits struct {
+	MaxArtifact  int           // bytes
+	PingInterval time.Duration // 0: no health checks
+	PingTimeout  time.Duration // silence after which the node gives a client up
+}
+
+// Server is a listener for clients. Make it with [New] and run it with Run.
+type Server struct {
+	cfg Config
+	ln  net.Listener
+
+	mu       sync.Mutex // guards shaking
+	shaking  map[net.Conn]struct{}
+	stopping bool
+}
+
+// New returns a server that accepts on ln, which it closes when Run ends.
+func New(cfg Config, ln net.Listener) *Server {
+	return &Server{cfg: cfg, ln: ln, shaking: make(map[net.Conn]struct{})}
+}
+
+// Run accepts clients until ctx ends. Clients that have been handed to the hub
+// stay connected; handshakes under way are cut.
+func (s *Server) Run(ctx context.Context) error {
+	var shaking sync.WaitGroup
+	defer shaking.Wait()
+	stop := context.AfterFunc(ctx, s.stop)
+	defer stop()
+	for {
+		conn, err := s.ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = conn.Close() // nobody serves it any more
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept clients: %w", err)
+		case err != nil:
+			s.cfg.Log.Warn("client not accepted", slog.Any("error", err))
+			continue
+		}
+		if s.begin(conn) {
+			shaking.Go(func() {
+				defer s.end(conn)
+				s.welcome(conn)
+			})
+		}
+	}
+}
+
+func (s *Server) stop() {
+	_ = s.ln.Close() // unblocks Accept
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping = true
+	for conn := range s.shaking {
+		_ = conn.Close() // unblocks the handshake
+	}
+}
+
+func (s *Server) begin(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		_ = conn.Close() // nobody serves it any more
+		return false
+	}
+	s.shaking[conn] = struct{}{}
+	return true
+}
+
+func (s *Server) end(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.shaking, conn)
+}
+
+// welcome shakes hands and registers the client, or says why not.
+func (s *Server) welcome(conn net.Conn) {
+	remote := conn.RemoteAddr().String()
+	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
+	hello, err := s.shake(conn, r)
+	if err == nil {
+		err = s.register(conn, r, hello, remote)
+	}
+	if err != nil {
+		r.Close()
+		refuse(conn, err)
+		s.cfg.Log.Info("client refused", slog.String("remote", remote), slog.Any("error", err))
+	}
+}
+
+// shake reads Hello.
+func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err error) {
+	if err := conn.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
+		return hello, err
+	}
+	f, err := r.Next()
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return hello, &wire.Error{Code: wire.CodeHandshakeTimeout, Detail: fmt.Sprintf("no whole Hello within %s", handshakeTime)}
+	case err != nil:
+		return hello, err
+	case f.Kind() != wire.KindHello:
+		return hello, &wire.Error{Code: wire.CodeUnknownKind, Detail: fmt.Sprintf("the first frame has to be Hello, this one is of kind %d", f.Kind())}
+	}
+	if err := wire.DecodeControl(f, &hello); err != nil {
+		return hello, err
+	}
+	if _, err := wire.NegotiateVersion(hello.MinVersion, hello.MaxVersion); err != nil {
+		return hello, err
+	}
+	return hello, conn.SetDeadline(time.Time{})
+}
+
+// refuse says why a handshake failed and closes the connection.
+func refuse(conn net.Conn, err error) {
+	if !errors.Is(err, io.EOF) {
+		frame := wire.AppendControl(nil, wire.Header{Kind: wire.KindError}, "", wire.FaultOf(err, wire.CodeMalformed))
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second)) // the connection is closed either way
+		_, _ = conn.Write(frame)                               // the connection is closed either way
+	}
+	_ = conn.Close() // nothing more is wanted of it
+}
+
+// register hands the connection to the hub, which owns it from then on.
+func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remote string) error {
+	limits := s.cfg.Limits()
+	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
+	opts := []hub.ClientOption{
+		hub.WithReader(r),
+		hub.WithEpoch(hello.Epoch),
+		hub.WithInfo(hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels}),
+		hub.WithGreeting(func(epoch uint64) []byte { return s.greeting(limits, epoch) }),
+	}
+	if hello.NoBroadcast {
+		opts = append(opts, hub.WithoutBroadcast())
+	}
+	err := s.cfg.Hub.RegisterClient(hello.ID, conn, opts...)
+	if errors.Is(err, hub.ErrNotRunning) {
+		err = &wire.Error{Code: wire.CodeDraining, Detail: "this node is stopping: connect to another one"}
+	}
+	return err
+}
+
+func (s *Server) greeting(limits Limits, epoch uint64) []byte {
+	return wire.AppendControl(nil, wire.Header{Kind: wire.KindWelcome}, "", wire.Welcome{
+		Version: wire.Version, Hub: s.cfg.HubName, Node: s.cfg.Node, Epoch: epoch,
+		MaxArtifact: limits.MaxArtifact, MaxFrame: wire.MaxFrame(limits.MaxArtifact),
+		PingInterval: limits.PingInterval.Milliseconds(), PingTimeout: limits.PingTimeout.Milliseconds(),
+		Addresses: s.cfg.Addresses(),
+	})
+}

@@ -1,0 +1,88 @@
+package hubnode
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/filter"
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// settingsOf returns the hub's part of a config. The error names every filter
+// that can't be compiled.
+func settingsOf(cfg config.Config) (hub.Settings, error) {
+	s := hub.Settings{
+		MaxClients:   cfg.Limits.MaxClients,
+		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
+		PendingBytes: int(cfg.Limits.MaxPendingBytes),
+		SlowClient:   hub.Policy(cfg.Limits.SlowClientPolicy),
+		HealthCheck: hub.HealthCheck{
+			Interval: time.Duration(cfg.HealthCheck.Interval),
+			Timeout:  time.Duration(cfg.HealthCheck.Timeout),
+			Failures: cfg.HealthCheck.FailureThreshold,
+		},
+		History: limitsOf(cfg.History),
+	}
+	var errs []error
+	for i, t := range cfg.Topics {
+		topic := hub.Topic{Pattern: t.Pattern, History: limitsOf(cfg.History.With(t.History))}
+		if t.Filter != "" {
+			f, err := compileFilter(t.Filter)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("topics[%d].filter: %w", i, err))
+			}
+			topic.Filter = f
+		}
+		s.Topics = append(s.Topics, topic)
+	}
+	return s, errors.Join(errs...)
+}
+
+func limitsOf(h config.History) history.Limits {
+	return history.Limits{MaxArtifacts: h.MaxArtifacts, MaxBytes: int64(h.MaxBytes), MaxAge: time.Duration(h.MaxAge)}
+}
+
+// compileFilter makes a CEL expression a filter. An artifact on which it fails
+// does not match.
+func compileFilter(expression string) (hub.Filter, error) {
+	f, err := filter.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	return func(a *wire.Artifact) bool {
+		ok, err := f.Match(a)
+		return ok && err == nil
+	}, nil
+}
+
+// limits are what the node announces to a client that connects now.
+func (n *Node) limits() server.Limits {
+	cfg := n.Config()
+	check := cfg.HealthCheck
+	return server.Limits{
+		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
+		PingInterval: time.Duration(check.Interval),
+		PingTimeout:  time.Duration(check.Interval) + time.Duration(check.Timeout)*time.Duration(check.FailureThreshold),
+	}
+}
+
+// decodeKey reads a gossip key: base64 of 16, 24 or 32 bytes.
+func decodeKey(text []byte) ([]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("gossip key is not base64: %w", err)
+	}
+	switch len(key) {
+	case 16, 24, 32:
+		return key, nil
+	default:
+		return nil, fmt.Errorf("gossip key has %d bytes: it needs 16, 24 or 32", len(key))
+	}
+}

@@ -1,0 +1,136 @@
+package hubnode
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/admin"
+	"github.com/switchboardhub/switchboard/hubnode/cluster"
+)
+
+// The questions that the node answers beside its hub's.
+const (
+	questionStatus      = "status"
+	questionNodes       = "nodes"
+	questionLocalStatus = "local.status" // asked by other nodes
+)
+
+// Status is what a node says of itself: the answer to "status".
+type Status struct {
+	Node          string  `json:"node"`
+	Hub           string  `json:"hub"`
+	Version       string  `json:"version"`
+	State         string  `json:"state"`
+	Ready         bool    `json:"ready"`
+	Incarnation   string  `json:"incarnation"`
+	ConfigHash    string  `json:"configHash"`
+	ConfigError   string  `json:"configError"`
+	Clients       int     `json:"clients"`
+	Sessions      int     `json:"sessions"`
+	Links         int     `json:"links"`
+	Members       int     `json:"members"`
+	Client        string  `json:"client"`
+	HTTP          string  `json:"http"`
+	UptimeSeconds float64 `json:"uptimeSeconds"`
+}
+
+// NodeInfo is one node in the answer to "nodes".
+type NodeInfo struct {
+	Node          string  `json:"node"`
+	State         string  `json:"state"`
+	Ready         bool    `json:"ready"`
+	Client        string  `json:"client"`
+	HTTP          string  `json:"http"`
+	Clients       int     `json:"clients"`
+	Version       string  `json:"version"`
+	UptimeSeconds float64 `json:"uptimeSeconds"`
+	Self          bool    `json:"self"`
+	Reachable     bool    `json:"reachable"`
+}
+
+// Status returns what the node says of itself.
+func (n *Node) Status() Status {
+	clients := n.hub.Metrics().ActiveClients
+	s := Status{
+		Node: n.self.Name, Hub: n.Config().Hub, Version: n.version, State: string(n.state()), Ready: n.Ready(),
+		Incarnation: strconv.FormatUint(n.self.Incarnation, 16),
+		Clients:     clients, Sessions: clients,
+		Links: n.mesh.Links(), Members: len(*n.members.Load()) + 1,
+		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
+		UptimeSeconds: time.Since(n.started).Seconds(),
+	}
+	if hash := n.configHash.Load(); hash != nil {
+		s.ConfigHash = *hash
+	}
+	if text := n.configError.Load(); text != nil {
+		s.ConfigError = *text
+	}
+	return s
+}
+
+func (n *Node) state() cluster.State {
+	switch {
+	case n.draining.Load():
+		return cluster.Draining
+	case n.ready.Load():
+		return cluster.Active
+	default:
+		return cluster.Joining
+	}
+}
+
+// answer is the hub's System: questions about nodes.
+func (n *Node) answer(ctx context.Context, question string) ([]byte, bool, error) {
+	var what any
+	switch question {
+	case questionStatus, questionLocalStatus:
+		what = n.Status()
+	case questionNodes:
+		what = map[string][]NodeInfo{"nodes": n.nodes(ctx)}
+	default:
+		return nil, false, nil
+	}
+	b, err := json.Marshal(what)
+	return b, true, err
+}
+
+// nodes asks every member for its status. One that does not answer is listed
+// as the gossip describes it.
+func (n *Node) nodes(ctx context.Context) []NodeInfo {
+	members := *n.members.Load()
+	infos := make([]NodeInfo, len(members)+1)
+	infos[0] = info(n.Status())
+	infos[0].Self = true
+	var asking sync.WaitGroup
+	for i, m := range members {
+		asking.Go(func() {
+			infos[i+1] = NodeInfo{Node: m.Name, State: string(m.State), Client: m.Client, HTTP: "http://" + m.HTTP, Version: m.Version}
+			b, err := n.view.Ask(ctx, m.Name, questionLocalStatus, nil)
+			var s Status
+			if err == nil && json.Unmarshal(b, &s) == nil {
+				infos[i+1] = info(s)
+			}
+		})
+	}
+	asking.Wait()
+	return infos
+}
+
+func info(s Status) NodeInfo {
+	return NodeInfo{
+		Node: s.Node, State: s.State, Ready: s.Ready, Client: s.Client, HTTP: s.HTTP,
+		Clients: s.Clients, Version: s.Version, UptimeSeconds: s.UptimeSeconds, Reachable: true,
+	}
+}
+
+// Counts returns the node's gauges for the metrics.
+func (n *Node) Counts() admin.Counts {
+	return admin.Counts{
+		DirectoryEntries: n.view.table.Len(),
+		MeshLinks:        n.mesh.Links(),
+		GossipMembers:    len(*n.members.Load()) + 1,
+	}
+}

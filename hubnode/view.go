@@ -1,0 +1,283 @@
+package hubnode
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/directory"
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/mesh"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	// logKept is how many changes of its own part of the directory a node
+	// keeps for others that missed some; who missed more gets a snapshot.
+	logKept = 1 << 16
+	// announceBytes bounds one announcement.
+	announceBytes = 256 << 10
+	// batchTime is how long changes are gathered before they are announced.
+	// A question to another node is always preceded by what came before it.
+	batchTime = 2 * time.Millisecond
+)
+
+// view is what this node knows of the others, and what it tells them: the hub's
+// Remote and the mesh's Handler.
+type view struct {
+	node  *Node
+	owner directory.Owner
+	own   *directory.Log
+	table *directory.Table
+	poked chan struct{} // holds one: there is something to announce
+
+	mu   sync.Mutex                       // guards sent
+	sent map[*mesh.Link]directory.Version // what each link was told of own
+}
+
+func newView(n *Node, name string, incarnation uint64) *view {
+	owner := directory.Owner{Node: name, Incarnation: incarnation}
+	return &view{
+		node: n, owner: owner,
+		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
+		poked: make(chan struct{}, 1), sent: make(map[*mesh.Link]directory.Version),
+	}
+}
+
+// Self returns this node's name.
+func (v *view) Self() string { return v.owner.Node }
+
+// Home returns the node whose ordinal a topic's shard is placed on.
+func (v *view) Home(topic string) (string, bool) {
+	name := v.sibling(placement.Home(topic, v.node.Config().Replicas))
+	return name, name == v.owner.Node
+}
+
+// Keeper returns the next best node for a topic that there is a link to.
+func (v *view) Keeper(topic string) string {
+	n := v.node.Config().Replicas
+	for _, ordinal := range placement.Replicas(placement.ShardOf(topic, placement.Shards), n, n) {
+		name := v.sibling(ordinal)
+		if name != v.owner.Node && v.linked(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// sibling returns the name of the node with an ordinal.
+func (v *view) sibling(ordinal int) string {
+	base := v.owner.Node
+	if i := strings.LastIndexByte(base, '-'); i >= 0 {
+		base = base[:i]
+	}
+	return base + "-" + strconv.Itoa(ordinal)
+}
+
+func (v *view) linked(node string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for link := range v.sent {
+		if link.Peer().Name == node {
+			return true
+		}
+	}
+	return false
+}
+
+// Locate returns where a client is by what the directory says.
+func (v *view) Locate(id wire.ClientID) (string, uint64, bool) {
+	at, ok := v.table.Locate(id)
+	return at.Node, at.Epoch, ok
+}
+
+// Ask puts a question to another node, behind everything that this node has to
+// announce.
+func (v *view) Ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
+	v.announceAll()
+	return v.node.mesh.Ask(ctx, node, question, body)
+}
+
+// ClientUp records that a client is here.
+func (v *view) ClientUp(id wire.ClientID, epoch uint64) {
+	v.own.ClientUp(id, epoch)
+	v.poke()
+}
+
+// ClientDown records that a client has left.
+func (v *view) ClientDown(id wire.ClientID, epoch uint64) {
+	v.own.ClientDown(id, epoch)
+	v.poke()
+}
+
+// InterestUp records that this node wants to hear a pattern.
+func (v *view) InterestUp(name string) {
+	v.own.InterestUp(name)
+	v.poke()
+}
+
+// InterestDown records that it no longer does.
+func (v *view) InterestDown(name string) {
+	v.own.InterestDown(name)
+	v.poke()
+}
+
+func (v *view) poke() {
+	select {
+	case v.poked <- struct{}{}:
+	default:
+	}
+}
+
+// announce tells the linked nodes what changed here, until ctx ends.
+func (v *view) announce(ctx context.Context) error {
+	batch := time.NewTimer(batchTime)
+	defer batch.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.poked:
+		}
+		batch.Reset(batchTime)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-batch.C:
+		}
+		v.announceAll()
+	}
+}
+
+func (v *view) announceAll() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for link, told := range v.sent {
+		v.announceLocked(link, told)
+	}
+}
+
+// announceLocked tells one link everything after told.
+func (v *view) announceLocked(link *mesh.Link, told directory.Version) {
+	for told < v.own.Version() {
+		a, ok := v.own.Since(told, announceBytes)
+		if !ok {
+			v.snapshotLocked(link)
+			return
+		}
+		link.Say(announcement(&a))
+		told = a.To
+		v.sent[link] = told
+	}
+}
+
+// snapshotLocked tells one link everything.
+func (v *view) snapshotLocked(link *mesh.Link) {
+	for _, a := range v.own.Snapshot(announceBytes) {
+		link.Say(announcement(&a))
+		v.sent[link] = a.To
+	}
+}
+
+func announcement(a *directory.Announcement) []byte {
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.KindAnnounce}, "", "", a.AppendTo(nil))
+}
+
+// Linked begins to talk to a peer: with a snapshot.
+func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
+	v.mu.Lock()
+	v.snapshotLocked(link)
+	v.mu.Unlock()
+	v.node.hub.SetPeer(peer.Name, link)
+	return &taker{view: v, peer: peer, link: link, in: v.node.hub.Inbound(peer.Name)}
+}
+
+// Unlinked ends the talk with a peer. What it said stays until it leaves the
+// gossip.
+func (v *view) Unlinked(peer mesh.Peer, link *mesh.Link) {
+	v.mu.Lock()
+	delete(v.sent, link)
+	v.mu.Unlock()
+	v.node.hub.SetPeer(peer.Name, nil)
+	v.node.assess()
+}
+
+// Answer answers a peer's question.
+func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
+	return v.node.hub.Answer(ctx, question, body)
+}
+
+// forget drops the parts of nodes that are no longer members.
+func (v *view) forget(members map[string]bool) {
+	for owner := range v.table.Versions() {
+		if !members[owner.Node] {
+			v.happened(v.table.Drop(owner.Node))
+		}
+	}
+}
+
+// happened tells the hub what the directory learned.
+func (v *view) happened(events []directory.Event) {
+	h := v.node.hub
+	for _, e := range events {
+		switch e.Kind {
+		case directory.ClientAppeared:
+			h.Supersede(e.Name, func(epoch uint64) bool {
+				return directory.Newer(e.Epoch, e.Node, epoch, v.owner.Node)
+			})
+		case directory.ClientVanished:
+		case directory.InterestAdded:
+			h.PeerInterest(e.Node, e.Name, true)
+		case directory.InterestRemoved:
+			h.PeerInterest(e.Node, e.Name, false)
+		}
+	}
+}
+
+// taker takes the frames of one peer.
+type taker struct {
+	view *view
+	peer mesh.Peer
+	link *mesh.Link
+	in   *hub.Inbound
+}
+
+// Take handles one frame.
+func (t *taker) Take(f wire.Frame, slab *wire.Slab) {
+	switch f.Kind() {
+	case wire.KindAnnounce:
+		t.announced(f)
+	case wire.KindRepair:
+		t.view.mu.Lock()
+		t.view.announceLocked(t.link, directory.Version(f.Sequence()))
+		t.view.mu.Unlock()
+	default:
+		t.in.Take(f, slab)
+	}
+}
+
+// Flush passes on what was taken.
+func (t *taker) Flush() { t.in.Flush() }
+
+// announced applies a part of the peer's directory. A peer speaks for itself
+// only.
+func (t *taker) announced(f wire.Frame) {
+	v := t.view
+	a, err := directory.ParseAnnouncement(f.Body())
+	if err != nil || a.Owner.Node != t.peer.Name {
+		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
+		return
+	}
+	result := v.table.Apply(a)
+	if result.Hole {
+		t.link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
+	}
+	v.happened(result.Events)
+	if a.Snapshot {
+		v.node.assess()
+	}
+}
