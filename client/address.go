@@ -1,0 +1,76 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+)
+
+// defaultPort is where nodes listen for clients.
+const defaultPort = "7400"
+
+// parseAddresses splits "host:port[,host:port…]"; the port may be left out.
+func parseAddresses(list string) ([]string, error) {
+	var addresses []string
+	for part := range strings.SplitSeq(list, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		address, err := withPort(part)
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, address)
+	}
+	if len(addresses) == 0 {
+		return nil, errors.New("no address of a hub given, want HOST:PORT[,HOST:PORT…]")
+	}
+	return addresses, nil
+}
+
+func withPort(address string) (string, error) {
+	if strings.Contains(address, "://") {
+		return "", fmt.Errorf("address %q: want HOST:PORT without a scheme", address)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil { // without a port, unless there is more wrong with it
+		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), defaultPort
+		if _, _, err = net.SplitHostPort(net.JoinHostPort(host, port)); err != nil {
+			return "", fmt.Errorf("address %q: want HOST:PORT", address)
+		}
+		if strings.Count(host, ":") == 1 {
+			return "", fmt.Errorf("address %q: want HOST:PORT", address)
+		}
+	}
+	if host == "" || port == "" {
+		return "", fmt.Errorf("address %q: want HOST:PORT", address)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// candidates returns the addresses to try after current was lost: where the
+// node said to go, then the given ones, then those learned from Welcome. Given
+// and learned ones are shuffled, so that not all clients of a lost node run to
+// the same next one; current comes last in its part.
+func candidates(redirect, given, learned []string, current string) []string {
+	var all []string
+	add := func(part []string, avoid bool) {
+		for _, a := range part {
+			if a != "" && !slices.Contains(all, a) && (a == current) == avoid {
+				all = append(all, a)
+			}
+		}
+	}
+	add(redirect, false)
+	for _, part := range [][]string{given, learned} {
+		part = slices.Clone(part)
+		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
+		add(part, false)
+		add(part, true)
+	}
+	return all
+}

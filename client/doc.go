@@ -1,0 +1,51 @@
+// Package client connects a program to a Switchboard hub: it subscribes to
+// topics, publishes to them, sends to other clients by name and asks them.
+//
+//	c, err := client.Connect(ctx, "agents.default.svc:7400", client.WithID("agent-7"))
+//	if err != nil {
+//		return err
+//	}
+//	defer c.Close()
+//
+//	sub, err := c.Subscribe(ctx, "orders.>", func(ctx context.Context, a *wire.Artifact) error {
+//		return handleOrder(ctx, a.Topic, a.Payload)
+//	}, client.SinceAll())
+//
+//	seq, err := c.Publish(ctx, "orders.new", &wire.Artifact{Payload: order})
+//	err = c.Send(ctx, "agent-9", &wire.Artifact{Payload: hello})
+//
+// # Connections
+//
+// A client holds one connection to one node and makes a new one by itself when
+// that is lost, to another node when there is one. Subscriptions go with it: on
+// topics with history they go on after the last artifact received, so that
+// nothing is missed and nothing comes twice; on live topics what was published
+// in between is lost. Publishes that were not acknowledged are sent again, and
+// may then be stored twice. A [Client.Send] or [Client.Request] whose fate is
+// unknown fails with a [ConnectionLostError].
+//
+// A client whose id connects elsewhere ends with a [SessionReplacedError]; it
+// does not come back by itself, or two processes with one id would fight for
+// it forever.
+//
+// # What waits where
+//
+// Every queue is bounded in bytes. What is published waits in memory while the
+// node reads slowly or is away, up to 4 MiB, and 64 MiB that are not yet
+// acknowledged; then publishing blocks until its context ends. Each
+// subscription has a queue of its own for its handler (64 MiB, see
+// [WithQueueBytes]), so a slow handler delays nobody else; when that queue is
+// full the client stops reading from the node, which then applies its policy
+// for slow clients.
+//
+// # Handlers
+//
+// The handler of one subscription is called for one artifact after another, in
+// order; those of different subscriptions run side by side. Handlers may call
+// every method of the client but [Client.Close]. They own the artifact they
+// are given. The payloads of artifacts that travelled in one frame lie in one
+// block of at most 64 KiB: who keeps a few of many for long should copy them.
+//
+// The package does no routing and keeps no history; it knows nothing of
+// Kubernetes.
+package client

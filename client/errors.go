@@ -1,0 +1,88 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// The errors that a hub answers with, for errors.As.
+type (
+	// NoClientError says that nobody in the hub has the id sent to.
+	NoClientError = wire.NoClientError
+	// SessionReplacedError ends a client whose id connected elsewhere.
+	SessionReplacedError = wire.SessionReplacedError
+	// HistoryGapError tells a subscription what retention took.
+	HistoryGapError = wire.HistoryGapError
+	// ArtifactTooLargeError refuses an artifact above the hub's limit.
+	ArtifactTooLargeError = wire.ArtifactTooLargeError
+	// SlowClientError says that this client did not read fast enough and was
+	// disconnected; it connects again.
+	SlowClientError = wire.SlowClientError
+	// Error is any other refusal, with a stable code.
+	Error = wire.Error
+)
+
+// ErrClosed is returned by the methods of a client after Close.
+var ErrClosed = errors.New("client is closed")
+
+// errLinkLost settles what makes no sense on another connection.
+var errLinkLost = errors.New("connection lost")
+
+// ConnectionLostError says that the connection went away after an artifact was
+// sent and before the answer came: it may or may not have been delivered.
+type ConnectionLostError struct {
+	Target wire.ClientID // the client it was for
+	Node   string        // the node whose connection was lost
+}
+
+func (e *ConnectionLostError) Error() string {
+	return fmt.Sprintf("connection to node %q was lost: the artifact for %q may or may not have been delivered", e.Node, e.Target)
+}
+
+// DroppedError goes to OnError when this client was too slow and its node,
+// whose policy is to drop, dropped live artifacts that were for it.
+type DroppedError struct {
+	Artifacts uint64
+}
+
+func (e *DroppedError) Error() string {
+	return fmt.Sprintf("too slow: the node dropped %d artifacts for this client", e.Artifacts)
+}
+
+// UnreachableError says that no address led to a hub. Unwrap gives the error of
+// each attempt, in order.
+type UnreachableError struct {
+	Attempts []Attempt
+}
+
+// Attempt is one try to connect.
+type Attempt struct {
+	Address string
+	Err     error
+}
+
+func (e *UnreachableError) Error() string {
+	parts := make([]string, len(e.Attempts))
+	for i, a := range e.Attempts {
+		parts[i] = a.Address + ": " + a.Err.Error()
+	}
+	return "cannot reach a hub at " + strings.Join(parts, "; ")
+}
+
+// Unwrap returns the attempts' errors.
+func (e *UnreachableError) Unwrap() []error {
+	errs := make([]error, len(e.Attempts))
+	for i, a := range e.Attempts {
+		errs[i] = a.Err
+	}
+	return errs
+}
+
+// temporary reports whether the same request may succeed later.
+func temporary(err error) bool {
+	coded, ok := errors.AsType[*wire.Error](err)
+	return ok && coded.Temporary()
+}

@@ -1,0 +1,99 @@
+package client
+
+import "sync"
+
+// inbox is a bounded queue with a goroutine that handles one item after
+// another and lives only while there are some.
+type inbox[T any] struct {
+	limit  int // of the sizes' sum; a single item always fits an empty inbox
+	handle func(T)
+	spawn  func(func()) // starts the goroutine; who calls offer keeps the owner alive
+
+	mu      sync.Mutex // guards the fields below
+	items   []entry[T]
+	size    int
+	running bool
+	closed  bool
+	room    chan struct{} // closed once there is room; nil while nobody waits
+}
+
+type entry[T any] struct {
+	item T
+	size int
+}
+
+// offer queues an item. When there is no room it returns a channel that is
+// closed once it is worth trying again. A closed inbox swallows the item.
+func (q *inbox[T]) offer(item T, size int) (full <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+		return nil
+	case q.size > 0 && q.size+size > q.limit:
+		if q.room == nil {
+			q.room = make(chan struct{})
+		}
+		return q.room
+	}
+	q.items = append(q.items, entry[T]{item, size})
+	q.size += size
+	if !q.running {
+		q.running = true
+		q.spawn(q.run)
+	}
+	return nil
+}
+
+// close drops what waits; an item that is being handled is not waited for.
+func (q *inbox[T]) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.items, q.size = nil, 0
+	q.freeLocked()
+}
+
+func (q *inbox[T]) run() {
+	var batch []entry[T]
+	for {
+		q.mu.Lock()
+		if len(q.items) == 0 {
+			q.running = false
+			q.items = nil // an idle inbox holds no memory
+			q.mu.Unlock()
+			return
+		}
+		batch, q.items = q.items, batch[:0]
+		q.mu.Unlock()
+		for i := range batch {
+			if !q.handleOne(&batch[i]) {
+				break
+			}
+		}
+		clear(batch)
+	}
+}
+
+// handleOne handles an item and gives its room back; it reports false when the
+// inbox was closed in between.
+func (q *inbox[T]) handleOne(e *entry[T]) bool {
+	q.handle(e.item)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	q.size -= e.size
+	if q.size <= q.limit/2 {
+		q.freeLocked()
+	}
+	return true
+}
+
+func (q *inbox[T]) freeLocked() {
+	if q.room != nil {
+		close(q.room)
+		q.room = nil
+	}
+}

@@ -1,0 +1,147 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// read handles what the node sends until the connection ends, and returns why
+// it did. It blocks while a handler's queue is full.
+func (c *Client) read(l *link) error {
+	for {
+		f, err := l.reader.Next()
+		if err != nil {
+			switch {
+			case l.reason != nil:
+				return l.reason
+			case errors.Is(err, io.EOF):
+				return fmt.Errorf("node %q closed the connection", l.welcome.Node)
+			}
+			return fmt.Errorf("read from node %q: %w", l.welcome.Node, err)
+		}
+		if !c.dispatch(l, f) {
+			return l.reason
+		}
+	}
+}
+
+// dispatch handles one frame; false ends the connection.
+func (c *Client) dispatch(l *link, f wire.Frame) bool {
+	switch f.Kind() {
+	case wire.KindPublish, wire.KindGap:
+		return c.deliver(l, f)
+	case wire.KindSend:
+		return c.receive(l, f)
+	case wire.KindReply:
+		c.answered(f)
+	case wire.KindAck:
+		mine, ok := c.subscribed(l, f, nil)
+		if !mine {
+			c.out.settle(f.Ref(), f.Sequence(), f.Flags(), nil, nil)
+		}
+		return ok
+	case wire.KindError:
+		return c.refused(l, wire.ParseFault(f.Body()).Err(), f)
+	case wire.KindPing:
+		c.out.control(wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, "", nil, false)
+	case wire.KindPong:
+		c.out.settle(f.Ref(), 0, 0, nil, nil)
+	case wire.KindDrain:
+		c.drain(l, f)
+	case wire.KindGoodbye:
+		if len(f.Body()) > 0 {
+			l.reason = wire.ParseFault(f.Body()).Err()
+		}
+	case wire.KindSettings:
+		c.out.forgetLive()
+	case wire.KindLost:
+		c.report(&DroppedError{Artifacts: uint64(f.Sequence())})
+	default: // of a later version: nothing that this one asked for
+	}
+	return true
+}
+
+// refused hands an error to whom it is for; ref 0 is the connection.
+func (c *Client) refused(l *link, err error, f wire.Frame) bool {
+	if f.Ref() == 0 {
+		l.reason = err
+		return false
+	}
+	switch mine, _ := c.subscribed(l, f, err); {
+	case mine:
+	case c.out.settle(f.Ref(), 0, 0, nil, err):
+	default: // a publish that nobody waits for
+		c.out.forgetLive() // its topic has rules by now
+		c.report(fmt.Errorf("artifact refused: %w", err))
+	}
+	return true
+}
+
+// drain moves the client to another node: it stops writing, gives what is in
+// flight some time, and leaves.
+func (c *Client) drain(l *link, f wire.Frame) {
+	var r wire.Redirect
+	if err := wire.DecodeControl(f, &r); err != nil {
+		c.report(err)
+	}
+	l.mu.Lock()
+	again := l.leaving
+	l.leaving, l.redirect = true, r.Addresses
+	l.mu.Unlock()
+	if again {
+		return
+	}
+	c.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(c.life, drainJitter+drainTimeout)
+		defer cancel()
+		if !sleep(ctx, rand.N(drainJitter)) {
+			return
+		}
+		c.out.pause()
+		if err := c.out.waitSettled(ctx, c.out.last(), true); err != nil && ctx.Err() == nil {
+			return // the client has ended
+		}
+		select {
+		case <-l.done: // it was lost in the meantime
+			return
+		default:
+			ctx, cancel := context.WithTimeout(c.life, goodbyeTimeout)
+			defer cancel()
+			c.leave(ctx, l)
+		}
+	})
+}
+
+// put queues an item and waits for room if it has to, pinging the node in the
+// meantime so that it does not take this client for dead. It reports false when
+// the connection ended first.
+func put[T any](c *Client, l *link, q *inbox[T], item T, size int) bool {
+	full := q.offer(item, size)
+	if full == nil {
+		return true
+	}
+	const defaultInterval = 5 * time.Second
+	interval := time.Duration(l.welcome.PingInterval) * time.Millisecond
+	if interval <= 0 {
+		interval = defaultInterval
+	}
+	t := time.NewTicker(max(interval/2, 10*time.Millisecond))
+	defer t.Stop()
+	for full != nil {
+		select {
+		case <-full:
+			full = q.offer(item, size)
+		case <-t.C:
+			c.out.control(wire.Header{Kind: wire.KindPing}, "", nil, false)
+		case <-l.done:
+			return false
+		}
+	}
+	return true
+}

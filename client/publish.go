@@ -1,0 +1,132 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Ack is the coming acknowledgement of one artifact. The zero value is that of
+// an artifact which needs none.
+type Ack struct {
+	promise *promise
+	index   int // in its frame
+}
+
+// done is closed for what needs no acknowledgement.
+var alreadyDone = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// Done is closed when the answer is there.
+func (a Ack) Done() <-chan struct{} {
+	if a.promise == nil {
+		return alreadyDone
+	}
+	return a.promise.done
+}
+
+// Wait returns the artifact's sequence, 0 where no history is kept, or why it
+// was refused; ctx's error when that ends first, which takes nothing back.
+func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
+	if a.promise == nil {
+		return 0, nil
+	}
+	select {
+	case <-a.promise.done:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if a.promise.err != nil || a.promise.first == 0 {
+		return 0, a.promise.err
+	}
+	return a.promise.first + wire.Sequence(a.index), nil //nolint:gosec // never negative
+}
+
+// Publish publishes an artifact and waits until the hub has it: it returns its
+// sequence where the topic keeps history, 0 where it does not. Publishes to a
+// topic that is known to be live return once they are queued. The artifact may
+// be used again afterwards; its route is not looked at, and an ID and a Time
+// are given where there are none.
+//
+// What is temporarily impossible is tried again, also across reconnects, until
+// ctx ends; the artifact may then be published nevertheless. Concurrent
+// publishes share frames, so many goroutines are fast too.
+func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (wire.Sequence, error) {
+	if err := checkTopic(topic); err != nil {
+		return 0, err
+	}
+	own := *a
+	for round := 0; ; round++ {
+		p, i, err := c.out.add(ctx, wire.KindPublish, topic, &own, false)
+		if err != nil {
+			return 0, fmt.Errorf("publish to %q: %w", topic, err)
+		}
+		seq, err := c.await(ctx, p, i)
+		switch {
+		case err == nil:
+			return seq, nil
+		case temporary(err) && sleep(ctx, c.wait(round)):
+			continue
+		}
+		return 0, fmt.Errorf("publish to %q: %w", topic, err)
+	}
+}
+
+// PublishAsync publishes an artifact without waiting for its acknowledgement.
+// Those to one topic keep their order, also across reconnects. It blocks while
+// as many artifacts are in flight as [WithInFlight] allows, or too many bytes
+// wait to be written. Nothing is retried but what a lost connection left open.
+func (c *Client) PublishAsync(ctx context.Context, topic string, a *wire.Artifact) (Ack, error) {
+	if err := checkTopic(topic); err != nil {
+		return Ack{}, err
+	}
+	own := *a
+	p, i, err := c.out.add(ctx, wire.KindPublish, topic, &own, true)
+	if err != nil {
+		return Ack{}, fmt.Errorf("publish to %q: %w", topic, err)
+	}
+	return Ack{p, i}, nil
+}
+
+// Flush waits until the node has everything that was published and sent before,
+// and every acknowledgement of it is there, refusals included: those are told
+// by their [Ack].
+func (c *Client) Flush(ctx context.Context) error {
+	upTo := c.out.last()
+	for {
+		ping := c.out.control(wire.Header{Kind: wire.KindPing}, "", nil, true)
+		select {
+		case <-ping.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if ping.err == nil {
+			break
+		}
+		if !errors.Is(ping.err, errLinkLost) {
+			return ping.err
+		}
+	}
+	return c.out.waitSettled(ctx, upTo, false)
+}
+
+// await waits for an answer and takes back what can be when ctx ends first.
+func (c *Client) await(ctx context.Context, p *promise, index int) (wire.Sequence, error) {
+	seq, err := Ack{p, index}.Wait(ctx)
+	if err != nil && p != nil && ctx.Err() != nil {
+		c.out.forget(p, err)
+	}
+	return seq, err
+}
+
+func checkTopic(topic string) error {
+	if topic == "" || len(topic) > wire.MaxTopic {
+		return &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic %.64q: want 1 to %d bytes", topic, wire.MaxTopic)}
+	}
+	return nil
+}

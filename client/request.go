@@ -1,0 +1,238 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// RequestHandler is called with what is sent to this client. What it returns
+// answers a request: nil is an empty answer, an error reaches the requester as
+// text. For an artifact that was plainly sent the returned one is dropped, and
+// an error goes to OnError.
+//
+// Plain ones are handled one after another in the order of their arrival,
+// requests side by side, up to [WithConcurrentRequests]; ctx of a request ends
+// when nobody waits for the answer any more.
+type RequestHandler func(ctx context.Context, a *wire.Artifact) (*wire.Artifact, error)
+
+// systemPrefix begins the names of what the hub itself answers.
+const systemPrefix = "$hub."
+
+// failureMax bounds the text that tells a requester how the handler failed.
+const failureMax = 1 << 10
+
+// HandlerError says that the other client got a request and its handler
+// failed, or that it has none.
+type HandlerError struct {
+	Client wire.ClientID
+	Detail string
+}
+
+func (e *HandlerError) Error() string { return fmt.Sprintf("client %q: %s", e.Client, e.Detail) }
+
+// Handle sets the handler of what is sent to this client; nil removes it. Use
+// [WithHandler] when something may come right after the connect.
+func (c *Client) Handle(h RequestHandler) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handler = h
+}
+
+// Send sends an artifact to a client wherever in the hub it is connected, and
+// waits until that client's node has handed it to its connection. It returns a
+// [NoClientError] when nobody has that id, and a [ConnectionLostError] when
+// the connection was lost before the answer came. The artifact may be used
+// again afterwards.
+func (c *Client) Send(ctx context.Context, target wire.ClientID, a *wire.Artifact) error {
+	ack, err := c.send(ctx, target, a, false)
+	if err != nil {
+		return err
+	}
+	if _, err := c.await(ctx, ack.promise, ack.index); err != nil {
+		return fmt.Errorf("send to %q: %w", target, err)
+	}
+	return nil
+}
+
+// SendAsync sends an artifact without waiting for the answer. It blocks while
+// as many artifacts are in flight as [WithInFlight] allows.
+func (c *Client) SendAsync(ctx context.Context, target wire.ClientID, a *wire.Artifact) (Ack, error) {
+	return c.send(ctx, target, a, true)
+}
+
+func (c *Client) send(ctx context.Context, target wire.ClientID, a *wire.Artifact, async bool) (Ack, error) {
+	if err := wire.CheckClientID(target); err != nil {
+		return Ack{}, err
+	}
+	own := *a
+	p, i, err := c.out.add(ctx, wire.KindSend, target, &own, async)
+	if err != nil {
+		return Ack{}, fmt.Errorf("send to %q: %w", target, err)
+	}
+	return Ack{p, i}, nil
+}
+
+// Request sends an artifact to a client and returns that client's answer. The
+// other side is told how long there is until ctx's deadline, or
+// [DefaultRequestTimeout] when it has none. Errors are those of Send, and a
+// [HandlerError].
+//
+// The hub itself answers "$hub.clients", "$hub.topics", "$hub.nodes" and
+// "$hub.status" with JSON.
+func (c *Client) Request(ctx context.Context, target wire.ClientID, a *wire.Artifact) (*wire.Artifact, error) {
+	if !strings.HasPrefix(target, systemPrefix) || len(target) > wire.MaxClientID {
+		if err := wire.CheckClientID(target); err != nil {
+			return nil, err
+		}
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(DefaultRequestTimeout)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+		defer cancel()
+	}
+	own := *a
+	p, err := c.out.request(ctx, target, &own, time.Until(deadline))
+	if err != nil {
+		return nil, fmt.Errorf("request to %q: %w", target, err)
+	}
+	if _, err := c.await(ctx, p, 0); err != nil {
+		if _, failed := errors.AsType[*HandlerError](err); failed {
+			return nil, err
+		}
+		return nil, fmt.Errorf("request to %q: %w", target, err)
+	}
+	return p.reply, nil
+}
+
+// answered hands an answer to the request that waits for it.
+func (c *Client) answered(f wire.Frame) {
+	a := &wire.Artifact{From: string(f.From()), To: string(f.Target())}
+	body := append([]byte(nil), f.Body()...) // the requester owns the payload
+	r := wire.NewRunReader(body)
+	ok, err := r.Next(a)
+	switch {
+	case !ok || err != nil:
+		err = fmt.Errorf("the answer can't be read: %w", orMalformed(err))
+	case f.Flags()&wire.FlagFailed != 0:
+		err = &HandlerError{Client: a.From, Detail: string(a.Payload)}
+	}
+	c.out.settle(f.Ref(), 0, 0, a, err)
+}
+
+// incoming is what was sent to this client: a frame of artifacts, or a request.
+type incoming struct {
+	frame    wire.Frame // an own copy
+	deadline time.Time  // of a request; zero: none
+}
+
+// receive queues what was sent to this client.
+func (c *Client) receive(l *link, f wire.Frame) bool {
+	in := incoming{frame: append(wire.Frame(nil), f...)}
+	size := len(f) + itemOverhead
+	if f.Flags()&wire.FlagRequest == 0 {
+		return put(c, l, &c.direct, in, size)
+	}
+	if millis := f.Sequence(); millis > 0 {
+		const longest = 24 * time.Hour
+		in.deadline = time.Now().Add(time.Duration(min(millis, wire.Sequence(longest/time.Millisecond))) * time.Millisecond) //nolint:gosec // bounded
+	}
+	return put(c, l, &c.requests, in, size)
+}
+
+func (c *Client) currentHandler() RequestHandler {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.handler
+}
+
+var errNoHandler = errors.New("no handler is set for what is sent to this client")
+
+// handleDirect handles the artifacts of one frame, in order.
+func (c *Client) handleDirect(in incoming) {
+	f := in.frame
+	from, to := string(f.From()), string(f.Target())
+	artifacts := make([]wire.Artifact, f.Count())
+	r := wire.NewRunReader(f.Body())
+	for i := range artifacts {
+		a := &artifacts[i]
+		ok, err := r.Next(a)
+		if err != nil || !ok {
+			c.report(fmt.Errorf("artifacts from %q can't be read: %w", from, orMalformed(err)))
+			return
+		}
+		if c.life.Err() != nil {
+			return
+		}
+		a.From, a.To = from, to
+		a.Payload = a.Payload[:len(a.Payload):len(a.Payload)] // its neighbour's bytes follow
+		h := c.currentHandler()
+		if h == nil {
+			c.report(fmt.Errorf("artifact from %q dropped: %w", from, errNoHandler))
+			continue
+		}
+		if _, err := h(c.life, a); err != nil {
+			c.report(fmt.Errorf("handler of what %q sent: %w", from, err))
+		}
+	}
+}
+
+// startRequest handles a request on a goroutine of its own, once fewer than the
+// bound are running.
+func (c *Client) startRequest(in incoming) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.life.Done():
+		return
+	}
+	c.wg.Go(func() {
+		defer func() { <-c.slots }()
+		ctx, cancel := c.life, context.CancelFunc(func() {})
+		if !in.deadline.IsZero() {
+			ctx, cancel = context.WithDeadline(ctx, in.deadline)
+		}
+		defer cancel()
+		if ctx.Err() != nil {
+			return // nobody waits for it any more
+		}
+		c.answer(ctx, in.frame)
+	})
+}
+
+// answer calls the handler and sends its answer.
+func (c *Client) answer(ctx context.Context, f wire.Frame) {
+	a := &wire.Artifact{From: string(f.From()), To: string(f.Target())}
+	r := wire.NewRunReader(f.Body())
+	ok, err := r.Next(a)
+	if err != nil || !ok {
+		c.report(fmt.Errorf("request from %q can't be read: %w", a.From, orMalformed(err)))
+		return
+	}
+	var reply *wire.Artifact
+	if h := c.currentHandler(); h != nil {
+		reply, err = h(ctx, a)
+	} else {
+		err = errNoHandler
+	}
+	if reply == nil {
+		reply = &wire.Artifact{}
+	}
+	if err == nil {
+		own := *reply
+		if err = c.out.reply(ctx, a.From, f.Ref(), 0, &own); err == nil || ctx.Err() != nil {
+			return
+		}
+		err = fmt.Errorf("answer: %w", err)
+	}
+	text := err.Error()
+	failure := &wire.Artifact{ContentType: "text/plain", Payload: []byte(text[:min(len(text), failureMax)])}
+	if err := c.out.reply(ctx, a.From, f.Ref(), wire.FlagFailed, failure); err != nil && ctx.Err() == nil {
+		c.report(fmt.Errorf("answer to %q: %w", a.From, err))
+	}
+}

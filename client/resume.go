@@ -1,0 +1,245 @@
+package client
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// earlyMax bounds the bytes that wait for the acknowledgement of a resumed
+// subscription.
+const earlyMax = 1 << 20
+
+// subscribed handles the node's answer to a Subscribe; mine is false when the
+// frame answers something else, and ok when the connection ended meanwhile.
+func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
+	s := c.subscription(f.Ref())
+	if s == nil || s.id == 0 {
+		return false, true
+	}
+	var ack wire.Subscribed
+	if err == nil {
+		err = wire.DecodeControl(f, &ack)
+	}
+	s.mu.Lock()
+	answer := s.answer
+	s.answer = nil
+	var early []wire.Frame
+	if err == nil {
+		s.confirmLocked(ack.Positions)
+		early, s.early, s.earlyN = s.early, nil, 0
+	}
+	s.mu.Unlock()
+	switch {
+	case answer != nil:
+		answer <- err
+	case err != nil:
+		c.lostSubscription(s, err)
+	}
+	return true, s.acceptAll(l, early)
+}
+
+// confirmLocked takes over the positions that a node confirmed. One that is
+// lower than ours means that the topic's history began anew.
+func (s *Subscription) confirmLocked(positions map[string]wire.Sequence) {
+	s.known = true
+	if s.tracks() {
+		for topic, next := range positions {
+			have := s.next[topic]
+			switch {
+			case have == nil:
+				s.next[topic] = &next
+			case s.resuming && next < *have:
+				*have = next
+			}
+		}
+	}
+	s.resuming = false
+}
+
+// lostSubscription handles the refusal of a subscription that was there before
+// the connection was lost.
+func (c *Client) lostSubscription(s *Subscription, err error) {
+	c.report(fmt.Errorf("subscribe to %q again: %w", s.pattern, err))
+	if !temporary(err) {
+		c.mu.Lock()
+		if c.subs[s.id] == s {
+			delete(c.subs, s.id)
+		}
+		c.mu.Unlock()
+		s.end(err)
+		return
+	}
+	c.wg.Go(func() {
+		if !sleep(s.ctx, c.wait(1)) {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.up && c.subs[s.id] == s {
+			c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
+		}
+	})
+}
+
+func (c *Client) subscription(id uint32) *Subscription {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.subs[id]
+}
+
+// deliver queues a frame of artifacts, or a gap, for its subscription. It
+// reports false when the connection ended before there was room.
+func (c *Client) deliver(l *link, f wire.Frame) bool {
+	s := c.subscription(f.Ref())
+	if s == nil {
+		return true // unsubscribed while the frame was on its way
+	}
+	held, early := s.hold(f)
+	if held {
+		return s.acceptAll(l, early)
+	}
+	return s.accept(l, f)
+}
+
+// hold keeps a frame back while the subscription resumes: until the node has
+// said where it goes on, a low sequence may be a repeat or the start of a new
+// history. When too much is held back, it is given up on and returned.
+func (s *Subscription) hold(f wire.Frame) (held bool, early []wire.Frame) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.resuming {
+		return false, nil
+	}
+	s.early = append(s.early, bytes.Clone(f))
+	s.earlyN += len(f)
+	if s.earlyN > earlyMax {
+		s.resuming = false
+		early, s.early, s.earlyN = s.early, nil, 0
+	}
+	return true, early
+}
+
+func (s *Subscription) acceptAll(l *link, frames []wire.Frame) bool {
+	for _, f := range frames {
+		if !s.accept(l, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// accept queues what of a frame was not received before, and moves the
+// position once it is queued.
+func (s *Subscription) accept(l *link, f wire.Frame) bool {
+	if f.Kind() == wire.KindGap {
+		return s.acceptGap(l, f)
+	}
+	first := f.Sequence()
+	end := first + wire.Sequence(f.Count()) //nolint:gosec // counts are never negative
+	skip := 0
+	var position *wire.Sequence
+	if first != 0 && s.tracks() {
+		position = s.position(f.Target())
+		switch next := *position; {
+		case end <= next:
+			return true
+		case first < next:
+			skip = int(next - first) //nolint:gosec // below the frame's count
+		}
+	}
+	if !put(s.client, l, &s.queue, delivery{frame: bytes.Clone(f), skip: skip}, len(f)+itemOverhead) {
+		return false
+	}
+	if position != nil {
+		s.move(position, end)
+	}
+	return true
+}
+
+func (s *Subscription) acceptGap(l *link, f wire.Frame) bool {
+	gap, err := wire.ParseGap(f)
+	if err != nil {
+		s.client.report(err)
+		return true
+	}
+	if !put(s.client, l, &s.queue, delivery{gap: gap}, itemOverhead) {
+		return false
+	}
+	if s.tracks() {
+		s.move(s.position(f.Target()), gap.To+1)
+	}
+	return true
+}
+
+// position returns where the subscription is in a topic. The value is changed
+// by the connection's reader alone, under the lock.
+func (s *Subscription) position(topic []byte) *wire.Sequence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.next[string(topic)]
+	if p == nil {
+		p = new(wire.Sequence)
+		s.next[string(topic)] = p
+	}
+	return p
+}
+
+func (s *Subscription) move(position *wire.Sequence, next wire.Sequence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*position = max(*position, next)
+}
+
+// handle gives a queued delivery to the handler; it runs on the queue's
+// goroutine.
+func (s *Subscription) handle(d delivery) {
+	if d.gap != nil {
+		if s.onGap != nil {
+			s.onGap(d.gap)
+		} else {
+			s.client.report(d.gap)
+		}
+		return
+	}
+	f := d.frame
+	if s.topic != string(f.Target()) {
+		s.topic = string(f.Target())
+	}
+	if s.from != string(f.From()) {
+		s.from = string(f.From())
+	}
+	artifacts := make([]wire.Artifact, f.Count())
+	r := wire.NewRunReader(f.Body())
+	for i := range artifacts {
+		a := &artifacts[i]
+		ok, err := r.Next(a)
+		if err != nil || !ok {
+			s.client.report(fmt.Errorf("artifacts on %q can't be read: %w", s.topic, orMalformed(err)))
+			return
+		}
+		if i < d.skip {
+			continue
+		}
+		if s.ctx.Err() != nil {
+			return
+		}
+		a.Topic, a.From = s.topic, s.from
+		a.Payload = a.Payload[:len(a.Payload):len(a.Payload)] // its neighbour's bytes follow
+		if first := f.Sequence(); first != 0 {
+			a.Sequence = first + wire.Sequence(i) //nolint:gosec // never negative
+		}
+		if err := s.handler(s.ctx, a); err != nil {
+			s.client.report(fmt.Errorf("handler of %q: %w", s.pattern, err))
+		}
+	}
+}
+
+// orMalformed names the error of a frame that holds less than it says.
+func orMalformed(err error) error {
+	if err == nil {
+		return wire.ErrMalformed
+	}
+	return err
+}

@@ -1,0 +1,593 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	maxQueued  = 4 << 20   // bytes not yet written; then publishing blocks
+	maxHeld    = 64 << 20  // bytes not yet acknowledged, written or not; then publishing blocks
+	batchBytes = 128 << 10 // what one write takes at most, beyond its last frame
+	liveMax    = 4096      // topics known to be live; one more and all are forgotten
+	spareMax   = 64        // packets kept for reuse
+)
+
+// packet is one frame that waits to be written, or for its answer.
+type packet struct {
+	header  wire.Header // its count is set when the frame is written
+	target  string
+	from    wire.ClientID
+	run     wire.Run // of a frame of artifacts
+	body    []byte   // of another one
+	bytes   int      // of the frame, as counted in sender.queued and sender.held
+	written bool     // handed to a connection, at least in part
+	sealed  bool     // was handed to an earlier connection: no artifact may join it
+	bound   bool     // makes no sense on another connection
+	promise *promise // nil: no answer is expected
+
+	prev, next *packet // of those with a promise, oldest first
+}
+
+// promise is the answer to a packet; its fields are set before done is closed.
+type promise struct {
+	ref    uint32
+	number uint64 // rises with each promise of a sender
+	done   chan struct{}
+	first  wire.Sequence
+	reply  *wire.Artifact // of a request
+	err    error
+}
+
+// sender is the way out: frames that wait for a connection and those that wait
+// for their answer. It outlives connections. At most one writer takes from it.
+type sender struct {
+	id       wire.ClientID
+	inFlight int // the bound of artifacts in asynchronous packets
+	ids      wire.IDs
+	wake     chan struct{} // holds one value when there may be something to take
+
+	mu        sync.Mutex // guards the fields below
+	ended     error      // why nothing is accepted any more
+	limit     int        // bytes of an artifact
+	node      string     // whose connection it is, or was
+	ref       uint32
+	number    uint64
+	queue     []*packet
+	queued    int // bytes in queue and in the write under way
+	held      int // bytes of packets with a promise
+	flying    int // artifacts of packets with a promise
+	oldest    *packet
+	newest    *packet
+	awaiting  map[uint32]*packet
+	live      map[string]struct{} // topics whose publishes need no acknowledgement
+	unproven  bool                // something without a promise was written
+	paused    bool
+	farewell  []byte        // the last frame, written before anything that waits
+	room      chan struct{} // closed once there is room again; nil while nobody waits
+	spare     []*packet
+	settledCh chan struct{} // closed at the next answer; nil while nobody waits
+}
+
+func newSender(id wire.ClientID, inFlight int) *sender {
+	return &sender{
+		id: id, inFlight: inFlight,
+		wake:     make(chan struct{}, 1),
+		limit:    wire.DefaultMaxArtifact,
+		ref:      rand.Uint32(),
+		awaiting: make(map[uint32]*packet),
+		live:     make(map[string]struct{}),
+	}
+}
+
+// newRef returns a number for a frame or subscription, never 0.
+func (s *sender) newRef() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newRefLocked()
+}
+
+func (s *sender) newRefLocked() uint32 {
+	for {
+		s.ref++
+		if _, used := s.awaiting[s.ref]; s.ref != 0 && !used {
+			return s.ref
+		}
+	}
+}
+
+// add encodes an artifact for target and gives it an id and a time when it has
+// none. It joins the newest frame that waits when that has the same route. It
+// blocks while too much waits; async says that the bound on what is in flight
+// holds as well. The promise is nil for a live topic.
+func (s *sender) add(ctx context.Context, kind wire.Kind, target string, a *wire.Artifact, async bool) (*promise, int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.waitForRoomLocked(ctx, async); err != nil {
+		return nil, 0, err
+	}
+	h := wire.Header{Kind: kind, Flags: wire.FlagAck}
+	if _, live := s.live[target]; live && kind == wire.KindPublish {
+		h.Flags = 0
+	}
+	return s.encodeLocked(h, target, a)
+}
+
+// request encodes an artifact with a frame of its own, for an answer.
+func (s *sender) request(ctx context.Context, target string, a *wire.Artifact, within time.Duration) (*promise, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.waitForRoomLocked(ctx, false); err != nil {
+		return nil, err
+	}
+	millis := max(1, within.Milliseconds())
+	p, _, err := s.encodeLocked(wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Sequence: wire.Sequence(millis)}, target, a) //nolint:gosec // positive
+	return p, err
+}
+
+// reply encodes the answer to a request.
+func (s *sender) reply(ctx context.Context, target string, ref uint32, flags wire.Flags, a *wire.Artifact) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.waitForRoomLocked(ctx, false); err != nil {
+		return err
+	}
+	_, _, err := s.encodeLocked(wire.Header{Kind: wire.KindReply, Flags: flags, Ref: ref}, target, a)
+	return err
+}
+
+func (s *sender) encodeLocked(h wire.Header, target string, a *wire.Artifact) (*promise, int, error) {
+	if a.ID.IsZero() {
+		a.ID = s.ids.Next()
+	}
+	if a.Time.IsZero() {
+		a.Time = time.Now()
+	}
+	p := s.joinLocked(h, target, a)
+	fresh := p == nil
+	if fresh {
+		p = s.packetLocked()
+		p.header, p.target, p.from = h, target, s.id
+	}
+	before := len(p.run.Body())
+	if err := p.run.Append(a, s.limit); err != nil {
+		if fresh {
+			s.recycleLocked(p)
+		}
+		return nil, 0, err
+	}
+	size := len(p.run.Body()) - before
+	if fresh {
+		if h.Ref == 0 {
+			p.header.Ref = s.newRefLocked()
+		}
+		size += wire.HeaderSize + len(p.target) + len(p.from)
+		if h.Flags&(wire.FlagAck|wire.FlagRequest) != 0 {
+			s.promiseLocked(p)
+		}
+		s.pushLocked(p)
+	}
+	p.bytes += size
+	s.queued += size
+	if p.promise != nil {
+		s.held += size
+		s.flying++
+	}
+	return p.promise, p.run.Count() - 1, nil
+}
+
+// joinLocked returns the newest frame that waits if the artifact may join it.
+func (s *sender) joinLocked(h wire.Header, target string, a *wire.Artifact) *packet {
+	if len(s.queue) == 0 || h.Flags&wire.FlagRequest != 0 || h.Kind == wire.KindReply {
+		return nil
+	}
+	p := s.queue[len(s.queue)-1]
+	if p.sealed || p.header.Kind != h.Kind || p.header.Flags != h.Flags || p.target != target ||
+		p.run.Count() == wire.MaxCount || len(p.run.Body())+roughSize(a) > wire.RunSize {
+		return nil
+	}
+	return p
+}
+
+// roughSize returns at least the bytes that an artifact takes in a run.
+func roughSize(a *wire.Artifact) int {
+	n := len(a.Payload) + len(a.ContentType) + 48
+	for k, v := range a.Attributes {
+		n += len(k) + len(v) + 6
+	}
+	return n
+}
+
+// control queues a frame that is for this connection only. With answered set it
+// returns a promise, which errLinkLost settles when the connection is lost.
+func (s *sender) control(h wire.Header, target string, body []byte, answered bool) *promise {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.packetLocked()
+	p.header, p.target, p.body, p.bound = h, target, body, true
+	p.bytes = wire.HeaderSize + len(target) + len(body)
+	if answered {
+		if p.header.Ref == 0 {
+			p.header.Ref = s.newRefLocked()
+		}
+		s.promiseLocked(p)
+		s.held += p.bytes
+	}
+	given := p.promise
+	if s.ended != nil {
+		s.settleLocked(p, s.ended)
+		return given
+	}
+	s.queued += p.bytes
+	s.pushLocked(p)
+	return given
+}
+
+func (s *sender) packetLocked() *packet {
+	if n := len(s.spare); n > 0 {
+		p := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return p
+	}
+	return &packet{}
+}
+
+// recycleLocked forgets a packet that nobody refers to any more.
+func (s *sender) recycleLocked(p *packet) {
+	run := p.run
+	*p = packet{}
+	if len(s.spare) < spareMax && cap(run.Body()) <= 2*wire.RunSize {
+		run.Reset()
+		p.run = run
+		s.spare = append(s.spare, p)
+	}
+}
+
+func (s *sender) promiseLocked(p *packet) {
+	s.number++
+	p.promise = &promise{ref: p.header.Ref, number: s.number, done: make(chan struct{})}
+	s.awaiting[p.header.Ref] = p
+	p.prev = s.newest
+	if s.newest != nil {
+		s.newest.next = p
+	} else {
+		s.oldest = p
+	}
+	s.newest = p
+}
+
+func (s *sender) pushLocked(p *packet) {
+	s.queue = append(s.queue, p)
+	if len(s.queue) == 1 {
+		s.wakeWriter()
+	}
+}
+
+func (s *sender) wakeWriter() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// waitForRoomLocked releases the lock while it waits.
+func (s *sender) waitForRoomLocked(ctx context.Context, async bool) error {
+	for s.ended == nil {
+		if s.queued < maxQueued && s.held < maxHeld && (!async || s.flying < s.inFlight) {
+			return nil
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		select {
+		case <-room:
+			s.mu.Lock()
+		case <-ctx.Done():
+			s.mu.Lock()
+			return ctx.Err()
+		}
+	}
+	return s.ended
+}
+
+// freeLocked wakes those who wait for room once there is enough that a few
+// artifacts fit: woken for each one, they would send frames of one.
+func (s *sender) freeLocked() {
+	if s.room != nil && s.queued <= maxQueued/4*3 && s.held <= maxHeld/4*3 && s.flying <= s.inFlight-max(1, s.inFlight/4) {
+		close(s.room)
+		s.room = nil
+	}
+}
+
+// take appends the frames that wait to buf, up to about batchBytes. It blocks
+// until there are some, and reports false when stop is closed. last says that
+// the connection is to be closed after this write.
+func (s *sender) take(buf []byte, stop <-chan struct{}) (_ []byte, last, ok bool) {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.farewell != nil:
+			buf, s.farewell = append(buf, s.farewell...), nil
+			s.mu.Unlock()
+			return buf, true, true
+		case len(s.queue) > 0 && !s.paused:
+			buf = s.fillLocked(buf)
+			s.mu.Unlock()
+			return buf, false, true
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.wake:
+		case <-stop:
+			return nil, false, false
+		}
+	}
+}
+
+func (s *sender) fillLocked(buf []byte) []byte {
+	n := 0
+	for _, p := range s.queue {
+		if len(buf) >= batchBytes {
+			break
+		}
+		n++
+		p.header.Count = uint16(p.run.Count()) //nolint:gosec // a run's count
+		body := p.body
+		if p.header.Count > 0 {
+			body = p.run.Body()
+		}
+		buf = wire.AppendFrame(buf, p.header, p.target, p.from, body)
+		p.written = true
+		if p.promise == nil {
+			s.unproven = s.unproven || !p.bound
+			s.recycleLocked(p)
+		}
+	}
+	rest := copy(s.queue, s.queue[n:])
+	clear(s.queue[rest:])
+	s.queue = s.queue[:rest]
+	return buf
+}
+
+// wrote takes note that so many bytes of what was taken are written.
+func (s *sender) wrote(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queued = max(0, s.queued-n) // the farewell was never counted
+	s.freeLocked()
+}
+
+// settle answers the packet of that ref. It reports false when none waits.
+func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *wire.Artifact, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.awaiting[ref]
+	if p == nil || !p.written {
+		return false
+	}
+	isRequest := p.header.Flags&wire.FlagRequest != 0
+	if isRequest && reply == nil && err == nil {
+		return true // some node may acknowledge a request; its answer is what counts
+	}
+	if err == nil && flags&wire.FlagLive != 0 && p.header.Kind == wire.KindPublish {
+		if len(s.live) >= liveMax {
+			clear(s.live)
+		}
+		s.live[p.target] = struct{}{}
+	}
+	p.promise.first, p.promise.reply = seq, reply
+	s.settleLocked(p, err)
+	return true
+}
+
+// settleLocked ends a packet that is in no queue; one without a promise is
+// only forgotten.
+func (s *sender) settleLocked(p *packet, err error) {
+	if p.promise == nil {
+		s.recycleLocked(p)
+		return
+	}
+	p.promise.err = err
+	close(p.promise.done)
+	delete(s.awaiting, p.header.Ref)
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		s.oldest = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	} else {
+		s.newest = p.prev
+	}
+	s.held -= p.bytes
+	s.flying -= p.run.Count()
+	s.recycleLocked(p)
+	s.freeLocked()
+	if s.settledCh != nil {
+		close(s.settledCh)
+		s.settledCh = nil
+	}
+}
+
+// forget gives up on a promise. What was not written and shares its frame with
+// nobody is not sent any more. A late answer is ignored.
+func (s *sender) forget(given *promise, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.awaiting[given.ref]
+	switch {
+	case p == nil || p.promise != given:
+	case !p.written && p.run.Count() == 1:
+		for i, q := range s.queue {
+			if q == p {
+				s.queue = append(s.queue[:i], s.queue[i+1:]...)
+				break
+			}
+		}
+		s.queued -= p.bytes
+		s.settleLocked(p, err)
+	case p.header.Flags&wire.FlagRequest != 0:
+		s.settleLocked(p, err)
+	}
+}
+
+// forgetLive makes the next publish to each topic ask for an acknowledgement.
+func (s *sender) forgetLive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.live)
+}
+
+// connected starts over on a connection: first goes first, then what waits.
+func (s *sender) connected(w *wire.Welcome, first []*packet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.node, s.limit, s.paused, s.farewell = w.Node, w.MaxArtifact, false, nil
+	queue := first
+	for _, p := range first {
+		p.bytes = wire.HeaderSize + len(p.target) + len(p.body)
+		s.queued += p.bytes
+	}
+	for _, p := range s.queue {
+		if p.bytes > w.MaxFrame {
+			s.queued -= p.bytes
+			s.settleLocked(p, &ArtifactTooLargeError{Size: p.bytes, Limit: w.MaxArtifact})
+			continue
+		}
+		queue = append(queue, p)
+	}
+	s.queue = queue
+	s.wakeWriter()
+}
+
+// disconnected sorts what the connection leaves behind: publishes without an
+// acknowledgement go again, in order and before what waits; sends and requests
+// that were written fail. When the client moved on purpose, answers to its
+// requests may still find it.
+func (s *sender) disconnected(moved bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var queue []*packet
+	for p := s.oldest; p != nil; {
+		next := p.next
+		switch {
+		case !p.written: // still in the queue, or settled there
+		case p.bound:
+			s.settleLocked(p, errLinkLost)
+		case p.header.Kind == wire.KindPublish:
+			p.written, p.sealed = false, true
+			queue = append(queue, p)
+		case moved && p.header.Flags&wire.FlagRequest != 0:
+		default:
+			s.settleLocked(p, &ConnectionLostError{Target: p.target, Node: s.node})
+		}
+		p = next
+	}
+	for _, p := range s.queue {
+		if p.bound {
+			s.settleLocked(p, errLinkLost)
+			continue
+		}
+		queue = append(queue, p)
+	}
+	s.queue, s.queued = queue, 0
+	for _, p := range queue {
+		s.queued += p.bytes
+	}
+	clear(s.live)
+	s.unproven = false
+	s.freeLocked()
+}
+
+// end settles everything with err and accepts nothing more.
+func (s *sender) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return
+	}
+	s.ended = err
+	for s.oldest != nil {
+		s.settleLocked(s.oldest, err)
+	}
+	s.queue, s.queued = nil, 0
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}
+
+// pause keeps the writer from taking more, but for a farewell.
+func (s *sender) pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = true
+}
+
+// sayGoodbye lets the writer write one last frame and close the connection.
+func (s *sender) sayGoodbye(frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.farewell = frame
+	s.wakeWriter()
+}
+
+// unsettled returns how many artifacts wait for their acknowledgement.
+func (s *sender) unsettled() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flying
+}
+
+// last returns the number of the newest promise given.
+func (s *sender) last() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.number
+}
+
+// needsProof reports whether something without a promise was written, or waits,
+// of which only a Pong tells that the node has it.
+func (s *sender) needsProof() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unproven || s.queued > 0
+}
+
+// waitSettled waits until every publish and send up to that number, and with
+// onlyWritten set only those that were handed to the connection, is answered.
+// Requests are not waited for.
+func (s *sender) waitSettled(ctx context.Context, upTo uint64, onlyWritten bool) error {
+	for {
+		s.mu.Lock()
+		waiting := false
+		for p := s.oldest; p != nil && p.promise.number <= upTo; p = p.next {
+			if p.header.Flags&wire.FlagAck != 0 && (p.written || !onlyWritten) {
+				waiting = true
+				break
+			}
+		}
+		if !waiting || s.ended != nil {
+			err := s.ended
+			s.mu.Unlock()
+			return err
+		}
+		if s.settledCh == nil {
+			s.settledCh = make(chan struct{})
+		}
+		settled := s.settledCh
+		s.mu.Unlock()
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Handler is called with each artifact of a subscription, one after another,
+// and owns the artifact. ctx ends with the subscription. An error goes to
+// OnError and changes nothing else.
+type Handler func(ctx context.Context, a *wire.Artifact) error
+
+const itemOverhead = 128 // bytes that a queued frame costs beyond its own
+
+// Subscription is a client's interest in a topic or pattern.
+type Subscription struct {
+	client  *Client
+	id      uint32
+	number  uint64 // the order in which they were made
+	pattern string
+	want    wire.Subscription
+	handler Handler
+	onGap   func(*HistoryGapError)
+	queue   inbox[delivery]
+
+	ctx    context.Context //nolint:containedctx // ends with the subscription, not with a call
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu       sync.Mutex // guards the fields below
+	answer   chan error // the result of the Subscribe under way; nil when none waits
+	known    bool       // it was acknowledged once
+	next     map[string]*wire.Sequence // of each topic with history: the one after the last received
+	resuming bool         // subscribed again, and not yet acknowledged
+	early    []wire.Frame // copies of what came while resuming
+	earlyN   int          // bytes of early
+	err      error
+
+	// Of the queue's goroutine alone: the route of the frame before, which
+	// most often is the route of the next one too.
+	topic string
+	from  wire.ClientID
+}
+
+// delivery is what waits for a subscription's handler: a frame of artifacts, or
+// a gap.
+type delivery struct {
+	frame wire.Frame // the subscription's own copy
+	skip  int        // artifacts at its start that were delivered before
+	gap   *HistoryGapError
+}
+
+func (c *Client) newSubscription(id uint32, pattern string, h Handler, opts []SubscribeOption) *Subscription {
+	s := &Subscription{
+		client: c, id: id, pattern: pattern, handler: h,
+		done: make(chan struct{}),
+		next: make(map[string]*wire.Sequence),
+	}
+	s.ctx, s.cancel = context.WithCancel(c.life)
+	s.queue = inbox[delivery]{limit: c.opts.queueBytes, handle: s.handle, spawn: c.wg.Go}
+	for _, o := range opts {
+		o(s)
+	}
+	return s
+}
+
+// Subscribe subscribes to a topic or pattern and returns once the node has
+// confirmed it; artifacts may reach the handler before that. On topics with
+// history it starts at what is published from now on unless an option says
+// otherwise, and goes on where it was after each reconnect.
+//
+// It retries what is only temporarily impossible until ctx ends. A bad pattern
+// or filter is an [Error].
+func (c *Client) Subscribe(ctx context.Context, pattern string, h Handler, opts ...SubscribeOption) (*Subscription, error) {
+	if pattern == "" || len(pattern) > wire.MaxTopic {
+		return nil, &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic pattern %.64q: want 1 to %d bytes", pattern, wire.MaxTopic)}
+	}
+	s := c.newSubscription(c.out.newRef(), pattern, h, opts)
+	for round := 0; ; round++ {
+		err := c.subscribeOnce(ctx, s)
+		switch {
+		case err == nil:
+			return s, nil
+		case temporary(err) && sleep(ctx, c.wait(round)):
+			continue
+		}
+		c.drop(s)
+		s.end(err)
+		return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
+	}
+}
+
+func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
+	answer := make(chan error, 1)
+	c.mu.Lock()
+	if c.subs == nil {
+		c.mu.Unlock()
+		return c.Err()
+	}
+	s.mu.Lock()
+	s.answer = answer
+	s.mu.Unlock()
+	c.subN++
+	s.number = c.subN
+	c.subs[s.id] = s
+	if c.up { // else the next connection begins with it
+		c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
+	}
+	c.mu.Unlock()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.done:
+		return c.Err()
+	}
+}
+
+// drop takes a subscription out and tells the node, when there is one. It
+// returns the promise of the node's answer, or nil.
+func (c *Client) drop(s *Subscription) *promise {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subs[s.id] != s {
+		return nil
+	}
+	delete(c.subs, s.id)
+	if !c.up || s.id == 0 {
+		return nil
+	}
+	return c.out.control(wire.Header{Kind: wire.KindUnsubscribe, Ref: s.id}, "", nil, true)
+}
+
+// Pattern returns what is subscribed to.
+func (s *Subscription) Pattern() string { return s.pattern }
+
+// Unsubscribe ends the subscription: what waits for the handler is dropped, and
+// it is not called again once Unsubscribe returned, but for a call that is
+// running. It waits until the node has confirmed it. Twice is harmless.
+func (s *Subscription) Unsubscribe(ctx context.Context) error {
+	p := s.client.drop(s)
+	s.end(nil)
+	if p == nil {
+		return nil
+	}
+	select {
+	case <-p.done:
+		if errors.Is(p.err, errLinkLost) || errors.Is(p.err, ErrClosed) {
+			return nil // gone with the connection
+		}
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("unsubscribe from %q: %w", s.pattern, ctx.Err())
+	}
+}
+
+// Done is closed when the subscription has ended: after Unsubscribe, with the
+// client, or when a node refused it after a reconnect.
+func (s *Subscription) Done() <-chan struct{} { return s.done }
+
+// Err returns why the subscription ended; nil while it has not, and after
+// Unsubscribe.
+func (s *Subscription) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// end stops the handler's queue.
+func (s *Subscription) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.done:
+		return
+	default:
+	}
+	s.err = err
+	s.early = nil
+	close(s.done)
+	s.cancel()
+	s.queue.close()
+}
+
+// tracks reports whether the subscription remembers where it is in topics with
+// history: a group and the implicit subscription to "broadcast" don't replay.
+func (s *Subscription) tracks() bool { return s.want.Group == "" && s.id != 0 }
+
+// resume returns the body of the frame that subscribes, from where the
+// subscription is.
+func (s *Subscription) resume() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := s.want
+	s.early, s.earlyN = nil, 0
+	if s.known && s.tracks() {
+		want.Sequence, want.Age = 0, 0
+		want.Positions = make(map[string]wire.Sequence, len(s.next))
+		for topic, next := range s.next {
+			want.Positions[topic] = *next
+		}
+		s.resuming = len(s.next) > 0
+		if !s.resuming { // what there is now came after it subscribed
+			want.Since = wire.SinceAll
+		}
+	}
+	body, err := json.Marshal(want)
+	if err != nil {
+		panic("client: subscription can't be encoded: " + err.Error()) // strings and numbers always can
+	}
+	return body
+}
