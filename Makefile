@@ -1,0 +1,132 @@
+# Everything a contributor runs. `make` alone lists it.
+#
+# Needed: Go, git and make. The other programs are built from the modules
+# pinned in tools/ when they are first used, and kept in the Go build cache and
+# in ~/.cache/switchboard.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMAGE ?= switchboard:dev
+FUZZTIME ?= 10s
+# Narrows the test targets: make test PKG=./hubnode/hub
+PKG ?= ./...
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
+GOLANGCI_LINT := go tool -modfile=tools/lint/go.mod golangci-lint
+COMMANDS := operator hubnode hubctl
+
+# What tests find in their environment; built at the first use. A value set by
+# the caller wins, as in make test KUBEBUILDER_ASSETS=/some/folder.
+TEST_ENV = KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(tools/envtest)}" && export KUBEBUILDER_ASSETS && \
+	KUBECTL="$${KUBECTL:-$$KUBEBUILDER_ASSETS/kubectl}" && export KUBECTL && \
+	HELM="$${HELM:-$$(tools/helm-path)}" && export HELM
+
+# The race detector needs a C compiler with its headers.
+RACE = $$(if printf '\#include <stdlib.h>\nint main(void) { return 0; }' | $$(go env CC) -x c -o /dev/null - 2>/dev/null; \
+	then echo -race; else echo 'no C compiler: the tests run without the race detector' >&2; fi)
+
+##@ Start here
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## "; print "usage: make TARGET" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: bin/hubctl ## Run a hub of three nodes on loopback until Ctrl-C
+	@exec bin/hubctl dev $(ARGS)
+
+.PHONY: test
+test: ## Run all tests but those on a real cluster
+	@$(TEST_ENV); race=$(RACE); \
+	set -x; go test $$race -shuffle=on $(PKG); go -C tools/image test ./...
+
+##@ Build
+
+.PHONY: build
+build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode and bin/hubctl, static
+
+# Always asked for: go knows better than make what is up to date.
+.PHONY: $(COMMANDS:%=bin/%)
+$(COMMANDS:%=bin/%): bin/%:
+	@$(GO_BUILD) -o $@ ./cmd/$*
+
+.PHONY: image
+image: ## Build the image with docker (IMAGE=switchboard:dev)
+	docker build --build-arg VERSION='$(VERSION)' -t '$(IMAGE)' .
+
+.PHONY: image-archive
+image-archive: ## Build the image without docker or network: bin/switchboard-image.tar
+	@for c in $(COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
+	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(COMMANDS:%='$(CURDIR)/bin/image/%')
+
+.PHONY: clean
+clean: ## Remove what was built here (not the tools in ~/.cache/switchboard)
+	rm -rf bin dist
+
+##@ Change
+
+.PHONY: generate
+generate: ## Regenerate the deep copies of the API types
+	@$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+
+.PHONY: manifests
+manifests: ## Regenerate the CRD and RBAC from their markers, for kustomize and the chart
+	@$(CONTROLLER_GEN) crd rbac:roleName=switchboard-operator paths=./api/... paths=./controllers/... \
+		output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
+	@bash hack/sync-chart-crds.sh
+
+.PHONY: fmt
+fmt: ## Format the code (gofumpt, imports in groups)
+	@$(GOLANGCI_LINT) fmt ./...
+	@cd tools/image && go tool -modfile=../lint/go.mod golangci-lint fmt -c ../../.golangci.yml ./...
+
+.PHONY: tidy
+tidy: ## Tidy every module of the repository
+	@for mod in $$(git ls-files -co --exclude-standard -- go.mod '*/go.mod'); do \
+		echo "tidy: $$mod"; go -C "$$(dirname "$$mod")" mod tidy; done
+
+##@ Check
+
+.PHONY: lint
+lint: ## Run golangci-lint, formatting included
+	$(GOLANGCI_LINT) run ./...
+	@cd tools/image && go tool -modfile=../lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
+
+.PHONY: vet
+vet: ## Run go vet, on the real-cluster suite too
+	go vet ./...
+	go vet -tags e2e ./test/e2e/...
+	go -C tools/image vet ./...
+
+.PHONY: verify
+verify: ## Fail when generated files are stale or modules not tidy
+	@tools/verify
+
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what is called (needs the network)
+	go tool -modfile=tools/go.mod govulncheck ./...
+
+.PHONY: test-integration
+test-integration: ## Run the tests against an API server and of several nodes
+	@$(TEST_ENV); race=$(RACE); \
+	set -x; go test $$race -count=1 ./controllers/... ./test/cluster/...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (10s)
+	@tools/fuzz '$(FUZZTIME)'
+
+.PHONY: bench-smoke
+bench-smoke: ## Run each benchmark once, so that it can't rot
+	go test -run '^$$' -bench . -benchtime=1x $(PKG)
+
+.PHONY: e2e
+e2e: ## Run the real-cluster suite (KUBECONFIG, and IMAGE already on its nodes)
+	@$(TEST_ENV); export IMAGE='$(IMAGE)'; \
+	set -x; go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
