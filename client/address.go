@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -33,21 +34,21 @@ func parseAddresses(list string) ([]string, error) {
 }
 
 func withPort(address string) (string, error) {
-	if strings.Contains(address, "://") {
-		return "", fmt.Errorf("address %q: want HOST:PORT without a scheme", address)
+	wrong := fmt.Errorf("address %q: want HOST:PORT", address)
+	if strings.Contains(address, "/") {
+		return "", fmt.Errorf("%w, without a scheme", wrong)
 	}
 	host, port, err := net.SplitHostPort(address)
-	if err != nil { // without a port, unless there is more wrong with it
+	if err != nil { // most likely without a port
 		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), defaultPort
-		if _, _, err = net.SplitHostPort(net.JoinHostPort(host, port)); err != nil {
-			return "", fmt.Errorf("address %q: want HOST:PORT", address)
-		}
-		if strings.Count(host, ":") == 1 {
-			return "", fmt.Errorf("address %q: want HOST:PORT", address)
+	}
+	if strings.Contains(host, ":") {
+		if _, err := netip.ParseAddr(host); err != nil {
+			return "", wrong
 		}
 	}
 	if host == "" || port == "" {
-		return "", fmt.Errorf("address %q: want HOST:PORT", address)
+		return "", wrong
 	}
 	return net.JoinHostPort(host, port), nil
 }

@@ -72,7 +72,7 @@ type peer struct {
 }
 
 // patience is how long a test waits for what has to happen.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 func (n *network) accept(t testing.TB, address string) *peer {
 	t.Helper()

@@ -32,13 +32,13 @@ type Subscription struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu       sync.Mutex // guards the fields below
-	answer   chan error // the result of the Subscribe under way; nil when none waits
-	known    bool       // it was acknowledged once
+	mu       sync.Mutex                // guards the fields below
+	answer   chan error                // the result of the Subscribe under way; nil when none waits
+	known    bool                      // it was acknowledged once
 	next     map[string]*wire.Sequence // of each topic with history: the one after the last received
-	resuming bool         // subscribed again, and not yet acknowledged
-	early    []wire.Frame // copies of what came while resuming
-	earlyN   int          // bytes of early
+	resuming bool                      // subscribed again, and not yet acknowledged
+	early    []wire.Frame              // copies of what came while resuming
+	earlyN   int                       // bytes of early
 	err      error
 
 	// Of the queue's goroutine alone: the route of the frame before, which
