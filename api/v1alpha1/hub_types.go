@@ -36,6 +36,7 @@ type HubSpec struct {
 	// topics are settings for topics by pattern. The first entry whose pattern
 	// matches a topic wins, so put narrow patterns before wide ones.
 	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:XValidation:rule="self.all(t, self.exists_one(u, u.pattern == t.pattern))",message="must not have a pattern twice: the first entry would win"
 	// +listType=atomic
 	// +optional
 	Topics []TopicSpec `json:"topics,omitempty"`
@@ -129,7 +130,7 @@ type HistorySpec struct {
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0",message="must be a whole number of bytes, at least 1"
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('1Pi')) <= 0",message="must be a whole number of bytes between 1 and 1Pi, such as 64Ki or 8Mi"
 	// +kubebuilder:default="64Mi"
 	// +optional
 	MaxBytes resource.Quantity `json:"maxBytes,omitzero"`
@@ -149,7 +150,8 @@ type TopicSpec struct {
 	// stands for one token, ">" at the end for one or more.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=255
-	// +kubebuilder:validation:XValidation:rule="self.matches('^(([*]|[^.*>[:space:][:cntrl:]]+)[.])*([*>]|[^.*>[:space:][:cntrl:]]+)$')",message="must be tokens joined by dots, such as orders.new, orders.*.eu or orders.>; * stands for one whole token, > for the rest and only at the end"
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^(([*]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)[.])*([*>]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)$')`,message="must be tokens joined by dots, such as orders.new, orders.*.eu or orders.>; * stands for one whole token, > for the rest and only at the end"
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 255 && self.split('.').size() <= 32",message="must have at most 32 tokens and 255 bytes"
 	// +required
 	Pattern string `json:"pattern"`
 
@@ -161,6 +163,7 @@ type TopicSpec struct {
 	// for is refused. A node that can't compile it keeps its last good settings
 	// and the condition ConfigApplied says so.
 	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 4096",message="must have at most 4096 bytes"
 	// +optional
 	Filter string `json:"filter,omitempty"`
 }
@@ -177,7 +180,7 @@ type TopicHistorySpec struct {
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0",message="must be a whole number of bytes, at least 1"
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('1Pi')) <= 0",message="must be a whole number of bytes between 1 and 1Pi, such as 64Ki or 8Mi"
 	// +optional
 	MaxBytes *resource.Quantity `json:"maxBytes,omitempty"`
 

@@ -1,0 +1,206 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// The rights below are all that the operator has. Secrets are neither listed
+// nor watched: it reads and makes only the one of each Hub, by name.
+//
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// How often a Hub is looked at when nothing happens in the cluster: nodes are
+// asked, they don't call.
+const (
+	pollSettled  = 10 * time.Second
+	pollChanging = 2 * time.Second
+
+	retryFirst  = 100 * time.Millisecond
+	retryAtMost = 30 * time.Second
+)
+
+// HubReconciler reconciles Hubs. All fields are required, unless they say
+// otherwise.
+type HubReconciler struct {
+	// Client reads from a cache set up by CacheOptions and ClientOptions.
+	client.Client
+	// Live reads past the cache, which holds only objects with our label.
+	Live client.Reader
+	// Recorder emits events about Hubs.
+	Recorder events.EventRecorder
+	// Nodes asks running nodes how they are.
+	Nodes NodeStatus
+	// NodeImage is the image of Hubs that name none.
+	NodeImage string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// CacheOptions bounds the manager's cache to the given namespaces (none: all)
+// and, of everything but Hubs, to the objects this operator made. In a large
+// cluster these are few among many.
+func CacheOptions(namespaces []string) cache.Options {
+	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{manifests.LabelManagedBy: manifests.ManagedBy})}
+	opts := cache.Options{
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.ConfigMap{}:             ours,
+			&corev1.Service{}:               ours,
+			&corev1.ServiceAccount{}:        ours,
+			&corev1.Pod{}:                   ours,
+			&appsv1.StatefulSet{}:           ours,
+			&policyv1.PodDisruptionBudget{}: ours,
+			&networkingv1.NetworkPolicy{}:   ours,
+		},
+	}
+	for _, ns := range namespaces {
+		if opts.DefaultNamespaces == nil {
+			opts.DefaultNamespaces = map[string]cache.Config{}
+		}
+		opts.DefaultNamespaces[ns] = cache.Config{}
+	}
+	return opts
+}
+
+// ClientOptions keeps Secrets out of the cache, so that the operator needs no
+// right to list them, and makes reads wait for what was just written: a status
+// computed from the StatefulSet of before would call a rollout complete that has
+// not begun.
+func ClientOptions() client.Options {
+	return client.Options{Cache: &client.CacheOptions{
+		DisableFor:                      []client.Object{&corev1.Secret{}},
+		EnableReadYourWritesConsistency: ptr.To(true),
+	}}
+}
+
+// SetupWithManager registers the reconciler and its watches. Options that are
+// zero get this operator's defaults.
+func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Options) error {
+	if opts.MaxConcurrentReconciles == 0 {
+		opts.MaxConcurrentReconciles = 4
+	}
+	if opts.RateLimiter == nil {
+		// The usual limit is a quarter of an hour, long after a missing right was granted.
+		opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryAtMost)
+	}
+	err := ctrl.NewControllerManagedBy(mgr).
+		Named("hub").
+		WithOptions(opts).
+		// Our own status writes change no generation and are no reason to run again.
+		For(&switchboardv1alpha1.Hub{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Owns(&corev1.ConfigMap{}).
+		Owns(&corev1.Service{}).
+		Owns(&corev1.ServiceAccount{}).
+		Owns(&appsv1.StatefulSet{}).
+		Owns(&policyv1.PodDisruptionBudget{}).
+		Owns(&networkingv1.NetworkPolicy{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubOfPod)).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("set up the hub controller: %w", err)
+	}
+	return nil
+}
+
+// hubOfPod finds a pod's Hub by label: its owner is the StatefulSet.
+func hubOfPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetLabels()[manifests.LabelInstance]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+}
+
+// pass is all that one reconciliation learns; it never outlives it.
+type pass struct {
+	hub        *switchboardv1alpha1.Hub
+	nodeConfig []byte
+	seen       observed
+}
+
+// Reconcile brings one Hub closer to its spec and writes what it saw, also when
+// it could not do all of it.
+func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	hub := &switchboardv1alpha1.Hub{}
+	if err := r.Get(ctx, req.NamespacedName, hub); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !hub.DeletionTimestamp.IsZero() {
+		// Kubernetes removes what the Hub owns; applying it again would fight that.
+		return ctrl.Result{}, nil
+	}
+
+	p := &pass{hub: hub}
+	p.seen.now = r.now()
+	p.seen.err = r.applyAll(ctx, p)
+	err := errors.Join(p.seen.err, r.observe(ctx, p))
+	status := summarize(hub, &p.seen)
+	err = errors.Join(err, r.writeStatus(ctx, hub, status))
+	if err != nil {
+		return ctrl.Result{}, err // which asks for a retry with backoff
+	}
+	return ctrl.Result{RequeueAfter: pollAfter(status)}, nil
+}
+
+// applyAll applies every object of the Hub, up to the first that is refused.
+func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *pass) error
+	}{
+		{"node settings", r.renderConfig},
+		{"service account", r.applyServiceAccount},
+		{"gossip key", r.applyGossipSecret},
+		// Before the workload: a node that is to stop must find in its settings
+		// how many nodes remain.
+		{"config map", r.applyConfigMap},
+		{"network policy", r.applyNetworkPolicy},
+		{"services", r.applyServices},
+		{"disruption budget", r.applyDisruptionBudget},
+		{"stateful set", r.applyStatefulSet},
+	} {
+		if err := step.run(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+func (r *HubReconciler) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
+}

@@ -1,0 +1,124 @@
+package controllers
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// askAtOnce bounds how many nodes are asked at the same time.
+const askAtOnce = 16
+
+// observed is what a pass saw of a Hub; all that its status is computed from.
+type observed struct {
+	now time.Time
+	// err is why applying stopped; nil when all is applied.
+	err error
+	// configHash is the hash of the settings that nodes should run; empty when
+	// there are none.
+	configHash string
+	// workload is the StatefulSet, nil when there is none.
+	workload *appsv1.StatefulSet
+	// nodes are the pods that are not being deleted, by name.
+	nodes []observedNode
+}
+
+// observedNode is one pod, and what the node in it says when the pod is ready.
+type observedNode struct {
+	pod    corev1.Pod
+	ready  bool
+	report NodeReport
+	// err is why there is no report of a ready node.
+	err error
+}
+
+// configHash is how operator and nodes name a version of the settings.
+func configHash(rendered []byte) string {
+	sum := sha256.Sum256(rendered)
+	return hex.EncodeToString(sum[:])
+}
+
+// observe looks at the workload and its pods and asks the ready nodes.
+func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
+	workload := &appsv1.StatefulSet{}
+	err := r.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.NodeName(p.hub)}, workload)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil // and without it no pods
+	case err != nil:
+		return fmt.Errorf("read the StatefulSet: %w", err)
+	case !metav1.IsControlledBy(workload, p.hub):
+		return nil // somebody else's; applying it has said so
+	}
+	p.seen.workload = workload
+
+	pods := &corev1.PodList{}
+	err = r.List(ctx, pods, client.InNamespace(p.hub.Namespace), client.MatchingLabels(manifests.Selector(p.hub)))
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	for _, pod := range pods.Items {
+		if pod.DeletionTimestamp.IsZero() && metav1.IsControlledBy(&pod, workload) {
+			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)})
+		}
+	}
+	slices.SortFunc(p.seen.nodes, func(a, b observedNode) int { return cmp.Compare(a.pod.Name, b.pod.Name) })
+	r.askNodes(ctx, manifests.Identity(p.hub), p.seen.nodes)
+	return nil
+}
+
+// askNodes fills in the ready nodes' reports. That one does not answer is an
+// observation, not an error.
+func (r *HubReconciler) askNodes(ctx context.Context, identity string, nodes []observedNode) {
+	var g errgroup.Group
+	g.SetLimit(askAtOnce)
+	for i := range nodes {
+		node := &nodes[i]
+		if !node.ready || node.pod.Status.PodIP == "" {
+			continue
+		}
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
+			defer cancel()
+			report, err := r.Nodes.Status(ctx, node.pod.Status.PodIP)
+			if err == nil && report.Hub != identity {
+				// A pod's address is used again by others once the pod is gone.
+				err = fmt.Errorf("%s answers for hub %q", node.pod.Status.PodIP, report.Hub)
+			}
+			if err != nil {
+				log.FromContext(ctx).V(1).Info("No answer from a node", "pod", node.pod.Name, "error", err.Error())
+			}
+			node.report, node.err = report, err
+			return nil
+		})
+	}
+	_ = g.Wait() // no goroutine returns an error
+}
+
+func podReady(pod *corev1.Pod) bool {
+	c := podCondition(pod, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+func podCondition(pod *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range pod.Status.Conditions {
+		if pod.Status.Conditions[i].Type == t {
+			return &pod.Status.Conditions[i]
+		}
+	}
+	return nil
+}

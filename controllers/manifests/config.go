@@ -1,0 +1,79 @@
+package manifests
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/hubnode/config"
+)
+
+// ConfigMap holds the nodes' settings: rendered is what NodeConfig returns, as
+// a file.
+func ConfigMap(hub *switchboardv1alpha1.Hub, rendered []byte) *corev1ac.ConfigMapApplyConfiguration {
+	return ownedBy(hub, corev1ac.ConfigMap(ConfigMapName(hub), hub.Namespace)).
+		WithData(map[string]string{ConfigKey: string(rendered)})
+}
+
+// NodeConfig is the settings that all nodes of the Hub share. What differs
+// between them, name and address, comes from each pod's environment. It is not
+// validated.
+func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
+	spec := &hub.Spec
+	c := config.Default()
+	c.Hub = Identity(hub)
+	c.Replicas = int(Replicas(hub))
+	c.Peers = []string{fmt.Sprintf("%s.%s.svc:%d", PeerServiceName(hub), hub.Namespace, PortGossip)}
+	c.GossipKeyFile = gossipDir + "/" + GossipKey
+	c.HealthCheck = config.HealthCheck{
+		Interval:         config.Duration(spec.HealthCheck.Interval.Duration),
+		Timeout:          config.Duration(spec.HealthCheck.Timeout.Duration),
+		FailureThreshold: int(spec.HealthCheck.FailureThreshold),
+	}
+	c.History = config.History{
+		MaxArtifacts: int(spec.History.MaxArtifacts),
+		MaxBytes:     config.Bytes(spec.History.MaxBytes.Value()),
+		MaxAge:       config.Duration(spec.History.MaxAge.Duration),
+	}
+	for _, t := range spec.Topics {
+		c.Topics = append(c.Topics, config.Topic{
+			Pattern: t.Pattern,
+			History: topicHistory(t.History),
+			Filter:  t.Filter,
+		})
+	}
+	c.Sessions.ResumeWindow = config.Duration(spec.Sessions.ResumeWindow.Duration)
+	c.Limits = config.Limits{
+		MaxClients:       int(spec.Limits.MaxClients),
+		MaxArtifactSize:  config.Bytes(spec.Limits.MaxArtifactSize.Value()),
+		MaxPendingBytes:  config.Bytes(spec.Limits.MaxPendingBytes.Value()),
+		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
+	}
+	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
+	return c
+}
+
+// topicHistory keeps what is absent absent: a node fills it in from the hub's
+// history.
+func topicHistory(h *switchboardv1alpha1.TopicHistorySpec) *config.TopicHistory {
+	if h == nil {
+		return nil
+	}
+	return &config.TopicHistory{
+		MaxArtifacts: convert(h.MaxArtifacts, func(n int64) int { return int(n) }),
+		MaxBytes:     convert(h.MaxBytes, func(q resource.Quantity) config.Bytes { return config.Bytes(q.Value()) }),
+		MaxAge:       convert(h.MaxAge, func(d metav1.Duration) config.Duration { return config.Duration(d.Duration) }),
+	}
+}
+
+// convert applies to to what is there.
+func convert[A, B any](a *A, to func(A) B) *B {
+	if a == nil {
+		return nil
+	}
+	b := to(*a)
+	return &b
+}

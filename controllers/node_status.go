@@ -1,0 +1,81 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// NodeReport is what a node says of itself: the part of the answer to
+// GET /v1/status that the operator uses.
+type NodeReport struct {
+	// Node is the node's name, which is its pod's.
+	Node string `json:"node"`
+	// Hub is the identity of the hub that the node belongs to.
+	Hub string `json:"hub"`
+	// ConfigHash is the SHA-256 of the settings file that it runs, in hex.
+	ConfigHash string `json:"configHash"`
+	// ConfigError is why it refuses the file that is there, or empty.
+	ConfigError string `json:"configError"`
+	// Clients is how many clients it holds.
+	Clients int64 `json:"clients"`
+}
+
+// NodeStatus asks nodes how they are. It is called from several goroutines.
+type NodeStatus interface {
+	// Status asks the node in the pod at address, and gives up when ctx ends.
+	Status(ctx context.Context, address string) (NodeReport, error)
+}
+
+const (
+	// nodeTimeout bounds one question: a node answers from memory.
+	nodeTimeout = 2 * time.Second
+	// nodeAnswerBytes bounds an answer: whatever listens there may not be a node.
+	nodeAnswerBytes = 64 << 10
+)
+
+// HTTPNodes asks nodes over their HTTP port. The zero value is ready to use.
+type HTTPNodes struct {
+	// Port that nodes listen on; 0 means the one that pods have.
+	Port int
+}
+
+// nodeClient opens a connection for each question: questions are seconds apart
+// and pods come and go. Proxies are not for pod addresses.
+var nodeClient = &http.Client{
+	Timeout:   nodeTimeout,
+	Transport: &http.Transport{DisableKeepAlives: true},
+}
+
+// Status implements NodeStatus.
+func (n HTTPNodes) Status(ctx context.Context, address string) (NodeReport, error) {
+	port := n.Port
+	if port == 0 {
+		port = int(manifests.PortHTTP)
+	}
+	url := "http://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/status"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return NodeReport{}, fmt.Errorf("ask a node: %w", err)
+	}
+	resp, err := nodeClient.Do(req)
+	if err != nil {
+		return NodeReport{}, fmt.Errorf("ask a node: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return NodeReport{}, fmt.Errorf("ask a node: %s answers %s", url, resp.Status)
+	}
+	var report NodeReport
+	if err := json.NewDecoder(io.LimitReader(resp.Body, nodeAnswerBytes)).Decode(&report); err != nil {
+		return NodeReport{}, fmt.Errorf("read a node's answer: %w", err)
+	}
+	return report, nil
+}

@@ -1,0 +1,217 @@
+package controllers_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers"
+)
+
+// hubInTest is a Hub in the cluster and what tests do with it. It stands in for
+// the StatefulSet controller, the kubelet and the nodes, which envtest has not.
+type hubInTest struct {
+	*cluster
+	key client.ObjectKey
+}
+
+// createHub creates a Hub named agents in a new namespace and waits until the
+// operator has made all of its objects.
+func createHub(t *testing.T, c *cluster, spec string) *hubInTest {
+	t.Helper()
+	h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
+	if err := c.Create(t.Context(), rawHub(t, h.key.Namespace, h.key.Name, spec)); err != nil {
+		t.Fatalf("create the Hub: %v", err)
+	}
+	h.waitFor(t, &appsv1.StatefulSet{}, "agents-node", func() error { return nil })
+	return h
+}
+
+func (h *hubInTest) get(t *testing.T) *switchboardv1alpha1.Hub {
+	t.Helper()
+	hub := &switchboardv1alpha1.Hub{}
+	if err := h.Get(t.Context(), h.key, hub); err != nil {
+		t.Fatalf("get the Hub: %v", err)
+	}
+	return hub
+}
+
+// read fills obj with the object of the Hub's namespace that has the name.
+func (h *hubInTest) read(t *testing.T, obj client.Object, name string) {
+	t.Helper()
+	if err := h.Get(t.Context(), client.ObjectKey{Namespace: h.key.Namespace, Name: name}, obj); err != nil {
+		t.Fatalf("get %T %s: %v", obj, name, err)
+	}
+}
+
+// waitFor reads the object again until check, which looks at it, returns nil.
+func (h *hubInTest) waitFor(t *testing.T, obj client.Object, name string, check func() error) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		if err := h.Get(ctx, client.ObjectKey{Namespace: h.key.Namespace, Name: name}, obj); err != nil {
+			return err
+		}
+		return check()
+	})
+}
+
+// change updates the Hub's spec and returns its new generation.
+func (h *hubInTest) change(t *testing.T, mutate func(*switchboardv1alpha1.HubSpec)) int64 {
+	t.Helper()
+	hub := h.get(t)
+	before := hub.DeepCopy()
+	mutate(&hub.Spec)
+	if err := h.Patch(t.Context(), hub, client.MergeFrom(before)); err != nil {
+		t.Fatalf("change the Hub: %v", err)
+	}
+	return hub.Generation
+}
+
+// waitForCondition waits until the current generation has the condition.
+func (h *hubInTest) waitForCondition(t *testing.T, condition string, status metav1.ConditionStatus, reason string) *metav1.Condition {
+	t.Helper()
+	var got *metav1.Condition
+	eventually(t, func(context.Context) error {
+		hub := h.get(t)
+		got = meta.FindStatusCondition(hub.Status.Conditions, condition)
+		if got == nil || got.Status != status || got.Reason != reason || got.ObservedGeneration != hub.Generation {
+			return fmt.Errorf("generation %d, status %+v: want %s=%s for %s", hub.Generation, hub.Status, condition, status, reason)
+		}
+		return nil
+	})
+	return got
+}
+
+// runPods makes the StatefulSet have the pods that it asks for, all ready and
+// on the current settings, and returns them.
+func (h *hubInTest) runPods(t *testing.T) []*corev1.Pod {
+	t.Helper()
+	sts := &appsv1.StatefulSet{}
+	h.read(t, sts, "agents-node")
+	want := int(*sts.Spec.Replicas)
+	pods := make([]*corev1.Pod, want)
+	for i := range pods {
+		pods[i] = h.runPod(t, sts, i)
+	}
+	h.removePods(t, sts, want)
+	h.reload(t, pods...)
+
+	before := sts.DeepCopy()
+	sts.Status = appsv1.StatefulSetStatus{
+		ObservedGeneration: sts.Generation,
+		Replicas:           int32(want),
+		ReadyReplicas:      int32(want),
+		CurrentReplicas:    int32(want),
+		UpdatedReplicas:    int32(want),
+		AvailableReplicas:  int32(want),
+	}
+	if err := h.Status().Patch(t.Context(), sts, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set the StatefulSet's status: %v", err)
+	}
+	return pods
+}
+
+// runPod makes a pod from the template, as the StatefulSet controller would,
+// and says of it what a kubelet would. A pod that exists stays.
+func (h *hubInTest) runPod(t *testing.T, sts *appsv1.StatefulSet, ordinal int) *corev1.Pod {
+	t.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: sts.Namespace,
+			Name:      fmt.Sprintf("%s-%d", sts.Name, ordinal),
+			Labels:    sts.Spec.Template.Labels,
+		},
+		Spec: sts.Spec.Template.Spec,
+	}
+	if h.Get(t.Context(), client.ObjectKeyFromObject(pod), pod) == nil {
+		return pod
+	}
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(sts, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
+	if err := h.Create(t.Context(), pod); err != nil {
+		t.Fatalf("create a pod from the template: %v", err)
+	}
+	before := pod.DeepCopy()
+	pod.Status.PodIP = h.nodes.newAddress()
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+	if err := h.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set a pod's status: %v", err)
+	}
+	return pod
+}
+
+func (h *hubInTest) removePods(t *testing.T, sts *appsv1.StatefulSet, from int) {
+	t.Helper()
+	pods := &corev1.PodList{}
+	if err := h.List(t.Context(), pods, client.InNamespace(h.key.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	for _, pod := range pods.Items {
+		var ordinal int
+		if _, err := fmt.Sscanf(pod.Name, sts.Name+"-%d", &ordinal); err == nil && ordinal >= from {
+			if err := h.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// reload makes nodes run the settings that are in the ConfigMap now, with as
+// many clients as their ordinal and one.
+func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
+	t.Helper()
+	settings := &corev1.ConfigMap{}
+	h.read(t, settings, "agents-config")
+	sum := sha256.Sum256([]byte(settings.Data["hubnode.yaml"]))
+	for _, pod := range pods {
+		var ordinal int64
+		_, _ = fmt.Sscanf(pod.Name, "agents-node-%d", &ordinal)
+		h.nodes.set(pod.Status.PodIP, controllers.NodeReport{
+			Node:       pod.Name,
+			Hub:        fmt.Sprintf("%s/%s/%s", h.key.Namespace, h.key.Name, h.get(t).UID),
+			ConfigHash: hex.EncodeToString(sum[:]),
+			Clients:    ordinal + 1,
+		})
+	}
+}
+
+// settle runs the pods and waits until the operator has nothing more to do.
+func (h *hubInTest) settle(t *testing.T) []*corev1.Pod {
+	t.Helper()
+	pods := h.runPods(t)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse, switchboardv1alpha1.ReasonComplete)
+	if len(pods) > 0 {
+		h.waitForCondition(t, switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue, switchboardv1alpha1.ReasonApplied)
+	}
+	return pods
+}
+
+// waitForEvent waits for an event about the Hub and returns its text.
+func (h *hubInTest) waitForEvent(t *testing.T, kind, reason string) string {
+	t.Helper()
+	var text string
+	eventually(t, func(ctx context.Context) error {
+		list := &corev1.EventList{}
+		if err := h.List(ctx, list, client.InNamespace(h.key.Namespace)); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list.Items, func(e corev1.Event) bool {
+			return e.Type == kind && e.Reason == reason && e.InvolvedObject.Kind == "Hub" && e.InvolvedObject.Name == h.key.Name
+		})
+		if i < 0 {
+			return fmt.Errorf("no event %s %s among %d", kind, reason, len(list.Items))
+		}
+		text = list.Items[i].Message
+		return nil
+	})
+	return text
+}

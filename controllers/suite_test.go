@@ -1,0 +1,305 @@
+package controllers_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/yaml"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers"
+)
+
+const (
+	nodeImage = "switchboard:test"
+	// patience is for what a loaded machine takes long for; nothing waits for it
+	// to pass when all is well.
+	patience = 30 * time.Second
+	operator = "the-operator"
+)
+
+// cluster is a real API server with the operator running against it as a user
+// that has the rights of config/rbac and no others. There is no controller
+// manager and no kubelet: tests play these parts. It is started by the first
+// test that needs it.
+type cluster struct {
+	client.Client
+	nodes    *fakeNodes
+	requests *requestLog
+	role     *rbacv1.ClusterRole
+
+	env  *envtest.Environment
+	stop context.CancelFunc
+	done chan error
+}
+
+var (
+	theCluster  *cluster
+	errCluster  error
+	clusterOnce sync.Once
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if theCluster != nil {
+		if err := theCluster.shutDown(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	if code == 0 {
+		// What client-go keeps for the life of a process.
+		if err := goleak.Find(
+			goleak.IgnoreAnyFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+			goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*ClientConn).readLoop"),
+			goleak.IgnoreAnyFunction("net/http.(*http2ClientConn).readLoop"),
+		); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// useCluster returns the one cluster of this package's tests.
+func useCluster(t *testing.T) *cluster {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		t.Fatal("KUBEBUILDER_ASSETS is not set: it names the folder of etcd and kube-apiserver; `make test` sets it")
+	}
+	clusterOnce.Do(func() { theCluster, errCluster = startCluster() })
+	if errCluster != nil {
+		t.Fatalf("start the API server: %v", errCluster)
+	}
+	return theCluster
+}
+
+func startCluster() (_ *cluster, err error) {
+	log.SetLogger(logr.Discard())
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	if err := switchboardv1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c := &cluster{
+		nodes:    &fakeNodes{},
+		requests: &requestLog{},
+		stop:     stop,
+		done:     make(chan error, 1),
+		env: &envtest.Environment{
+			Scheme:                   scheme,
+			CRDDirectoryPaths:        []string{filepath.Join("..", "config", "crd", "bases")},
+			ErrorIfCRDPathMissing:    true,
+			ControlPlaneStartTimeout: patience,
+			ControlPlaneStopTimeout:  patience,
+		},
+	}
+	defer func() {
+		if err != nil {
+			stop()
+			_ = c.env.Stop() // what has started, if only in part
+		}
+	}()
+	cfg, err := c.env.Start()
+	if err != nil {
+		return nil, err
+	}
+	if c.Client, err = client.New(cfg, client.Options{Scheme: scheme}); err != nil {
+		return nil, err
+	}
+
+	user, err := c.env.AddUser(envtest.User{Name: operator}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if c.role, err = grant(ctx, c.Client); err != nil {
+		return nil, err
+	}
+	userConfig := user.Config()
+	userConfig.Wrap(c.requests.wrap)
+	userConfig.QPS = -1
+	mgr, err := ctrl.NewManager(userConfig, ctrl.Options{
+		Scheme:  scheme,
+		Metrics: metricsserver.Options{BindAddress: "0"},
+		Cache:   controllers.CacheOptions(nil),
+		Client:  controllers.ClientOptions(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	r := &controllers.HubReconciler{
+		Client:    mgr.GetClient(),
+		Live:      mgr.GetAPIReader(),
+		Recorder:  mgr.GetEventRecorder("switchboard-operator"),
+		Nodes:     c.nodes,
+		NodeImage: nodeImage,
+	}
+	if err := r.SetupWithManager(mgr, controller.Options{}); err != nil {
+		return nil, err
+	}
+	go func() { c.done <- mgr.Start(ctx) }()
+	return c, nil
+}
+
+// grant gives the operator's user the role that is generated from the markers.
+func grant(ctx context.Context, c client.Client) (*rbacv1.ClusterRole, error) {
+	data, err := os.ReadFile(filepath.Join("..", "config", "rbac", "role.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	role := &rbacv1.ClusterRole{}
+	if err := yaml.UnmarshalStrict(data, role); err != nil {
+		return nil, err
+	}
+	if err := c.Create(ctx, role); err != nil {
+		return nil, err
+	}
+	return role, c.Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: operator}},
+	})
+}
+
+func (c *cluster) shutDown() error {
+	c.stop()
+	if err := <-c.done; err != nil {
+		return fmt.Errorf("the manager ended: %w", err)
+	}
+	if err := c.env.Stop(); err != nil {
+		return fmt.Errorf("stop the API server: %w", err)
+	}
+	return nil
+}
+
+// namespace makes a namespace of the test's own, in which only pods run that
+// pass the restricted level.
+func (c *cluster) namespace(t *testing.T) string {
+	t.Helper()
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		GenerateName: "hub-",
+		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}}
+	if err := c.Create(t.Context(), ns); err != nil {
+		t.Fatalf("create a namespace: %v", err)
+	}
+	return ns.Name
+}
+
+// eventually waits until check returns nil.
+func eventually(t *testing.T, check func(ctx context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = check(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("still not so after %v: %v", patience, last)
+	}
+}
+
+// fakeNodes answers for the nodes of all tests' pods, by pod address.
+type fakeNodes struct {
+	mu      sync.Mutex // guards the fields below
+	reports map[string]controllers.NodeReport
+	asked   map[string]int
+	lastIP  int
+}
+
+func (f *fakeNodes) Status(_ context.Context, address string) (controllers.NodeReport, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.asked == nil {
+		f.asked = map[string]int{}
+	}
+	f.asked[address]++
+	report, ok := f.reports[address]
+	if !ok {
+		return controllers.NodeReport{}, fmt.Errorf("nobody at %s", address)
+	}
+	return report, nil
+}
+
+func (f *fakeNodes) set(address string, report controllers.NodeReport) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reports == nil {
+		f.reports = map[string]controllers.NodeReport{}
+	}
+	f.reports[address] = report
+}
+
+// asks returns how often the node at address was asked.
+func (f *fakeNodes) asks(address string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.asked[address]
+}
+
+func (f *fakeNodes) newAddress() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lastIP++
+	return fmt.Sprintf("10.9.%d.%d", f.lastIP/200, 1+f.lastIP%200)
+}
+
+// requestLog remembers the requests with which the operator changes something.
+type requestLog struct {
+	mu     sync.Mutex // guards writes
+	writes []string
+}
+
+// in returns the writes to a namespace so far, events left out.
+func (l *requestLog) in(namespace string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var found []string
+	for _, w := range l.writes {
+		if strings.Contains(w, "/namespaces/"+namespace+"/") && !strings.Contains(w, "/events") {
+			found = append(found, w)
+		}
+	}
+	return found
+}
+
+func (l *requestLog) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Method != http.MethodGet {
+			l.mu.Lock()
+			l.writes = append(l.writes, req.Method+" "+req.URL.Path)
+			l.mu.Unlock()
+		}
+		return next.RoundTrip(req)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

@@ -1,0 +1,178 @@
+package controllers_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+// rawHub is a Hub as a person writes it, so that nothing of it is lost on the
+// way through our types.
+func rawHub(t *testing.T, namespace, name, spec string) *unstructured.Unstructured {
+	t.Helper()
+	hub := &unstructured.Unstructured{Object: map[string]any{}}
+	var fields map[string]any
+	if err := yaml.Unmarshal([]byte(spec), &fields); err != nil {
+		t.Fatalf("the test's YAML: %v", err)
+	}
+	hub.SetGroupVersionKind(switchboardv1alpha1.GroupVersion.WithKind("Hub"))
+	hub.SetNamespace(namespace)
+	hub.SetName(name)
+	if fields != nil {
+		hub.Object["spec"] = fields
+	}
+	return hub
+}
+
+func TestAPIServerRefusesInvalidHub(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	const duration = "must be a duration above zero such as 500ms, 10s or 1h30m"
+	tests := map[string]struct {
+		name  string // of the Hub; default "agents"
+		spec  string
+		field string
+		text  string
+	}{
+		"name too long for its pods":       {name: strings.Repeat("a", 46), field: "metadata.name", text: "at most 45 characters"},
+		"name that no Service can have":    {name: "1st", field: "metadata.name", text: "starting with a letter"},
+		"name with a dot":                  {name: "a.b", field: "metadata.name", text: "lower case letters, digits and dashes"},
+		"fewer than no nodes":              {spec: "replicas: -1", field: "spec.replicas", text: "greater than or equal to 0"},
+		"too many nodes":                   {spec: "replicas: 100", field: "spec.replicas", text: "less than or equal to 99"},
+		"no unit in an interval":           {spec: `healthCheck: {interval: "10"}`, field: "spec.healthCheck.interval", text: duration},
+		"empty interval":                   {spec: `healthCheck: {interval: ""}`, field: "spec.healthCheck.interval", text: duration},
+		"interval of zero":                 {spec: "healthCheck: {interval: 0s}", field: "spec.healthCheck.interval", text: duration},
+		"negative timeout":                 {spec: "healthCheck: {timeout: -1s}", field: "spec.healthCheck.timeout", text: duration},
+		"timeout above the interval":       {spec: "healthCheck: {interval: 1s, timeout: 2s}", field: "spec.healthCheck.timeout", text: "must not be longer than interval"},
+		"timeout above the default":        {spec: "healthCheck: {timeout: 11s}", field: "spec.healthCheck.timeout", text: "must not be longer than interval"},
+		"no failed ping at all":            {spec: "healthCheck: {failureThreshold: 0}", field: "spec.healthCheck.failureThreshold", text: "greater than or equal to 1"},
+		"too many failed pings":            {spec: "healthCheck: {failureThreshold: 101}", field: "spec.healthCheck.failureThreshold", text: "less than or equal to 100"},
+		"negative history":                 {spec: "history: {maxArtifacts: -1}", field: "spec.history.maxArtifacts", text: "greater than or equal to 0"},
+		"absurd history":                   {spec: "history: {maxArtifacts: 1000000001}", field: "spec.history.maxArtifacts", text: "less than or equal to 1000000000"},
+		"history of no bytes":              {spec: "history: {maxBytes: 0}", field: "spec.history.maxBytes", text: "must be a whole number of bytes between 1 and 1Pi"},
+		"history of negative bytes":        {spec: "history: {maxBytes: -1Mi}", field: "spec.history.maxBytes", text: "must be a whole number of bytes between 1 and 1Pi"},
+		"history of a fraction of a byte":  {spec: "history: {maxBytes: 1500m}", field: "spec.history.maxBytes", text: "must be a whole number of bytes between 1 and 1Pi"},
+		"history of unknown size":          {spec: "history: {maxBytes: lots}", field: "spec.history.maxBytes", text: "must be a whole number of bytes between 1 and 1Pi"},
+		"history of no time":               {spec: "history: {maxAge: 0s}", field: "spec.history.maxAge", text: duration},
+		"age in days":                      {spec: "history: {maxAge: 1d}", field: "spec.history.maxAge", text: duration},
+		"age that no clock can count":      {spec: "history: {maxAge: 999999h999999h999999h}", field: "spec.history.maxAge", text: "may not be more than 20"},
+		"too many topics":                  {spec: topicList(257), field: "spec.topics", text: "must have at most 256 items"},
+		"topic without a pattern":          {spec: "topics: [{filter: 'true'}]", field: "spec.topics[0].pattern", text: "Required"},
+		"empty pattern":                    {spec: `topics: [{pattern: ""}]`, field: "spec.topics[0].pattern", text: "should be at least 1 chars long"},
+		"pattern too long":                 {spec: "topics: [{pattern: " + strings.Repeat("a", 256) + "}]", field: "spec.topics[0].pattern", text: "may not be more than 255"},
+		"pattern with an empty token":      {spec: "topics: [{pattern: ok}, {pattern: a..b}]", field: "spec.topics[1].pattern", text: "tokens joined by dots"},
+		"pattern with > in the middle":     {spec: `topics: [{pattern: "a.>.b"}]`, field: "spec.topics[0].pattern", text: "only at the end"},
+		"pattern with half a wildcard":     {spec: `topics: [{pattern: "a.b*"}]`, field: "spec.topics[0].pattern", text: "one whole token"},
+		"pattern with a space":             {spec: `topics: [{pattern: "a b"}]`, field: "spec.topics[0].pattern", text: "tokens joined by dots"},
+		"pattern with a space from afar":   {spec: `topics: [{pattern: "a\u2003b"}]`, field: "spec.topics[0].pattern", text: "tokens joined by dots"},
+		"pattern with a control character": {spec: `topics: [{pattern: "a\u0085b"}]`, field: "spec.topics[0].pattern", text: "tokens joined by dots"},
+		"pattern with too many tokens":     {spec: "topics: [{pattern: " + strings.Repeat("a.", 32) + "a}]", field: "spec.topics[0].pattern", text: "at most 32 tokens"},
+		"pattern with too many bytes":      {spec: "topics: [{pattern: " + strings.Repeat("ä", 128) + "}]", field: "spec.topics[0].pattern", text: "255 bytes"},
+		"pattern twice":                    {spec: "topics: [{pattern: a}, {pattern: b}, {pattern: a}]", field: "spec.topics", text: "must not have a pattern twice"},
+		"filter with too many bytes":       {spec: "topics: [{pattern: a, filter: '" + strings.Repeat("ä", 2049) + "'}]", field: "spec.topics[0].filter", text: "at most 4096 bytes"},
+		"history of more than there is":    {spec: "history: {maxBytes: 2Pi}", field: "spec.history.maxBytes", text: "must be a whole number of bytes between 1 and 1Pi"},
+		"topic with negative history":      {spec: "topics: [{pattern: a, history: {maxArtifacts: -1}}]", field: "spec.topics[0].history.maxArtifacts", text: "greater than or equal to 0"},
+		"topic with history of no bytes":   {spec: "topics: [{pattern: a, history: {maxBytes: 0}}]", field: "spec.topics[0].history.maxBytes", text: "whole number of bytes"},
+		"topic with history of no time":    {spec: "topics: [{pattern: a, history: {maxAge: -1h}}]", field: "spec.topics[0].history.maxAge", text: duration},
+		"filter too long":                  {spec: "topics: [{pattern: a, filter: '" + strings.Repeat("x", 4097) + "'}]", field: "spec.topics[0].filter", text: "may not be more than 4096"},
+		"storage class without a size":     {spec: "storage: {storageClassName: fast}", field: "spec.storage.size", text: "is required with storageClassName"},
+		"storage too small":                {spec: "storage: {size: 1Mi}", field: "spec.storage.size", text: "at least 64Mi"},
+		"resume window of zero":            {spec: "sessions: {resumeWindow: 0s}", field: "spec.sessions.resumeWindow", text: duration},
+		"no clients":                       {spec: "limits: {maxClients: 0}", field: "spec.limits.maxClients", text: "greater than or equal to 1"},
+		"more clients than a node can":     {spec: "limits: {maxClients: 10000001}", field: "spec.limits.maxClients", text: "less than or equal to 10000000"},
+		"artifacts too small":              {spec: "limits: {maxArtifactSize: 1023}", field: "spec.limits.maxArtifactSize", text: "between 1Ki and 16Mi"},
+		"artifacts too large":              {spec: "limits: {maxArtifactSize: 17Mi, maxPendingBytes: 20Mi}", field: "spec.limits.maxArtifactSize", text: "between 1Ki and 16Mi"},
+		"queue of unknown size":            {spec: "limits: {maxPendingBytes: much}", field: "spec.limits.maxPendingBytes", text: "between 1Ki and 64Gi"},
+		"queue that holds no artifact":     {spec: "limits: {maxArtifactSize: 2Mi, maxPendingBytes: 1Mi}", field: "spec.limits.maxPendingBytes", text: "must not be below maxArtifactSize"},
+		"unknown policy":                   {spec: "limits: {slowClientPolicy: Ignore}", field: "spec.limits.slowClientPolicy", text: `supported values: "Disconnect", "DropOldest", "DropNewest"`},
+		"drain without time":               {spec: "drain: {timeout: 0s}", field: "spec.drain.timeout", text: duration},
+		"unknown pull policy":              {spec: "imagePullPolicy: Sometimes", field: "spec.imagePullPolicy", text: "supported values"},
+		"resources that are no quantities": {spec: "resources: {limits: {memory: lots}}", field: "spec.resources.limits.memory", text: "should match"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if tt.name == "" {
+				tt.name = "agents"
+			}
+			err := c.Create(t.Context(), rawHub(t, ns, tt.name, tt.spec), client.DryRunAll)
+			if !apierrors.IsInvalid(err) {
+				t.Fatalf("create = %v, want it refused as invalid", err)
+			}
+			if got := err.Error(); !strings.Contains(got, tt.field+":") || !strings.Contains(got, tt.text) {
+				t.Errorf("create = %v\nwant the field %s and the text %q", err, tt.field, tt.text)
+			}
+		})
+	}
+}
+
+func topicList(n int) string {
+	var b strings.Builder
+	b.WriteString("topics:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "- {pattern: t%d, history: {maxArtifacts: 1, maxBytes: 1Mi, maxAge: 1h}}\n", i)
+	}
+	return b.String()
+}
+
+func TestAPIServerAcceptsHub(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	for name, spec := range map[string]string{
+		"without a spec":               "",
+		"stopped":                      "replicas: 0",
+		"with as many topics as fit":   topicList(256),
+		"with plain numbers of bytes":  "limits: {maxArtifactSize: 1024, maxPendingBytes: 1048576}",
+		"with decimal sizes":           "history: {maxBytes: 1.5G}",
+		"with an empty storage":        "storage: {}",
+		"with storage":                 "storage: {size: 10Gi, storageClassName: fast}",
+		"with durations as Go prints":  "history: {maxAge: 24h0m0s}",
+		"with fractions of a second":   "healthCheck: {interval: 1.5s, timeout: 500ms}",
+		"with every kind of pattern":   `topics: [{pattern: ">"}, {pattern: "*"}, {pattern: a}, {pattern: a.*.c}, {pattern: "*.>"}, {pattern: ünï.cödé-1_2:3}]`,
+		"with its own image":           "{image: registry.example/switchboard:1, imagePullPolicy: Never, imagePullSecrets: [{name: pull}]}",
+		"with its own resources":       "resources: {requests: {cpu: 1, memory: 1Gi}}",
+		"with timeout as the interval": "healthCheck: {interval: 5s, timeout: 5s}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := c.Create(t.Context(), rawHub(t, ns, "agents", spec), client.DryRunAll); err != nil {
+				t.Errorf("create = %v, want it accepted", err)
+			}
+		})
+	}
+}
+
+func TestAPIServerRefusesChangeOfStorage(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	const before = "{replicas: 0, storage: {size: 10Gi, storageClassName: fast}}"
+	if err := c.Create(t.Context(), rawHub(t, ns, "agents", before)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ spec, text string }{
+		"shrunk":        {"storage: {size: 9Gi, storageClassName: fast}", "can grow and not shrink"},
+		"another class": {"storage: {size: 10Gi, storageClassName: slow}", "storage class of a Hub can't be changed"},
+		"no class":      {"storage: {size: 10Gi}", "storage class of a Hub can't be changed"},
+		"grown":         {"storage: {size: 11Gi, storageClassName: fast}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub := rawHub(t, ns, "agents", "")
+			if err := c.Get(t.Context(), client.ObjectKeyFromObject(hub), hub); err != nil {
+				t.Fatal(err)
+			}
+			hub.Object["spec"] = rawHub(t, ns, "agents", tt.spec).Object["spec"]
+			err := c.Update(t.Context(), hub, client.DryRunAll)
+			switch {
+			case tt.text == "" && err != nil:
+				t.Errorf("update = %v, want it accepted", err)
+			case tt.text != "" && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "spec.storage: ") || !strings.Contains(err.Error(), tt.text)):
+				t.Errorf("update = %v, want spec.storage refused with %q", err, tt.text)
+			}
+		})
+	}
+}
