@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Functions shared by the scripts beside it: programs that tests need and that
 # are not ours are built from the modules pinned here, once for each machine.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
