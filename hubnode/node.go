@@ -226,7 +226,7 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 		n.waitForClients(ctx)
 	}
 	n.hub.HandOver(ctx)
-	if err := n.cluster.Leave(); err != nil {
+	if err := n.cluster.Leave(); err != nil && len(*n.members.Load()) > 0 {
 		n.log.Warn("gossip not left", slog.Any("error", err))
 	}
 	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

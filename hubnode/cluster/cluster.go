@@ -88,8 +88,16 @@ type Cluster struct {
 	changed chan struct{} // holds one: members have to be looked at again
 	joined  atomic.Bool
 
-	mu   sync.Mutex // guards self
-	self Member
+	mu    sync.Mutex // guards the fields below
+	self  Member
+	nodes map[string]gossiped // by memberlist's name, which holds the incarnation
+}
+
+// gossiped is a copy of what memberlist says of a node: it changes its own
+// while others read it.
+type gossiped struct {
+	member Member
+	addr   string // host:port of its gossip
 }
 
 // Start opens the gossip port. The node is not joined yet: that is Run's work.
@@ -99,7 +107,7 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
 	cfg.Self.State = Joining
-	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1)}
+	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1), nodes: make(map[string]gossiped)}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = cfg.Self.Name + nameSep + strconv.FormatUint(cfg.Self.Incarnation, 16)
 	mc.BindAddr, mc.BindPort = host, port
@@ -113,12 +121,6 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
 	}
 	return c, nil
-}
-
-// GossipAddr returns the address that the node gossips on: host:port.
-func (c *Cluster) GossipAddr() string {
-	n := c.list.LocalNode()
-	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
 
 // Run joins the peers, joins again from time to time, and reports changes until
@@ -144,15 +146,14 @@ func (c *Cluster) Joined() bool { return c.joined.Load() }
 // Members returns the other nodes, each once, in its newest incarnation.
 func (c *Cluster) Members() []Member {
 	newest := make(map[string]Member)
-	for _, n := range c.list.Members() {
-		m, ok := parse(n)
-		if !ok || m.Name == c.cfg.Self.Name {
-			continue
-		}
-		if have, ok := newest[m.Name]; !ok || m.Incarnation > have.Incarnation {
+	c.mu.Lock()
+	for _, n := range c.nodes {
+		m := n.member
+		if have, ok := newest[m.Name]; m.Name != c.cfg.Self.Name && (!ok || m.Incarnation > have.Incarnation) {
 			newest[m.Name] = m
 		}
 	}
+	c.mu.Unlock()
 	return slices.SortedFunc(maps.Values(newest), func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 }
 

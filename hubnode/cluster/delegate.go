@@ -3,6 +3,8 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"strconv"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -35,13 +37,30 @@ func (c *Cluster) LocalState(bool) []byte { return nil }
 func (c *Cluster) MergeRemoteState([]byte, bool) {}
 
 // NotifyJoin says that a node is there.
-func (c *Cluster) NotifyJoin(*memberlist.Node) { c.poke() }
-
-// NotifyLeave says that a node has left or died.
-func (c *Cluster) NotifyLeave(*memberlist.Node) { c.poke() }
+func (c *Cluster) NotifyJoin(n *memberlist.Node) { c.keep(n) }
 
 // NotifyUpdate says that a node describes itself anew.
-func (c *Cluster) NotifyUpdate(*memberlist.Node) { c.poke() }
+func (c *Cluster) NotifyUpdate(n *memberlist.Node) { c.keep(n) }
+
+// NotifyLeave says that a node has left or died.
+func (c *Cluster) NotifyLeave(n *memberlist.Node) {
+	c.mu.Lock()
+	delete(c.nodes, n.Name)
+	c.mu.Unlock()
+	c.poke()
+}
+
+// keep copies what is said of a node.
+func (c *Cluster) keep(n *memberlist.Node) {
+	m, ok := parse(n)
+	if !ok {
+		return // NotifyAlive has refused it
+	}
+	c.mu.Lock()
+	c.nodes[n.Name] = gossiped{member: m, addr: net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))}
+	c.mu.Unlock()
+	c.poke()
+}
 
 // NotifyAlive refuses nodes that are not of this program.
 func (c *Cluster) NotifyAlive(n *memberlist.Node) error {

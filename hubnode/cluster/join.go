@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strconv"
 	"time"
 )
 
@@ -55,10 +54,12 @@ func (c *Cluster) conclude(alone, late bool) {
 // missing returns the addresses of configured peers that are not members now,
 // this node's own left out. known is false when a name could not be resolved.
 func (c *Cluster) missing(ctx context.Context) (addrs []string, known bool) {
-	have := map[string]bool{c.GossipAddr(): true}
-	for _, n := range c.list.Members() {
-		have[net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))] = true
+	have := make(map[string]bool)
+	c.mu.Lock()
+	for _, n := range c.nodes { // this one among them
+		have[n.addr] = true
 	}
+	c.mu.Unlock()
 	known = true
 	for _, peer := range c.cfg.Peers() {
 		host, port, err := net.SplitHostPort(peer)
