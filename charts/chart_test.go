@@ -1,0 +1,277 @@
+// Package charts_test checks the Helm chart: what it renders, that its
+// documentation and schema are those of its values, and that kustomize renders
+// the same operator.
+package charts_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+var update = flag.Bool("update", false, "write the expected files")
+
+const chart = "switchboard"
+
+// tool runs the program that an environment variable names, and returns its
+// output and what it said of an error.
+func tool(t *testing.T, variable string, args ...string) (string, error) {
+	t.Helper()
+	command := strings.Fields(os.Getenv(variable))
+	if len(command) == 0 {
+		t.Fatalf("%s is not set: it is the command to run; `make test` sets it", variable)
+	}
+	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", variable, strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String(), nil
+}
+
+func helmTemplate(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := tool(t, "HELM", append([]string{"template", "switchboard", chart, "--namespace", "switchboard-system"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// objects splits rendered YAML, keyed by kind and name.
+func objects(t *testing.T, rendered string) map[string]map[string]any {
+	t.Helper()
+	found := map[string]map[string]any{}
+	dec := yaml.NewDecoder(strings.NewReader(rendered))
+	for {
+		var obj map[string]any
+		err := dec.Decode(&obj)
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatalf("rendered YAML: %v", err)
+		}
+		if obj == nil {
+			continue
+		}
+		meta := obj["metadata"].(map[string]any)
+		found[fmt.Sprintf("%v %v", obj["kind"], meta["name"])] = obj
+	}
+}
+
+func TestKustomizeRendersTheSameOperator(t *testing.T) {
+	out, err := tool(t, "KUBECTL", "kustomize", filepath.Join("..", "config", "default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kustomize, helm := objects(t, out), objects(t, helmTemplate(t))
+	// Helm makes the namespace by its own flag.
+	delete(kustomize, "Namespace switchboard-system")
+	ours := []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
+	for _, obj := range slices.Concat(slices.Collect(maps.Values(kustomize)), slices.Collect(maps.Values(helm))) {
+		meta := obj["metadata"].(map[string]any)
+		if obj["kind"] == "CustomResourceDefinition" {
+			// It belongs to no one release.
+			delete(meta, "labels")
+			delete(meta["annotations"].(map[string]any), "helm.sh/resource-policy")
+			continue
+		}
+		if labels, ok := meta["labels"].(map[string]any); ok {
+			maps.DeleteFunc(labels, func(k string, _ any) bool { return !slices.Contains(ours, k) })
+		}
+	}
+	if diff := cmp.Diff(kustomize, helm); diff != "" {
+		t.Errorf("config/default and the chart differ (-kustomize +helm):\n%s", diff)
+	}
+}
+
+func TestChartRenders(t *testing.T) {
+	for name, args := range map[string][]string{
+		"default":    nil,
+		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
+		"everything": {
+			"--set", "image.repository=registry.example/switchboard", "--set", "image.tag=v9", "--set", "image.pullPolicy=Never",
+			"--set", "imagePullSecrets[0].name=pull", "--set", "nodeImage=registry.example/node:8", "--set", "log.level=debug",
+			"--set", "log.format=text", "--set", "extraArgs={--max-concurrent-reconciles=8}", "--set", "nodeSelector.disk=ssd",
+			"--set", "tolerations[0].operator=Exists", "--set", "podAnnotations.team=messaging", "--set", "metrics.port=9090",
+			"--set", "serviceAccount.name=custom", "--set", "fullnameOverride=hubs",
+		},
+		"bare": {"--set", "rbac.create=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The CRD is compared with config/crd elsewhere.
+			got := helmTemplate(t, append(args, "--set", "crds.install=false")...)
+			golden(t, filepath.Join("testdata", name+".yaml"), got)
+		})
+	}
+}
+
+func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
+	const crd = "CustomResourceDefinition hubs.switchboard.dev"
+	for name, tt := range map[string]struct {
+		args []string
+		want any
+	}{
+		"by default": {nil, "keep"},
+		"not kept":   {[]string{"--set", "crds.keep=false"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			meta := objects(t, helmTemplate(t, tt.args...))[crd]["metadata"].(map[string]any)
+			if got := meta["annotations"].(map[string]any)["helm.sh/resource-policy"]; got != tt.want {
+				t.Errorf("resource policy %v, want %v", got, tt.want)
+			}
+		})
+	}
+	if _, ok := objects(t, helmTemplate(t, "--set", "crds.install=false"))[crd]; ok {
+		t.Error("crds.install=false installs it")
+	}
+}
+
+func TestWrongValuesAreRefused(t *testing.T) {
+	for _, set := range []string{
+		"nope=1", "image.nope=1", "image.pullPolicy=Sometimes", "replicas=-1", "log.level=loud",
+		"watchNamespaces={Team A}", "metrics.port=80", "crds.keep=maybe",
+	} {
+		t.Run(set, func(t *testing.T) {
+			key, _, _ := strings.Cut(set, "=")
+			_, err := tool(t, "HELM", "template", "switchboard", chart, "--set", set)
+			if err == nil || !strings.Contains(err.Error(), key[strings.LastIndex(key, ".")+1:]) {
+				t.Errorf("error %v, want one that names %s", err, key)
+			}
+		})
+	}
+}
+
+func TestNotesSayTheNextCommand(t *testing.T) {
+	// --dry-run=client would read the cluster's version; template has no notes.
+	notes, err := os.ReadFile(filepath.Join(chart, "templates", "NOTES.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kubectl apply", "kind: Hub", "kubectl wait"} {
+		if !strings.Contains(string(notes), want) {
+			t.Errorf("the notes lack %q", want)
+		}
+	}
+}
+
+// value is a leaf of values.yaml: what a user sets.
+type value struct{ path, preset, about string }
+
+// values lists the leaves of values.yaml with their comments. A mapping whose
+// elements have no comment of their own is a leaf.
+func values(t *testing.T) []value {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	var found []value
+	var walk func(n *yaml.Node, path string)
+	walk = func(n *yaml.Node, path string) {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, val := n.Content[i], n.Content[i+1]
+			at := strings.TrimPrefix(path+"."+key.Value, ".")
+			if val.Kind == yaml.MappingNode && len(val.Content) > 0 && val.Content[0].HeadComment != "" {
+				walk(val, at)
+				continue
+			}
+			about := strings.Join(strings.Fields(strings.ReplaceAll(key.HeadComment, "#", " ")), " ")
+			if about == "" {
+				t.Errorf("values.yaml says nothing about %s", at)
+			}
+			var v any
+			if err := val.Decode(&v); err != nil {
+				t.Fatal(err)
+			}
+			preset, err := json.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, value{at, string(preset), about})
+		}
+	}
+	walk(doc.Content[0], "")
+	return found
+}
+
+func TestReadmeListsTheValues(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| value | default | what it is |\n| --- | --- | --- |\n")
+	for _, v := range values(t) {
+		fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", v.path, v.preset, v.about)
+	}
+	file := filepath.Join(chart, "README.md")
+	readme, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const end = "<!-- /values -->"
+	before, rest, ok := strings.Cut(string(readme), "<!-- values:")
+	marker, rest, ok2 := strings.Cut(rest, "\n")
+	_, after, ok3 := strings.Cut(rest, end)
+	if !ok || !ok2 || !ok3 {
+		t.Fatalf("%s has no place for the table", file)
+	}
+	golden(t, file, before+"<!-- values:"+marker+"\n"+table.String()+end+after)
+}
+
+func TestSchemaKnowsTheValues(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct {
+		Properties map[string]json.RawMessage `json:"properties"`
+	}
+	for _, v := range values(t) {
+		at := json.RawMessage(data)
+		for key := range strings.SplitSeq(v.path, ".") {
+			var s schema
+			if err := json.Unmarshal(at, &s); err != nil {
+				t.Fatal(err)
+			}
+			if at = s.Properties[key]; at == nil {
+				t.Errorf("values.schema.json does not know %s", v.path)
+				break
+			}
+		}
+	}
+}
+
+// golden compares got with a file, or writes the file.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; go test ./charts -update writes it", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is stale; go test ./charts -update writes it (-file +now):\n%s", file, diff)
+	}
+}
