@@ -64,7 +64,7 @@ func writeFile(path string, write func(io.Writer) error) error {
 		_ = f.Close()
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := f.Close(); err != nil {
+	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil { // a temporary file is its owner's alone
 		return err
 	}
 	return os.Rename(f.Name(), path)
