@@ -287,8 +287,8 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// Close waits up to five seconds until everything published is written and
-// acknowledged, says goodbye, and waits until everything that the client
+// Close waits up to five seconds until requests under way are answered and
+// everything published is written and acknowledged, says goodbye, and waits until everything that the client
 // started has ended, handlers included: don't call it from one. It returns an
 // error when something was not acknowledged. Closing twice is harmless.
 func (c *Client) Close() error {
@@ -302,6 +302,7 @@ func (c *Client) Close() error {
 func (c *Client) closeGently() error {
 	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
 	defer cancel()
+	c.finishRequests(ctx)
 	var err error
 	if n := c.out.unsettled(); n > 0 || c.out.needsProof() {
 		if e := c.Flush(ctx); e != nil && c.Err() == nil {
@@ -318,6 +319,18 @@ func (c *Client) closeGently() error {
 		c.leave(ctx, l)
 	}
 	return err
+}
+
+// finishRequests lets the handlers that answer requests finish; no other one
+// starts. It gives up when ctx ends.
+func (c *Client) finishRequests(ctx context.Context) {
+	for range cap(c.slots) {
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // leave says goodbye on a link and waits until it is closed.

@@ -40,22 +40,22 @@ func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
 	return true, s.acceptAll(l, early)
 }
 
-// confirmLocked takes over the positions that a node confirmed. One that is
-// lower than ours means that the topic's history began anew.
+// confirmLocked takes over the positions that a node confirmed. When one is
+// lower than ours, the topic's history began anew; only the first confirmation
+// may be late, for artifacts come before it.
 func (s *Subscription) confirmLocked(positions map[string]wire.Sequence) {
-	s.known = true
 	if s.tracks() {
 		for topic, next := range positions {
 			have := s.next[topic]
 			switch {
 			case have == nil:
 				s.next[topic] = &next
-			case s.resuming && next < *have:
+			case s.known && next < *have:
 				*have = next
 			}
 		}
 	}
-	s.resuming = false
+	s.known, s.resuming = true, false
 }
 
 // lostSubscription handles the refusal of a subscription that was there before

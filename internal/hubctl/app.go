@@ -1,0 +1,237 @@
+package hubctl
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	defaultServer  = "localhost:7400"
+	connectTimeout = 10 * time.Second
+)
+
+// app is what the commands share: the global flags, and where input comes from
+// and output goes to.
+type app struct {
+	version string
+	in      io.Reader
+	out     io.Writer
+	errOut  io.Writer
+
+	server    string
+	id        string
+	tokenFile string
+	caFile    string
+	output    string
+}
+
+// Main runs hubctl with the process's arguments and returns its exit status.
+// The first interrupt ends a command in order, the second one at once.
+func Main(version string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	// A closed pipe is an error to be handled, not the end of the process:
+	// "dev" has nodes to stop. The signal is caught rather than ignored, for
+	// commands that are started would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	return Run(ctx, version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run runs one command and returns its exit status. Errors go to errOut.
+func Run(ctx context.Context, version string, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{version: version, in: in, out: out, errOut: errOut}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	status, tell := exitStatus(ctx, err)
+	if tell {
+		_, _ = fmt.Fprintln(errOut, "hubctl:", err) // nowhere else to complain
+	}
+	return status
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hubctl",
+		Short: "Talk to a Switchboard hub",
+		Long: `hubctl talks to a Switchboard hub: it publishes and subscribes, sends to other
+clients by name, shows who is connected, and starts a hub on loopback.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
+		Example: `  hubctl dev                                # a hub of three nodes on loopback
+  hubctl sub 'orders.>' --since all         # what was published, and what will be
+  hubctl pub orders.new '{"x":1}'
+  hubctl listen --id b                      # be client "b"
+  hubctl send b hello`,
+		Version:       a.version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = ", did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usagef(cmd, "unknown command %q%s", args[0], hint)
+		},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: a.checkGlobals,
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	f := root.PersistentFlags()
+	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes (SWITCHBOARD_SERVER)")
+	f.StringVar(&a.id, "id", os.Getenv("SWITCHBOARD_ID"), "client `ID` to be known as; made up when empty (SWITCHBOARD_ID)")
+	f.StringVar(&a.tokenFile, "token-file", os.Getenv("SWITCHBOARD_TOKEN_FILE"), "`file` with the token that proves who this is (SWITCHBOARD_TOKEN_FILE)")
+	f.StringVar(&a.caFile, "ca-file", os.Getenv("SWITCHBOARD_CA_FILE"), "PEM `file` with the hub's CA; turns TLS on (SWITCHBOARD_CA_FILE)")
+	f.StringVarP(&a.output, "output", "o", "text", "`format` of the output: text or json")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	root.AddCommand(
+		a.devCommand(), a.nodeCommand(),
+		a.subCommand(), a.pubCommand(),
+		a.sendCommand(), a.listenCommand(),
+		a.requestCommand(), a.replyCommand(),
+		a.listCommand(clientsList), a.listCommand(topicsList), a.listCommand(nodesList),
+		a.benchCommand(),
+	)
+	return root
+}
+
+func (a *app) checkGlobals(cmd *cobra.Command, _ []string) error {
+	if a.output != "text" && a.output != "json" {
+		return usagef(cmd, "output format %q: want text or json", a.output)
+	}
+	return nil
+}
+
+func (a *app) json() bool { return a.output == "json" }
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// connect connects as the global flags say. opts come after them.
+func (a *app) connect(ctx context.Context, opts ...client.Option) (*client.Client, error) {
+	return a.connectTo(ctx, a.server, opts...)
+}
+
+func (a *app) connectTo(ctx context.Context, server string, opts ...client.Option) (*client.Client, error) {
+	all := []client.Option{client.WithID(a.clientID()), client.WithName("hubctl", a.version)}
+	if a.tokenFile != "" {
+		token, err := os.ReadFile(a.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the token: %w", err)
+		}
+		all = append(all, client.WithToken(strings.TrimSpace(string(token))))
+	}
+	if a.caFile != "" {
+		config, err := tlsConfig(a.caFile)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, client.WithTLS(config))
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	c, err := client.Connect(ctx, server, append(all, opts...)...)
+	if err != nil {
+		return nil, explainConnect(err)
+	}
+	return c, nil
+}
+
+// explainConnect adds to an error what the person can do about it.
+func explainConnect(err error) error {
+	if _, unreachable := errors.AsType[*client.UnreachableError](err); unreachable && errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf(`%w; start one with "hubctl dev" or name one with --server`, err)
+	}
+	if coded, ok := errors.AsType[*wire.Error](err); ok && coded.Code == wire.CodeInvalidClientID {
+		return fmt.Errorf("%w; name another one with --id", err)
+	}
+	return err
+}
+
+func tlsConfig(caFile string) (*tls.Config, error) {
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the CA: no certificate in %s", caFile)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// clientID returns the id to connect with, which stays the same for a run.
+func (a *app) clientID() wire.ClientID {
+	if a.id == "" {
+		a.id = madeUpID()
+	}
+	return a.id
+}
+
+// madeUpID says where a client that nobody named runs.
+func madeUpID() wire.ClientID {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	host, _, _ = strings.Cut(host, ".")
+	var b [2]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand.Read crashes the program instead
+	id := fmt.Sprintf("hubctl-%.64s-%d-%s", host, os.Getpid(), hex.EncodeToString(b[:]))
+	if wire.CheckClientID(id) != nil { // a strange host name
+		return fmt.Sprintf("hubctl-%d-%s", os.Getpid(), hex.EncodeToString(b[:]))
+	}
+	return id
+}
+
+// tellf writes a line for people to the standard error.
+func (a *app) tellf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.errOut, "hubctl: "+format+"\n", args...) // nowhere else to complain
+}
+
+// notices are the options of a client that stays connected for long: what
+// happens to the connection is told.
+func (a *app) notices() []client.Option {
+	connects := 0 // of the callbacks' goroutine alone
+	return []client.Option{
+		client.OnConnect(func(s client.Server) {
+			if connects++; connects > 1 {
+				a.tellf("connected again, to %s (%s)", s.Node, s.Address)
+			}
+		}),
+		client.OnDisconnect(func(err error) { a.tellf("disconnected: %v", err) }),
+		client.OnError(func(err error) {
+			if !errors.Is(err, errListenOnly) {
+				a.tellf("%v", err)
+			}
+		}),
+	}
+}

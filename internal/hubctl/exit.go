@@ -1,0 +1,72 @@
+package hubctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/hubnode"
+)
+
+// The exit statuses, a contract with scripts.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNoClient = 3
+	exitTimeout  = 4
+)
+
+// usageError is what the caller typed wrong.
+type usageError struct {
+	command string // whose help says how it goes
+	err     error
+}
+
+func (e *usageError) Error() string {
+	return fmt.Sprintf("%v\nTry '%s --help'.", e.err, e.command)
+}
+
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef is an error of the command line of cmd.
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, args...)}
+}
+
+// args makes the violations of a rule for arguments errors of usage.
+func args(rule cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := rule(cmd, args); err != nil {
+			return usagef(cmd, "%d arguments don't fit %q", len(args), cmd.Use)
+		}
+		return nil
+	}
+}
+
+// exitStatus returns the status for an error, and whether to print it.
+func exitStatus(ctx context.Context, err error) (status int, tell bool) {
+	_, usage := errors.AsType[*usageError](err)
+	_, noClient := errors.AsType[*client.NoClientError](err)
+	switch {
+	case err == nil:
+		return exitDone, false
+	case errors.Is(err, syscall.EPIPE): // who reads our output has had enough
+		return exitDone, false
+	case usage, errors.Is(err, hubnode.ErrConfig):
+		return exitUsage, true
+	case noClient:
+		return exitNoClient, true
+	case ctx.Err() != nil: // interrupted: the person knows
+		return exitFailed, false
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return exitTimeout, true
+	default:
+		return exitFailed, true
+	}
+}

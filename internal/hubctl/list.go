@@ -1,0 +1,250 @@
+package hubctl
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// list is one of the lists that the hub itself gives.
+type list struct {
+	name    string // of the command, and behind "$hub."
+	short   string
+	columns string
+	// rows adds what the answer says to a table; self is this client's id.
+	rows func(answer []byte, self wire.ClientID, row func(cells ...string)) error
+}
+
+var (
+	clientsList = list{name: "clients", short: "Show who is connected, and where", columns: "ID\tNODE\tADDRESS\tPROGRAM\tCONNECTED\tSUBSCRIPTIONS\tPENDING\tROUND TRIP\tDROPPED", rows: clientRows}
+	topicsList  = list{name: "topics", short: "Show topics with subscribers or history", columns: "TOPIC\tSUBSCRIBERS\tHISTORY\tHOME\tSEQUENCES\tARTIFACTS\tBYTES", rows: topicRows}
+	nodesList   = list{name: "nodes", short: "Show the hub's nodes", columns: "NODE\tSTATE\tREADY\tCLIENT\tHTTP\tCLIENTS\tVERSION\tUPTIME", rows: nodeRows}
+)
+
+func (a *app) listCommand(l list) *cobra.Command {
+	var watch bool
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use:   l.name,
+		Short: l.short,
+		Long: l.short + `.
+
+With -o json the hub's answer is printed on one line, with --watch one line for
+each look.`,
+		Example: fmt.Sprintf("  hubctl %[1]s\n  hubctl %[1]s --watch\n  hubctl %[1]s -o json | jq .", l.name),
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if interval <= 0 {
+				return usagef(cmd, "interval %v: want more than 0", interval)
+			}
+			return a.list(cmd.Context(), l, watch, interval)
+		},
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "look again and again until Ctrl-C")
+	cmd.Flags().DurationVar(&interval, "interval", 2*time.Second, "time between two looks of --watch")
+	return cmd
+}
+
+func (a *app) list(ctx context.Context, l list, watch bool, interval time.Duration) error {
+	opts := []client.Option{client.WithoutBroadcast()}
+	if watch {
+		opts = append(opts, a.notices()...)
+	}
+	c, err := a.connect(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // nothing of ours is in flight
+	if !watch {
+		return a.look(ctx, c, l)
+	}
+	next := time.NewTicker(interval)
+	defer next.Stop()
+	for {
+		if isTerminal(a.out) && !a.json() {
+			if _, err := io.WriteString(a.out, "\x1b[H\x1b[2J"); err != nil { // home, clear
+				return err
+			}
+		}
+		if err := a.look(ctx, c, l); err != nil {
+			if _, printing := err.(*printError); printing || ctx.Err() != nil { //nolint:errorlint // never wrapped
+				return orInterrupted(ctx, err)
+			}
+			a.tellf("%v", err) // the node may be away; the next look asks another
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.Done():
+			return c.Err()
+		case <-next.C:
+		}
+	}
+}
+
+// printError is an error of our own output: looking again won't help.
+type printError struct{ err error }
+
+func (e *printError) Error() string { return e.err.Error() }
+func (e *printError) Unwrap() error { return e.err }
+
+// look asks the hub once and prints its answer.
+func (a *app) look(ctx context.Context, c *client.Client, l list) error {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer, err := c.Request(ctx, "$hub."+l.name, &wire.Artifact{})
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if a.json() {
+		b.Write(answer.Payload)
+		b.WriteByte('\n')
+	} else if err := l.table(&b, answer.Payload, c.ID()); err != nil {
+		return fmt.Errorf("read the list of %s: %w", l.name, err)
+	}
+	if _, err := a.out.Write(b.Bytes()); err != nil {
+		return &printError{err}
+	}
+	return nil
+}
+
+func (l list) table(out io.Writer, answer []byte, self wire.ClientID) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(cells ...string) {
+		_, _ = io.WriteString(w, strings.Join(cells, "\t")+"\n") // a buffer takes everything
+	}
+	line(l.columns)
+	if err := l.rows(answer, self, line); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func clientRows(answer []byte, self wire.ClientID, row func(...string)) error {
+	var l struct {
+		Clients []struct {
+			ID, Node, Address, Name, Version string
+			ConnectedAt                      time.Time
+			Subscriptions, PendingBytes      int
+			RoundTripSeconds                 float64
+			DroppedArtifacts                 uint64
+		}
+	}
+	if err := json.Unmarshal(answer, &l); err != nil {
+		return err
+	}
+	for _, c := range l.Clients {
+		if c.ID == self {
+			continue // who looks is not what one looks for
+		}
+		row(c.ID, c.Node, orDash(c.Address), orDash(strings.TrimSpace(c.Name+" "+c.Version)), ago(c.ConnectedAt),
+			strconv.Itoa(c.Subscriptions), strconv.Itoa(c.PendingBytes), roundTrip(c.RoundTripSeconds), strconv.FormatUint(c.DroppedArtifacts, 10))
+	}
+	return nil
+}
+
+func topicRows(answer []byte, _ wire.ClientID, row func(...string)) error {
+	var l struct {
+		Topics []struct {
+			Topic       string
+			Subscribers int
+			History     bool
+			Node        string
+			First, Last uint64
+			Artifacts   int
+			Bytes       int64
+		}
+	}
+	if err := json.Unmarshal(answer, &l); err != nil {
+		return err
+	}
+	for _, t := range l.Topics {
+		history, sequences := "no", "-"
+		if t.History {
+			history = "yes"
+			if t.Artifacts > 0 {
+				sequences = fmt.Sprintf("%d-%d", t.First, t.Last)
+			}
+		}
+		row(t.Topic, strconv.Itoa(t.Subscribers), history, orDash(t.Node), sequences, strconv.Itoa(t.Artifacts), strconv.FormatInt(t.Bytes, 10))
+	}
+	return nil
+}
+
+func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
+	var l struct {
+		Nodes []struct {
+			Node, State, Client, HTTP, Version string
+			Ready, Self, Reachable             bool
+			Clients                            int
+			UptimeSeconds                      float64
+		}
+	}
+	if err := json.Unmarshal(answer, &l); err != nil {
+		return err
+	}
+	for _, n := range l.Nodes {
+		ready, clients, uptime := "no", strconv.Itoa(n.Clients), seconds(n.UptimeSeconds)
+		switch {
+		case !n.Reachable:
+			ready, clients, uptime = "unreachable", "-", "-"
+		case n.Ready:
+			ready = "yes"
+		}
+		name := n.Node
+		if n.Self {
+			name += " *" // the one that answers
+		}
+		row(name, n.State, ready, n.Client, n.HTTP, clients, orDash(n.Version), uptime)
+	}
+	return nil
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return seconds(time.Since(t).Seconds()) + " ago"
+}
+
+func seconds(s float64) string {
+	return time.Duration(max(0, s) * float64(time.Second)).Truncate(time.Second).String()
+}
+
+func roundTrip(s float64) string {
+	if s == 0 {
+		return "-"
+	}
+	return time.Duration(s * float64(time.Second)).Round(time.Microsecond).String()
+}
+
+// isTerminal reports whether output goes to a person's screen.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

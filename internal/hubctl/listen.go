@@ -1,0 +1,64 @@
+package hubctl
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// errListenOnly answers requests to a client that only prints.
+var errListenOnly = errors.New(`this client only listens; "hubctl reply" answers`)
+
+func (a *app) listenCommand() *cobra.Command {
+	var count int
+	var noBroadcast bool
+	cmd := &cobra.Command{
+		Use:   "listen",
+		Short: "Be a client: print what is sent to it",
+		Long: `Connect as --id and print what is sent to that client, and what is published to
+"broadcast", until Ctrl-C. A second listener with the same id takes its place.`,
+		Example: `  hubctl listen --id b
+  hubctl listen --id b --count 1 -o json`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if count < 0 {
+				return usagef(cmd, "count %d: want 1 or more", count)
+			}
+			return a.listen(cmd.Context(), count, noBroadcast)
+		},
+	}
+	cmd.Flags().IntVar(&count, "count", 0, "end after `N` artifacts")
+	cmd.Flags().BoolVar(&noBroadcast, "no-broadcast", false, `leave out what is published to "broadcast"`)
+	return cmd
+}
+
+func (a *app) listen(ctx context.Context, count int, noBroadcast bool) error {
+	named := a.id != ""
+	p := a.newPrinter(count)
+	opts := append(a.notices(), client.WithHandler(func(_ context.Context, artifact *wire.Artifact) (*wire.Artifact, error) {
+		p.print(artifact)
+		return nil, errListenOnly // for requests; it reaches nobody otherwise
+	}))
+	if noBroadcast {
+		opts = append(opts, client.WithoutBroadcast())
+	} else {
+		opts = append(opts, client.OnBroadcast(func(_ context.Context, artifact *wire.Artifact) error {
+			p.print(artifact)
+			return nil
+		}))
+	}
+	c, err := a.connect(ctx, opts...)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	s := c.Server()
+	a.tellf("listening as %s at %s (%s)", c.ID(), s.Node, s.Address)
+	if !named {
+		a.tellf("reach it with: hubctl send %s hello", c.ID())
+	}
+	return wait(ctx, c, p)
+}

@@ -1,0 +1,141 @@
+package hubctl
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+type subFlags struct {
+	since  string
+	filter string
+	group  string
+	count  int
+}
+
+func (a *app) subCommand() *cobra.Command {
+	var f subFlags
+	cmd := &cobra.Command{
+		Use:   "sub TOPIC…",
+		Short: "Subscribe to topics and print what is published",
+		Long: `Subscribe to topics or patterns and print each artifact on a line, until Ctrl-C.
+In a pattern, * stands for one token and > for all that follow.
+
+The connection is made again when it is lost; on topics with history nothing is
+missed then. What retention took is told on the standard error.`,
+		Example: `  hubctl sub orders.new
+  hubctl sub 'orders.>' 'audit.*' --since all
+  hubctl sub orders.new --since 15m -o json | jq .payload
+  hubctl sub jobs --group workers --count 10`,
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := f.options(cmd)
+			if err != nil {
+				return err
+			}
+			return a.sub(cmd.Context(), args, f.count, opts)
+		},
+	}
+	cmd.Flags().StringVar(&f.since, "since", "new", "where to `start` on topics with history: all, last, new, a sequence, or an age such as 15m")
+	cmd.Flags().StringVar(&f.filter, "filter", "", "`CEL` expression over the artifact; what doesn't match is left out")
+	cmd.Flags().StringVar(&f.group, "group", "", "`name` of a group whose members share the artifacts")
+	cmd.Flags().IntVar(&f.count, "count", 0, "end after `N` artifacts")
+	return cmd
+}
+
+func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error) {
+	if f.count < 0 {
+		return nil, usagef(cmd, "count %d: want 1 or more", f.count)
+	}
+	since, err := parseSince(f.since)
+	if err != "" {
+		return nil, usagef(cmd, "since %q: %s", f.since, err)
+	}
+	var opts []client.SubscribeOption
+	if since != nil {
+		opts = append(opts, since)
+	}
+	if f.filter != "" {
+		opts = append(opts, client.Filter(f.filter))
+	}
+	if f.group != "" {
+		opts = append(opts, client.Group(f.group))
+	}
+	return opts, nil
+}
+
+// parseSince reads the flag; wrong says what is wrong with it.
+func parseSince(text string) (opt client.SubscribeOption, wrong string) {
+	switch text {
+	case "new", "":
+		return nil, ""
+	case "all":
+		return client.SinceAll(), ""
+	case "last":
+		return client.SinceLast(), ""
+	}
+	if strings.Trim(text, "0123456789") == "" {
+		seq, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || seq == 0 {
+			return nil, "sequences start at 1"
+		}
+		return client.Since(wire.Sequence(seq)), ""
+	}
+	age, err := time.ParseDuration(text)
+	if err != nil || age <= 0 {
+		return nil, "want all, last, new, a sequence, or an age such as 15m"
+	}
+	return client.SinceAge(age), ""
+}
+
+func (a *app) sub(ctx context.Context, patterns []string, count int, opts []client.SubscribeOption) error {
+	p := a.newPrinter(count)
+	c, err := a.connect(ctx, append(a.notices(), client.WithoutBroadcast())...)
+	if err != nil {
+		return orInterrupted(ctx, err)
+	}
+	handler := func(_ context.Context, artifact *wire.Artifact) error {
+		p.print(artifact)
+		return nil
+	}
+	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.tellf("gap: %v", gap) }))
+	for _, pattern := range patterns {
+		if _, err := c.Subscribe(ctx, pattern, handler, opts...); err != nil {
+			_ = c.Close() // the subscription's error is the one that matters
+			return orInterrupted(ctx, err)
+		}
+	}
+	s := c.Server()
+	a.tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
+	return wait(ctx, c, p)
+}
+
+// wait waits until a command that prints is interrupted or has printed enough,
+// or its client ends.
+func wait(ctx context.Context, c *client.Client, p *printer) error {
+	select {
+	case <-ctx.Done():
+		_ = c.Close() // nothing of ours is in flight
+		return nil
+	case <-p.done:
+		_ = c.Close() // nothing of ours is in flight
+		return p.failure()
+	case <-c.Done():
+		return c.Err()
+	}
+}
+
+// orInterrupted makes an interrupt the orderly end of a command that would
+// otherwise run forever.
+func orInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
