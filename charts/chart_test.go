@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -30,6 +31,7 @@ const chart = "switchboard"
 // output and what it said of an error.
 func tool(t *testing.T, variable string, args ...string) (string, error) {
 	t.Helper()
+	readInputs(t)
 	command := strings.Fields(os.Getenv(variable))
 	if len(command) == 0 {
 		t.Fatalf("%s is not set: it is the command to run; `make test` sets it", variable)
@@ -41,6 +43,24 @@ func tool(t *testing.T, variable string, args ...string) (string, error) {
 		return "", fmt.Errorf("%s %s: %w\n%s", variable, strings.Join(args, " "), err, stderr.String())
 	}
 	return stdout.String(), nil
+}
+
+// readInputs reads what the tools will read: go test repeats a cached result as
+// long as the files that the test itself read are the same.
+func readInputs(t *testing.T) {
+	t.Helper()
+	for _, dir := range []string{chart, filepath.Join("..", "config")} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			_, err = os.ReadFile(path)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func helmTemplate(t *testing.T, args ...string) string {

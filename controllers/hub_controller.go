@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -101,7 +100,7 @@ func CacheOptions(namespaces []string) cache.Options {
 func ClientOptions() client.Options {
 	return client.Options{Cache: &client.CacheOptions{
 		DisableFor:                      []client.Object{&corev1.Secret{}},
-		EnableReadYourWritesConsistency: ptr.To(true),
+		EnableReadYourWritesConsistency: new(true),
 	}}
 }
 

@@ -1,7 +1,6 @@
 package controllers_test
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -22,7 +21,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -57,7 +55,7 @@ func TestHubOwnsEveryObjectItNeeds(t *testing.T) {
 			h.waitFor(t, obj, childName(key), func() error { return nil })
 			wantOwner := []metav1.OwnerReference{{
 				APIVersion: "switchboard.dev/v1alpha1", Kind: "Hub", Name: "agents", UID: hub.UID,
-				Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true),
+				Controller: new(true), BlockOwnerDeletion: new(true),
 			}}
 			if diff := cmp.Diff(wantOwner, obj.GetOwnerReferences()); diff != "" {
 				t.Errorf("owner references (-want +got):\n%s", diff)
@@ -88,7 +86,7 @@ func TestNodesReadTheirSettings(t *testing.T) {
 	want.Replicas = 2
 	want.Peers = []string{"agents-nodes." + h.key.Namespace + ".svc:7402"}
 	want.GossipKeyFile = "/etc/switchboard/gossip/key"
-	want.Topics = []config.Topic{{Pattern: "orders.>", History: &config.TopicHistory{MaxArtifacts: ptr.To(10)}, Filter: "true"}}
+	want.Topics = []config.Topic{{Pattern: "orders.>", History: &config.TopicHistory{MaxArtifacts: new(10)}, Filter: "true"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
@@ -104,8 +102,8 @@ func TestGossipKeyIsMadeOnce(t *testing.T) {
 	}
 
 	h.settle(t)
-	generation := h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Replicas = ptr.To[int32](1) })
-	eventually(t, func(context.Context) error {
+	generation := h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Replicas = new(int32(1)) })
+	eventually(t, func() error {
 		if got := h.get(t).Status.ObservedGeneration; got != generation {
 			return fmt.Errorf("observed generation %d, want %d", got, generation)
 		}
@@ -164,7 +162,7 @@ func TestReloadableChangeLeavesPodsAlone(t *testing.T) {
 	})
 	h.waitForCondition(t, switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionFalse, switchboardv1alpha1.ReasonApplying)
 	h.reload(t, pods[:2]...)
-	eventually(t, func(context.Context) error {
+	eventually(t, func() error {
 		c := meta.FindStatusCondition(h.get(t).Status.Conditions, switchboardv1alpha1.ConditionConfigApplied)
 		if want := "still on other settings: agents-node-2"; c.Message != want {
 			return fmt.Errorf("message %q, want %q", c.Message, want)
@@ -317,8 +315,8 @@ func TestWhatOthersAddStays(t *testing.T) {
 	if err := h.Update(t.Context(), service); err != nil {
 		t.Fatal(err)
 	}
-	generation := h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Replicas = ptr.To[int32](4) })
-	eventually(t, func(context.Context) error {
+	generation := h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Replicas = new(int32(4)) })
+	eventually(t, func() error {
 		if got := h.get(t).Status.ObservedGeneration; got != generation {
 			return fmt.Errorf("observed generation %d, want %d", got, generation)
 		}
@@ -347,7 +345,7 @@ func TestSettledHubIsNotWritten(t *testing.T) {
 		if err := h.Patch(t.Context(), pods[0], client.MergeFrom(before)); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func(context.Context) error {
+		eventually(t, func() error {
 			if h.nodes.asks(address) == asked {
 				return errors.New("the operator has not looked")
 			}
@@ -445,12 +443,12 @@ func (c *cluster) setRules(t *testing.T, rules []rbacv1.PolicyRule, mayPatch boo
 	if err := c.Update(t.Context(), role); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func(ctx context.Context) error {
+	eventually(t, func() error {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               operator,
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "patch", Group: "apps", Resource: "statefulsets", Namespace: "default"},
 		}}
-		if err := c.Create(ctx, review); err != nil {
+		if err := c.Create(t.Context(), review); err != nil {
 			return err
 		}
 		if review.Status.Allowed != mayPatch {
@@ -499,8 +497,8 @@ func TestDeletedHubIsLeftToKubernetes(t *testing.T) {
 	if err := h.Patch(t.Context(), hub, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func(ctx context.Context) error {
-		if err := h.Get(ctx, h.key, hub); !apierrors.IsNotFound(err) {
+	eventually(t, func() error {
+		if err := h.Get(t.Context(), h.key, hub); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("get = %w, want it gone", err)
 		}
 		return nil

@@ -1,7 +1,6 @@
 package controllers_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -57,8 +56,8 @@ func (h *hubInTest) read(t *testing.T, obj client.Object, name string) {
 // waitFor reads the object again until check, which looks at it, returns nil.
 func (h *hubInTest) waitFor(t *testing.T, obj client.Object, name string, check func() error) {
 	t.Helper()
-	eventually(t, func(ctx context.Context) error {
-		if err := h.Get(ctx, client.ObjectKey{Namespace: h.key.Namespace, Name: name}, obj); err != nil {
+	eventually(t, func() error {
+		if err := h.Get(t.Context(), client.ObjectKey{Namespace: h.key.Namespace, Name: name}, obj); err != nil {
 			return err
 		}
 		return check()
@@ -81,7 +80,7 @@ func (h *hubInTest) change(t *testing.T, mutate func(*switchboardv1alpha1.HubSpe
 func (h *hubInTest) waitForCondition(t *testing.T, condition string, status metav1.ConditionStatus, reason string) *metav1.Condition {
 	t.Helper()
 	var got *metav1.Condition
-	eventually(t, func(context.Context) error {
+	eventually(t, func() error {
 		hub := h.get(t)
 		got = meta.FindStatusCondition(hub.Status.Conditions, condition)
 		if got == nil || got.Status != status || got.Reason != reason || got.ObservedGeneration != hub.Generation {
@@ -199,9 +198,9 @@ func (h *hubInTest) settle(t *testing.T) []*corev1.Pod {
 func (h *hubInTest) waitForEvent(t *testing.T, kind, reason string) string {
 	t.Helper()
 	var text string
-	eventually(t, func(ctx context.Context) error {
+	eventually(t, func() error {
 		list := &corev1.EventList{}
-		if err := h.List(ctx, list, client.InNamespace(h.key.Namespace)); err != nil {
+		if err := h.List(t.Context(), list, client.InNamespace(h.key.Namespace)); err != nil {
 			return err
 		}
 		i := slices.IndexFunc(list.Items, func(e corev1.Event) bool {

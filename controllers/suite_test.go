@@ -213,11 +213,11 @@ func (c *cluster) namespace(t *testing.T) string {
 }
 
 // eventually waits until check returns nil.
-func eventually(t *testing.T, check func(ctx context.Context) error) {
+func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-		last = check(ctx)
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
+		last = check()
 		return last == nil, nil
 	})
 	if err != nil {

@@ -69,7 +69,7 @@ func topicHistory(h *switchboardv1alpha1.TopicHistorySpec) *config.TopicHistory 
 	}
 }
 
-// convert applies to to what is there.
+// convert returns nil for nil, and otherwise what to makes of the value.
 func convert[A, B any](a *A, to func(A) B) *B {
 	if a == nil {
 		return nil

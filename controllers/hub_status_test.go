@@ -1,0 +1,318 @@
+package controllers
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+var testNow = time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+
+// settled is what is seen of a Hub of three nodes when all is well; changes are
+// made to it in order.
+func settled(changes ...func(*observed)) *observed {
+	seen := &observed{
+		now:        testNow,
+		configHash: "new",
+		workload: &appsv1.StatefulSet{
+			ObjectMeta: metav1.ObjectMeta{Generation: 1},
+			Status:     appsv1.StatefulSetStatus{ObservedGeneration: 1, Replicas: 3, ReadyReplicas: 3, UpdatedReplicas: 3},
+		},
+	}
+	for i := range 3 {
+		seen.nodes = append(seen.nodes, observedNode{
+			pod:    corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("agents-node-%d", i)}},
+			ready:  true,
+			report: NodeReport{Hub: "agents", ConfigHash: "new", Clients: 10},
+		})
+	}
+	for _, change := range changes {
+		change(seen)
+	}
+	return seen
+}
+
+// notReady makes the last n nodes not ready, for so long.
+func notReady(n int, since time.Duration) func(*observed) {
+	return func(seen *observed) {
+		seen.workload.Status.ReadyReplicas = int32(len(seen.nodes) - n)
+		for i := len(seen.nodes) - n; i < len(seen.nodes); i++ {
+			seen.nodes[i].ready = false
+			seen.nodes[i].pod.Status.Conditions = []corev1.PodCondition{{
+				Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(testNow.Add(-since)),
+			}}
+		}
+	}
+}
+
+func waiting(reason string, exitCode int32) func(*observed) {
+	return func(seen *observed) {
+		status := corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}
+		if exitCode > 0 {
+			status.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: exitCode}
+		}
+		seen.nodes[2].pod.Status.ContainerStatuses = []corev1.ContainerStatus{status}
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "statefulsets"}, "agents-node",
+		errors.New(`User "operator" cannot patch resource "statefulsets" in API group "apps" in the namespace "default"`))
+	quota := apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "agents", errors.New("exceeded quota: few"))
+	tests := map[string]struct {
+		replicas int32 // default 3
+		storage  bool
+		seen     *observed
+		want     []string // type=status reason
+		message  string   // a part of one condition's message
+		clients  int64
+		poll     time.Duration // default pollSettled
+	}{
+		"all is well": {
+			seen:    settled(),
+			want:    []string{"Available=True MajorityReady", "Progressing=False Complete", "Degraded=False AsExpected", "ConfigApplied=True Applied"},
+			clients: 30,
+		},
+		"nothing exists yet": {
+			seen: settled(func(s *observed) { s.workload, s.nodes = nil, nil }),
+			want: []string{"Available=False TooFewNodesReady", "Progressing=True RollingOut", "Degraded=False AsExpected", "ConfigApplied=Unknown NoNodesReady", "Reconciling=True RollingOut"},
+			poll: pollChanging,
+		},
+		"Kubernetes has not seen the StatefulSet": {
+			seen:    settled(func(s *observed) { s.workload.Generation = 2 }),
+			want:    []string{"Available=True MajorityReady", "Progressing=True RollingOut"},
+			clients: 30, poll: pollChanging,
+		},
+		"nodes are added": {
+			replicas: 5,
+			seen:     settled(),
+			want:     []string{"Available=True MajorityReady", "Progressing=True Scaling", "Degraded=False AsExpected"},
+			message:  "3 nodes exist, 5 are wanted", clients: 30, poll: pollChanging,
+		},
+		"nodes are replaced": {
+			seen:    settled(func(s *observed) { s.workload.Status.UpdatedReplicas = 1 }),
+			want:    []string{"Progressing=True RollingOut"},
+			message: "1 of 3 nodes are updated", clients: 30, poll: pollChanging,
+		},
+		"a node starts": {
+			seen:    settled(notReady(1, 10*time.Second)),
+			want:    []string{"Available=True MajorityReady", "Progressing=True NodesStarting", "Degraded=False AsExpected", "ConfigApplied=True Applied"},
+			clients: 20, poll: pollChanging,
+		},
+		"a node takes too long": {
+			seen:    settled(notReady(1, 2*time.Minute)),
+			want:    []string{"Available=True MajorityReady", "Progressing=True NodesStarting", "Degraded=True NodesFailing"},
+			message: "agents-node-2: not ready for more than 1m0s", clients: 20, poll: pollChanging,
+		},
+		"most nodes are lost": {
+			seen:    settled(notReady(2, 2*time.Minute)),
+			want:    []string{"Available=False TooFewNodesReady", "Degraded=True NodesFailing"},
+			message: "1 of 3 nodes are ready", clients: 10, poll: pollChanging,
+		},
+		"half is no majority": {
+			replicas: 2,
+			seen: settled(func(s *observed) {
+				s.nodes = s.nodes[:2]
+				s.workload.Status = appsv1.StatefulSetStatus{ObservedGeneration: 1, Replicas: 2, UpdatedReplicas: 2}
+			}, notReady(1, time.Second)),
+			want: []string{"Available=False TooFewNodesReady"}, clients: 10, poll: pollChanging,
+		},
+		"a node crashes": {
+			seen:    settled(notReady(1, time.Second), waiting("CrashLoopBackOff", 2)),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "agents-node-2: CrashLoopBackOff after exit status 2", clients: 20, poll: pollChanging,
+		},
+		"an image is missing": {
+			seen:    settled(notReady(1, time.Second), waiting("ErrImagePull", 0)),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "agents-node-2: ErrImagePull", clients: 20, poll: pollChanging,
+		},
+		"a container is being made": {
+			seen:    settled(notReady(1, time.Second), waiting("ContainerCreating", 0)),
+			want:    []string{"Degraded=False AsExpected"},
+			clients: 20, poll: pollChanging,
+		},
+		"no room for a node": {
+			seen: settled(notReady(1, time.Second), func(s *observed) {
+				s.nodes[2].pod.Status.Conditions = append(s.nodes[2].pod.Status.Conditions, corev1.PodCondition{
+					Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
+				})
+			}),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "agents-node-2: can't be scheduled: 0/1 nodes are available", clients: 20, poll: pollChanging,
+		},
+		"scaled to zero": {
+			replicas: 0,
+			seen: settled(func(s *observed) {
+				s.nodes = nil
+				s.workload.Status = appsv1.StatefulSetStatus{ObservedGeneration: 1}
+			}),
+			want: []string{"Available=False ScaledToZero", "Progressing=False Complete", "Degraded=False AsExpected", "ConfigApplied=Unknown NoNodesReady"},
+		},
+		"a right is missing": {
+			seen:    settled(func(s *observed) { s.err = fmt.Errorf("stateful set: %w", forbidden) }),
+			want:    []string{"Progressing=False Blocked", "Degraded=True MissingPermission", "Stalled=True MissingPermission"},
+			message: `cannot patch resource "statefulsets"`, clients: 30,
+		},
+		"a quota is used up": {
+			seen:    settled(func(s *observed) { s.err = quota }),
+			want:    []string{"Progressing=True ApplyFailed", "Degraded=True ApplyFailed"},
+			message: "exceeded quota", clients: 30, poll: pollChanging,
+		},
+		"a name is taken": {
+			seen:    settled(func(s *observed) { s.err = &NameTakenError{Kind: "Service", Name: "agents", Owner: "Hub other"} }),
+			want:    []string{"Degraded=True NameTaken", "Stalled=True NameTaken"},
+			message: `Service "agents" exists already and belongs to Hub other`, clients: 30,
+		},
+		"a spec makes no settings": {
+			seen: settled(func(s *observed) { s.err, s.configHash = &InvalidSpecError{Err: errors.New("topics[0]: bad")}, "" }),
+			want: []string{"Progressing=False Blocked", "Degraded=True InvalidSpec", "ConfigApplied=False Blocked", "Stalled=True InvalidSpec"},
+
+			message: "topics[0]: bad", clients: 30,
+		},
+		"a node is behind": {
+			seen:    settled(func(s *observed) { s.nodes[1].report.ConfigHash = "old" }),
+			want:    []string{"Progressing=False Complete", "ConfigApplied=False Applying"},
+			message: "still on other settings: agents-node-1", clients: 30, poll: pollChanging,
+		},
+		"a node refuses its settings": {
+			seen: settled(func(s *observed) {
+				s.nodes[0].report.ConfigHash = "old"
+				s.nodes[1].report.ConfigError = "filter: no"
+			}),
+			want:    []string{"ConfigApplied=False Rejected"},
+			message: "agents-node-1: filter: no", clients: 30,
+		},
+		"a ready node is silent": {
+			seen: settled(func(s *observed) {
+				s.nodes[1] = observedNode{pod: s.nodes[1].pod, ready: true, err: errors.New("refused")}
+			}),
+			want:    []string{"Available=True MajorityReady", "ConfigApplied=Unknown NodesUnreachable"},
+			message: "no answer to the operator on port 7480: agents-node-1", clients: 20,
+		},
+		"storage is not used": {
+			storage: true,
+			seen:    settled(),
+			want:    []string{"Degraded=False AsExpected", "ConfigApplied=True Applied"},
+			message: "history is kept in memory", clients: 30,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			hub := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agents", Generation: 4}}
+			hub.Spec.Replicas = &tt.replicas
+			if tt.replicas == 0 && name != "scaled to zero" {
+				hub.Spec.Replicas = new(int32(3))
+			}
+			if tt.storage {
+				hub.Spec.Storage = &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi"))}
+			}
+			status := summarize(hub, tt.seen)
+			all := show(status.Conditions)
+			for _, want := range tt.want {
+				if !strings.Contains(all, want+":") {
+					t.Errorf("no %q in\n%s", want, all)
+				}
+			}
+			if !strings.Contains(all, tt.message) {
+				t.Errorf("no message with %q in\n%s", tt.message, all)
+			}
+			if status.Clients != tt.clients {
+				t.Errorf("%d clients, want %d", status.Clients, tt.clients)
+			}
+			for _, c := range status.Conditions {
+				if c.ObservedGeneration != 4 || !c.LastTransitionTime.Time.Equal(testNow) || c.Message == "" {
+					t.Errorf("condition %+v: want generation 4, the pass's time and a message", c)
+				}
+			}
+			for mirror, want := range map[string]bool{
+				switchboardv1alpha1.ConditionReconciling: strings.Contains(all, "Progressing=True"),
+				switchboardv1alpha1.ConditionStalled:     strings.Contains(all, "Progressing=False Blocked"),
+			} {
+				if got := meta.FindStatusCondition(status.Conditions, mirror) != nil; got != want {
+					t.Errorf("%s present: %v, want %v", mirror, got, want)
+				}
+			}
+			wantPoll := tt.poll
+			if wantPoll == 0 {
+				wantPoll = pollSettled
+			}
+			if got := pollAfter(status); got != wantPoll {
+				t.Errorf("next look after %v, want %v", got, wantPoll)
+			}
+		})
+	}
+}
+
+func show(conditions []metav1.Condition) string {
+	var b strings.Builder
+	for _, c := range conditions {
+		fmt.Fprintf(&b, "%s=%s %s: %s\n", c.Type, c.Status, c.Reason, c.Message)
+	}
+	return b.String()
+}
+
+func TestSameObservationIsSameStatus(t *testing.T) {
+	hub := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Name: "agents", Generation: 4}}
+	hub.Status = summarize(hub, settled(notReady(1, 2*time.Minute)))
+	later := settled(notReady(1, 2*time.Minute))
+	later.now = testNow.Add(time.Hour)
+	again := summarize(hub, later)
+	if got, want := fmt.Sprint(again), fmt.Sprint(hub.Status); got != want {
+		t.Errorf("status\n%s\nwas\n%s", got, want)
+	}
+}
+
+func TestMessageNamesAFewNodes(t *testing.T) {
+	got := enumerate([]string{"a", "b", "c", "d", "e", "f", "g"})
+	if want := "a, b, c, d, e and 2 more"; got != want {
+		t.Errorf("enumerate = %q, want %q", got, want)
+	}
+}
+
+func TestNotices(t *testing.T) {
+	hubAt := func(seen *observed) *switchboardv1alpha1.Hub {
+		hub := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Name: "agents", Generation: 4}}
+		if seen != nil {
+			hub.Status = summarize(hub, seen)
+		}
+		return hub
+	}
+	broken := func(s *observed) { s.err = errors.New("no connection") }
+	tests := map[string]struct {
+		before, after *observed
+		want          string // kinds and reasons
+	}{
+		"a new Hub":          {nil, settled(notReady(3, 0)), ""},
+		"it is there":        {settled(notReady(3, 0)), settled(), "Normal Available, Normal Applied"},
+		"nothing new":        {settled(), settled(), ""},
+		"it breaks":          {settled(), settled(broken), "Warning ApplyFailed"},
+		"it stays broken":    {settled(broken), settled(broken), ""},
+		"it works again":     {settled(broken), settled(), "Normal Recovered"},
+		"nodes are lost":     {settled(), settled(notReady(2, 0)), "Warning TooFewNodesReady"},
+		"settings are wrong": {settled(), settled(func(s *observed) { s.nodes[0].report.ConfigError = "no" }), "Warning Rejected"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, n := range noticesOf(hubAt(tt.before), hubAt(tt.after)) {
+				got = append(got, n.kind+" "+n.reason)
+			}
+			if got := strings.Join(got, ", "); got != tt.want {
+				t.Errorf("events %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

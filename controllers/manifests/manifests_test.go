@@ -1,0 +1,178 @@
+package manifests_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/yaml"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
+)
+
+var update = flag.Bool("update", false, "write the expected files")
+
+// plainHub is a Hub without a spec, as the API server completes it.
+func plainHub() *switchboardv1alpha1.Hub {
+	d := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+	return &switchboardv1alpha1.Hub{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agents", UID: "0b5c7f8a"},
+		Spec: switchboardv1alpha1.HubSpec{
+			Replicas:    new(int32(3)),
+			HealthCheck: switchboardv1alpha1.HealthCheckSpec{Interval: d(10 * time.Second), Timeout: d(5 * time.Second), FailureThreshold: 3},
+			History:     switchboardv1alpha1.HistorySpec{MaxBytes: resource.MustParse("64Mi"), MaxAge: d(time.Hour)},
+			Sessions:    switchboardv1alpha1.SessionsSpec{ResumeWindow: d(30 * time.Second)},
+			Limits: switchboardv1alpha1.LimitsSpec{
+				MaxClients:       100000,
+				MaxArtifactSize:  resource.MustParse("1Mi"),
+				MaxPendingBytes:  resource.MustParse("16Mi"),
+				SlowClientPolicy: switchboardv1alpha1.SlowClientDisconnect,
+			},
+			Drain: switchboardv1alpha1.DrainSpec{Timeout: d(time.Minute)},
+		},
+	}
+}
+
+// fullHub says something about everything.
+func fullHub() *switchboardv1alpha1.Hub {
+	hub := plainHub()
+	hub.Spec.Replicas = new(int32(5))
+	hub.Spec.HealthCheck.FailureThreshold = 7
+	hub.Spec.History.MaxArtifacts = 100
+	hub.Spec.Topics = []switchboardv1alpha1.TopicSpec{
+		{
+			Pattern: "orders.>",
+			History: &switchboardv1alpha1.TopicHistorySpec{
+				MaxArtifacts: new(int64(10000)),
+				MaxBytes:     new(resource.MustParse("256Mi")),
+				MaxAge:       &metav1.Duration{Duration: 24 * time.Hour},
+			},
+			Filter: `artifact.size <= 65536 && "tenant" in artifact.attributes`,
+		},
+		{Pattern: "logs.*", History: &switchboardv1alpha1.TopicHistorySpec{MaxArtifacts: new(int64(0))}},
+		{Pattern: "plain"},
+	}
+	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientDropOldest
+	hub.Spec.Drain.Timeout.Duration = 1500 * time.Millisecond
+	hub.Spec.Image = "registry.example/switchboard:1"
+	hub.Spec.ImagePullPolicy = corev1.PullAlways
+	hub.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
+	hub.Spec.Resources = &switchboardv1alpha1.ResourcesSpec{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
+		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
+	}
+	return hub
+}
+
+func TestBuilders(t *testing.T) {
+	const image = "switchboard:1"
+	builders := map[string]func(*switchboardv1alpha1.Hub) runtime.ApplyConfiguration{
+		"configmap": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			rendered, err := manifests.NodeConfig(h).Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return manifests.ConfigMap(h, rendered)
+		},
+		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.GossipSecret(h, []byte("key"))
+		},
+		"serviceaccount":      func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.ServiceAccount(h) },
+		"service":             func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.Service(h) },
+		"service-peers":       func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.PeerService(h) },
+		"networkpolicy":       func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.NetworkPolicy(h) },
+		"poddisruptionbudget": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.PodDisruptionBudget(h) },
+		"statefulset":         func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.StatefulSet(h, image) },
+	}
+	for name, build := range builders {
+		t.Run(name, func(t *testing.T) { golden(t, name+".yaml", build(plainHub())) })
+	}
+	// What a spec can change.
+	for _, name := range []string{"configmap", "statefulset"} {
+		t.Run(name+" of a full spec", func(t *testing.T) { golden(t, name+"-full.yaml", builders[name](fullHub())) })
+	}
+}
+
+// golden compares an object with a file, or writes the file.
+func golden(t *testing.T, name string, obj runtime.ApplyConfiguration) {
+	t.Helper()
+	got, err := yaml.Marshal(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("%v; go test ./controllers/manifests -update writes it", err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+func TestPlainHubIsTheDefaultConfig(t *testing.T) {
+	want := config.Default()
+	want.Hub = "default/agents/0b5c7f8a"
+	want.Replicas = 3
+	want.Peers = []string{"agents-nodes.default.svc:7402"}
+	want.GossipKeyFile = "/etc/switchboard/gossip/key"
+	if diff := cmp.Diff(want, manifests.NodeConfig(plainHub())); diff != "" {
+		t.Errorf("the Hub's defaults are not a node's (-node +hub):\n%s", diff)
+	}
+}
+
+func TestNodesAcceptTheConfig(t *testing.T) {
+	for name, hub := range map[string]*switchboardv1alpha1.Hub{"plain": plainHub(), "full": fullHub()} {
+		t.Run(name, func(t *testing.T) {
+			want := manifests.NodeConfig(hub)
+			data, err := want.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := config.Parse(data)
+			if err != nil {
+				t.Fatalf("a node refuses it: %v", err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("it changes on the way (-rendered +parsed):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReloadableSpecLeavesTemplateAlone(t *testing.T) {
+	reloaded := plainHub()
+	full := fullHub()
+	reloaded.Spec.HealthCheck = full.Spec.HealthCheck
+	reloaded.Spec.History = full.Spec.History
+	reloaded.Spec.Topics = full.Spec.Topics
+	reloaded.Spec.Sessions.ResumeWindow.Duration *= 3
+	reloaded.Spec.Limits = full.Spec.Limits
+	if changed := config.Reloadable(manifests.NodeConfig(plainHub()), manifests.NodeConfig(reloaded)); len(changed) > 0 {
+		t.Errorf("a node can't reload %v", changed)
+	}
+	want, got := manifests.StatefulSet(plainHub(), "i"), manifests.StatefulSet(reloaded, "i")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the StatefulSet changes (-before +after):\n%s", diff)
+	}
+	// Replicas are reloaded too, and part of the StatefulSet, not of its template.
+	reloaded.Spec.Replicas = new(int32(9))
+	if diff := cmp.Diff(want.Spec.Template, manifests.StatefulSet(reloaded, "i").Spec.Template); diff != "" {
+		t.Errorf("scaling changes the template (-before +after):\n%s", diff)
+	}
+}
