@@ -27,7 +27,7 @@ func (s *suite) dump(t *testing.T) {
 		{"-n", operatorNamespace, "get", "events", "--sort-by=.lastTimestamp"},
 		{"-n", hubNamespace, "get", "events", "--sort-by=.lastTimestamp"},
 		{"-n", operatorNamespace, "logs", "--tail=200", "--prefix", "--all-containers", "-l", "app.kubernetes.io/instance=" + release},
-		{"-n", hubNamespace, "logs", "--tail=200", "--prefix", "-l", "app.kubernetes.io/instance=" + hubName},
+		{"-n", hubNamespace, "logs", "--tail=200", "--prefix", "--max-log-requests=20", "-l", "app.kubernetes.io/instance=" + hubName},
 		{"-n", hubNamespace, "logs", "--tail=50", "--prefix", "-l", "app=agent"},
 	} {
 		out, err := dumping.run(dumping.kubectl, "", args...)
