@@ -165,6 +165,11 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	p.seen.now = r.now()
 	p.seen.err = r.applyAll(ctx, p)
 	err := errors.Join(p.seen.err, r.observe(ctx, p))
+	select {
+	case <-ctx.Done():
+		return ctrl.Result{}, nil // the operator stops: nothing was seen to be wrong
+	default:
+	}
 	status := summarize(hub, &p.seen)
 	err = errors.Join(err, r.writeStatus(ctx, hub, status))
 	if err != nil {

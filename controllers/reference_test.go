@@ -1,0 +1,50 @@
+package controllers_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// TestReferenceNamesEveryField compares docs/reference/hub.md with the schema.
+func TestReferenceNamesEveryField(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "config", "crd", "bases", "switchboard.dev_hubs.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := yaml.UnmarshalStrict(data, crd); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "docs", "reference", "hub.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Kubernetes' own types, which the page does not take apart.
+	whole := map[string]bool{"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true}
+	var walk func(schema apiextensionsv1.JSONSchemaProps, path string)
+	walk = func(schema apiextensionsv1.JSONSchemaProps, path string) {
+		if schema.Items != nil && !whole[path] {
+			if !strings.Contains(string(page), "| `"+path+"` |") {
+				t.Errorf("the page does not list %s", path)
+			}
+			schema, path = *schema.Items.Schema, path+"[]"
+		}
+		if len(schema.Properties) == 0 || whole[path] {
+			if !strings.Contains(string(page), "| `"+path+"` |") {
+				t.Errorf("the page does not list %s", path)
+			}
+			return
+		}
+		for name, property := range schema.Properties {
+			walk(property, strings.TrimPrefix(path+"."+name, "."))
+		}
+	}
+	top := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties
+	walk(top["spec"], "")
+	walk(top["status"], "")
+}
