@@ -101,9 +101,9 @@ lint: ## Run golangci-lint, formatting included
 	@cd tools/image && go tool -modfile=../lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
 
 .PHONY: vet
-vet: ## Run go vet, on the real-cluster suite too
+vet: ## Run go vet, on what only tags switch on too
 	go vet ./...
-	go vet -tags e2e ./test/e2e/...
+	go vet -tags e2e,readme ./test/...
 	go -C tools/image vet ./...
 
 .PHONY: verify
@@ -118,6 +118,10 @@ vulncheck: ## Look for known vulnerabilities in what is called (needs the networ
 test-integration: ## Run the tests against an API server and of several nodes
 	@$(TEST_ENV); $(RACE); \
 	set -x; go test $$race -count=1 ./controllers/... ./test/cluster/...
+
+.PHONY: test-readme
+test-readme: ## Run the README's loopback chapter, on the ports it names
+	go test -tags readme -count=1 -v ./test/readme
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// dump writes what a person asks for first to the log of a failed test.
-func (s *suite) dump(t *testing.T) {
+// dump writes what a person asks for first to the log of a failed test, given the
+// namespaces of the operator and the hub.
+func (s *suite) dump(t *testing.T, operator, hub string) {
 	t.Helper()
 	if !t.Failed() {
 		return
@@ -20,15 +21,15 @@ func (s *suite) dump(t *testing.T) {
 	dumping.ctx = ctx
 	for _, args := range [][]string{
 		{"get", "nodes", "-o", "wide"},
-		{"-n", hubNamespace, "get", "all,configmaps,networkpolicies,poddisruptionbudgets", "-o", "wide"},
-		{"-n", hubNamespace, "get", "hubs", "-o", "yaml"},
-		{"-n", hubNamespace, "get", "configmaps", "-l", "app.kubernetes.io/instance=" + hubName, "-o", "yaml"},
-		{"-n", operatorNamespace, "get", "all", "-o", "wide"},
-		{"-n", operatorNamespace, "get", "events", "--sort-by=.lastTimestamp"},
-		{"-n", hubNamespace, "get", "events", "--sort-by=.lastTimestamp"},
-		{"-n", operatorNamespace, "logs", "--tail=200", "--prefix", "--all-containers", "-l", "app.kubernetes.io/instance=" + release},
-		{"-n", hubNamespace, "logs", "--tail=200", "--prefix", "--max-log-requests=20", "-l", "app.kubernetes.io/instance=" + hubName},
-		{"-n", hubNamespace, "logs", "--tail=50", "--prefix", "-l", "app=agent"},
+		{"-n", hub, "get", "all,configmaps,networkpolicies,poddisruptionbudgets", "-o", "wide"},
+		{"-n", hub, "get", "hubs", "-o", "yaml"},
+		{"-n", hub, "get", "configmaps", "-l", "app.kubernetes.io/instance=" + hubName, "-o", "yaml"},
+		{"-n", operator, "get", "all", "-o", "wide"},
+		{"-n", operator, "get", "events", "--sort-by=.lastTimestamp"},
+		{"-n", hub, "get", "events", "--sort-by=.lastTimestamp"},
+		{"-n", operator, "logs", "--tail=200", "--prefix", "--all-containers", "-l", "app.kubernetes.io/instance=" + release},
+		{"-n", hub, "logs", "--tail=200", "--prefix", "--max-log-requests=20", "-l", "app.kubernetes.io/instance=" + hubName},
+		{"-n", hub, "logs", "--tail=50", "--prefix", "-l", "app.kubernetes.io/name!=switchboard"},
 	} {
 		out, err := dumping.run(dumping.kubectl, "", args...)
 		t.Logf("kubectl %v\n%s", args, out)

@@ -51,8 +51,12 @@ spec:
 // The steps build on each other: the first that fails is the last that runs.
 func TestHub(t *testing.T) {
 	s := newSuite(t)
-	t.Cleanup(func() { s.tidy(t) })
-	t.Cleanup(func() { s.dump(t) }) // before it is tidied away
+	t.Cleanup(func() {
+		s.tidy(t,
+			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
+			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
+	})
+	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) }) // before it is tidied away
 	s.makeNamespaces(t)
 
 	_ = t.Run("the chart installs the operator", s.installChart) &&
@@ -240,10 +244,13 @@ func (s *suite) hubGrows(t *testing.T) {
 	if got := listener.waitArtifacts(t); len(got) != 1 || got[0].Payload != "hello" {
 		t.Errorf("got %+v, want one artifact that says hello", got)
 	}
+	late := s.startAgent(t, "late", 2, member(4), "sub", "news.>", "--since", "all", "--count", "3", "-o", "json")
+	checkReplay(t, "late", late.waitArtifacts(t), 4, 6)
 }
 
 // hubShrinks takes the node away that a client is connected to: the client goes
-// on somewhere else under its name, as the same process.
+// on somewhere else under its name, as the same process. History is what it was,
+// wherever it was kept.
 func (s *suite) hubShrinks(t *testing.T) {
 	defer s.removeAgents(t)
 	sender := s.startAgent(t, "sender", 0, member(0), "listen", "--id", "sender")
@@ -265,6 +272,9 @@ func (s *suite) hubShrinks(t *testing.T) {
 		}
 		return nil
 	})
+
+	late := s.startAgent(t, "late", 2, service(), "sub", "news.>", "--since", "all", "--count", "3", "-o", "json")
+	checkReplay(t, "late", late.waitArtifacts(t), 4, 6)
 }
 
 func (s *suite) hubIsDeleted(t *testing.T) {

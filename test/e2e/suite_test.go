@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +28,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
@@ -65,6 +67,7 @@ func newSuite(t *testing.T) *suite {
 	if err != nil {
 		t.Fatal(err)
 	}
+	log.SetLogger(logr.Discard()) // the client's own log tells nothing that its errors don't
 	config.QPS = -1 // polling a cluster of our own
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
@@ -120,6 +123,7 @@ func (s *suite) refuseAUsedCluster(t *testing.T) {
 		&apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: crdName}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: operatorNamespace}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: hubNamespace}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: readmeSystem}},
 	} {
 		err := s.client.Get(s.ctx, client.ObjectKeyFromObject(obj), obj)
 		switch {
@@ -147,9 +151,10 @@ func (s *suite) makeNamespaces(t *testing.T) {
 	}
 }
 
-// tidy leaves the cluster as it was found, whatever the steps came to. With
+// tidy runs kubectl with each of args and then removes what the chart leaves,
+// so that the cluster is as it was found, whatever the steps came to. With
 // E2E_KEEP set a failed run stays to be looked at.
-func (s *suite) tidy(t *testing.T) {
+func (s *suite) tidy(t *testing.T, args ...[]string) {
 	t.Helper()
 	if t.Failed() && os.Getenv("E2E_KEEP") != "" {
 		t.Log("E2E_KEEP is set: everything stays in the cluster")
@@ -160,14 +165,12 @@ func (s *suite) tidy(t *testing.T) {
 	defer cancel()
 	tidying := *s
 	tidying.ctx = ctx
-	for _, args := range [][]string{
-		{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-		{"delete", "namespace", operatorNamespace, "--ignore-not-found"},
-		// What the chart makes outside of namespaces, should uninstalling it have failed.
-		{"delete", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/instance=" + release},
-		{"delete", "customresourcedefinition", crdName, "--ignore-not-found"},
-	} {
-		if out, err := tidying.run(tidying.kubectl, "", args...); err != nil {
+	for _, a := range append(args,
+		// What is outside of namespaces, should uninstalling have failed or not come.
+		[]string{"delete", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/instance=" + release},
+		[]string{"delete", "customresourcedefinition", crdName, "--ignore-not-found"},
+	) {
+		if out, err := tidying.run(tidying.kubectl, "", a...); err != nil {
 			t.Errorf("tidy up: %v\n%s", err, out)
 		}
 	}
