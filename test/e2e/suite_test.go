@@ -68,7 +68,7 @@ func newSuite(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	log.SetLogger(logr.Discard()) // the client's own log tells nothing that its errors don't
-	config.QPS = -1 // polling a cluster of our own
+	config.QPS = -1               // polling a cluster of our own
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, switchboardv1alpha1.AddToScheme,
