@@ -93,7 +93,7 @@ func (in *intake) find(p *parcel, o origin) {
 func (h *Hub) findAndSend(target string) {
 	ctx, cancel := context.WithTimeout(h.life, findTime)
 	defer cancel()
-	link := h.whereIs(ctx, target)
+	node, link := h.whereIs(ctx, target)
 	in := h.newIntake()
 	for {
 		frames := h.finds.take(target)
@@ -104,7 +104,7 @@ func (h *Hub) findAndSend(target string) {
 			if c, ok := in.client([]byte(target)); ok { // it connected here meanwhile
 				in.hand(c, w.p, w.o)
 			} else if link != nil {
-				in.pass(link, w.p, w.o)
+				in.pass(node, link, w.p, w.o)
 			} else {
 				w.o.lost(in, w.p)
 			}
@@ -113,9 +113,9 @@ func (h *Hub) findAndSend(target string) {
 	in.flush()
 }
 
-// whereIs returns the link to the node that says it holds a client; nil when
-// none does.
-func (h *Hub) whereIs(ctx context.Context, id string) Link {
+// whereIs returns the node that says it holds a client, and the link to it; nil
+// when none does.
+func (h *Hub) whereIs(ctx context.Context, id string) (string, Link) {
 	var best string
 	var bestEpoch uint64
 	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
@@ -127,7 +127,7 @@ func (h *Hub) whereIs(ctx context.Context, id string) Link {
 		}, err
 	})
 	if best == "" {
-		return nil
+		return "", nil
 	}
-	return h.link(best)
+	return best, h.link(best)
 }

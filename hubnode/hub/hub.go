@@ -55,11 +55,12 @@ type Hub struct {
 	settings atomic.Pointer[Settings]
 	metrics  counters
 
-	clients sync.Map // wire.ClientID → *Client
-	routes  sync.Map // topic → *route
-	peers   atomic.Pointer[map[string]Link]
-	finds   finder
-	ids     wire.IDs
+	clients  sync.Map // wire.ClientID → *Client
+	routes   sync.Map // topic → *route
+	peers    atomic.Pointer[map[string]Link]
+	finds    finder
+	awaiting awaiting
+	ids      wire.IDs
 
 	wg   sync.WaitGroup
 	life context.Context //nolint:containedctx // the span from Start to Stop, which every goroutine of the hub ends with

@@ -15,8 +15,12 @@ func logError(err error) slog.Attr   { return slog.Any("error", err) }
 func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }
 
 // SetPeer makes the link to another node the one to use; nil takes it away.
-// What the node wants to hear is kept.
+// What the node wants to hear is kept. Clients that wait for its answers are
+// told when it goes.
 func (h *Hub) SetPeer(node string, link Link) {
+	if link == nil {
+		defer h.refuseAwaited(node)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	peers := maps.Clone(*h.peers.Load())
@@ -133,6 +137,7 @@ func (b *Inbound) published(p *parcel) {
 
 // answered passes an Ack or Error on to the client that waits for it.
 func (b *Inbound) answered(f wire.Frame) {
+	b.in.hub.awaiting.done(f.Target(), f.Ref())
 	c, ok := b.in.client(f.Target())
 	if !ok {
 		if node, _, ok := b.in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {

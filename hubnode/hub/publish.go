@@ -72,7 +72,7 @@ func (in *intake) routeDirect(p *parcel) (int, error) {
 	}
 	if node, _, ok := in.hub.remote.Locate(id); ok {
 		if link := in.hub.link(node); link != nil {
-			in.pass(link, p, origin{})
+			in.pass(node, link, p, origin{})
 			return 1, nil
 		}
 	}

@@ -39,7 +39,7 @@ func (in *intake) direct(p *parcel, o origin) {
 	if !o.hopped {
 		if node, _, ok := in.hub.remote.Locate(string(target)); ok {
 			if link := in.hub.link(node); link != nil {
-				in.pass(link, p, o)
+				in.pass(node, link, p, o)
 				return
 			}
 		}
@@ -66,7 +66,8 @@ func (in *intake) hand(c *Client, p *parcel, o origin) {
 
 // pass queues a direct frame for the node that holds its target. That node
 // tells the sender what became of it.
-func (in *intake) pass(link Link, p *parcel, o origin) {
+func (in *intake) pass(node string, link Link, p *parcel, o origin) {
+	in.hub.awaiting.add(node, &o)
 	var h header
 	p.stamp(&h, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, h[:], p.frame[wire.HeaderSize:], p.slab)) {

@@ -71,6 +71,7 @@ func (in *intake) publishStored(r *route, f *fan, p *parcel, o origin) {
 		o.refuse(in, unavailable(r.topic, f.home))
 		return
 	}
+	in.hub.awaiting.add(f.home, &o)
 	var h header
 	p.stamp(&h, wire.KindStore, p.frame.Flags()&wire.FlagAck|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, h[:], p.frame[wire.HeaderSize:], p.slab)) {

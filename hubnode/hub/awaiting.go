@@ -1,0 +1,67 @@
+package hub
+
+import (
+	"sync"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// awaiting knows which clients of this hub wait for another node's answer to a
+// frame, so that they hear of it when that node is lost. Only frames that want
+// an acknowledgement from elsewhere are in it.
+type awaiting struct {
+	mu    sync.Mutex // guards nodes
+	nodes map[string]map[awaited]struct{}
+}
+
+type awaited struct {
+	client wire.ClientID
+	ref    uint32
+}
+
+// add notes that node will answer the frame of o.
+func (a *awaiting) add(node string, o *origin) {
+	if o.client == nil || !o.wanted {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.nodes[node] == nil {
+		if a.nodes == nil {
+			a.nodes = make(map[string]map[awaited]struct{})
+		}
+		a.nodes[node] = make(map[awaited]struct{})
+	}
+	a.nodes[node][awaited{o.client.id, o.ref}] = struct{}{}
+}
+
+// done notes that the answer has come, from whichever node.
+func (a *awaiting) done(id []byte, ref uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, frames := range a.nodes {
+		delete(frames, awaited{string(id), ref})
+	}
+}
+
+// lost returns what a node will no longer answer.
+func (a *awaiting) lost(node string) map[awaited]struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	frames := a.nodes[node]
+	delete(a.nodes, node)
+	return frames
+}
+
+// refuseAwaited tells the clients that wait for a lost node's answer that it
+// will not come. Publishing again may store an artifact twice.
+func (h *Hub) refuseAwaited(node string) {
+	for frame := range h.awaiting.lost(node) {
+		if c, ok := h.Client(frame.client); ok {
+			c.refuse(nil, frame.ref, &wire.Error{
+				Code:   wire.CodeUnavailable,
+				Detail: "node " + node + " was lost before it answered: the artifact may or may not have arrived",
+			})
+		}
+	}
+}
