@@ -1,0 +1,57 @@
+package outbox
+
+import "github.com/switchboardhub/switchboard/wire"
+
+// DropOldest drops queued frames of live artifacts, oldest first, until want
+// more bytes fit or none is left, and returns how many artifacts that took.
+// Control frames stay, and so do artifacts of topics with history, whose
+// subscriber counts on finding no hole; what stays keeps its order.
+//
+// It makes a little more room than asked for, so that pushing to a queue that
+// stays full does not mean dropping each time.
+func (o *Outbox) DropOldest(want int) (artifacts int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.pending+want <= o.cfg.LimitBytes {
+		return 0
+	}
+	most := o.cfg.LimitBytes - o.cfg.LimitBytes/16 - want // may stay
+	old := o.queue
+	o.queue = make([]segment, 0, len(old)+1)
+	for len(old) > 0 && o.pending > most {
+		front := &old[0]
+		n := frameLen(front.b)
+		tail := n > len(front.b) // it is the next segment
+		f := wire.Frame(front.b[:min(n, len(front.b))])
+		keep := !droppable(f)
+		if keep {
+			o.copyLocked(f, nil)
+		} else {
+			artifacts += f.Count()
+			o.pending -= n
+		}
+		if front.b = front.b[len(f):]; len(front.b) == 0 {
+			recycle(old[:1])
+			old = old[1:]
+		}
+		switch {
+		case tail && keep:
+			o.queue = append(o.queue, old[0])
+			old = old[1:]
+		case tail:
+			recycle(old[:1])
+			old = old[1:]
+		}
+	}
+	o.queue = append(o.queue, old...)
+	return artifacts
+}
+
+func frameLen(b []byte) int {
+	return 4 + int(b[0])<<24 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+}
+
+// droppable reports whether a frame carries live artifacts.
+func droppable(f wire.Frame) bool {
+	return f.Kind() == wire.KindSend || (f.Kind() == wire.KindPublish && f.Sequence() == 0)
+}
