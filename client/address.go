@@ -69,7 +69,7 @@ func candidates(redirect, given, learned []string, current string) []string {
 	add(redirect, false)
 	for _, part := range [][]string{given, learned} {
 		part = slices.Clone(part)
-		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
+		rand.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] }) //nolint:gosec // to spread load
 		add(part, false)
 		add(part, true)
 	}

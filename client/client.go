@@ -96,7 +96,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		return nil, err
 	}
 	c.attach(l)
-	c.wg.Go(func() { c.run(l) })
+	c.wg.Go(func() { c.run(l) }) //nolint:contextcheck // ctx bounds the first connect alone
 	return c, nil
 }
 
@@ -135,7 +135,12 @@ func (c *Client) wait(round int) time.Duration {
 	if round < 16 {
 		d = min(d, c.opts.waitMin<<round)
 	}
-	return d/2 + rand.N(d/2+1)
+	return d/2 + jitter(d/2)
+}
+
+// jitter returns a random time of at most d.
+func jitter(d time.Duration) time.Duration {
+	return rand.N(d + 1) //nolint:gosec // clients should differ; nobody gains by guessing
 }
 
 // sleep waits and reports whether ctx is still alive.
@@ -218,21 +223,20 @@ func (c *Client) reconnect(old *link, moved bool) (*link, error) {
 	if c.isClosing() {
 		return nil, nil
 	}
-	if !moved && !sleep(c.life, rand.N(c.opts.waitMin+1)) { // not all clients of a lost node at once
+	if !moved && !sleep(c.life, jitter(c.opts.waitMin)) { // not all clients of a lost node at once
 		return nil, nil
 	}
 	for round := 0; c.opts.maxReconnects < 0 || round < c.opts.maxReconnects; round++ {
-		if c.isClosing() || c.life.Err() != nil {
+		if c.isClosing() {
 			return nil, nil
 		}
 		l, err := c.tryAll(c.life, candidates(redirect, c.given, old.welcome.Addresses, old.address))
 		if err == nil {
 			return l, nil
 		}
-		if c.life.Err() != nil {
-			return nil, nil
+		if !c.isClosing() {
+			c.report(fmt.Errorf("reconnect: %w", err))
 		}
-		c.report(fmt.Errorf("reconnect: %w", err))
 		if !sleep(c.life, c.wait(round)) {
 			return nil, nil
 		}
@@ -300,12 +304,12 @@ func (c *Client) Close() error {
 }
 
 func (c *Client) closeGently() error {
-	ctx, cancel := context.WithTimeout(c.life, closeTimeout)
+	stop, cancel := timeout(closeTimeout)
 	defer cancel()
-	c.finishRequests(ctx)
+	c.finishRequests(stop)
 	var err error
 	if n := c.out.unsettled(); n > 0 || c.out.needsProof() {
-		if e := c.Flush(ctx); e != nil && c.Err() == nil {
+		if e := c.flush(stop); e != nil && c.Err() == nil {
 			err = fmt.Errorf("close: of %d artifacts some were not acknowledged: %w", n, e)
 		}
 	}
@@ -314,39 +318,47 @@ func (c *Client) closeGently() error {
 	l, up := c.link, c.up
 	c.mu.Unlock()
 	if up {
-		ctx, cancel := context.WithTimeout(c.life, goodbyeTimeout)
-		defer cancel()
-		c.leave(ctx, l)
+		c.leave(l)
 	}
 	return err
 }
 
 // finishRequests lets the handlers that answer requests finish; no other one
-// starts. It gives up when ctx ends.
-func (c *Client) finishRequests(ctx context.Context) {
+// starts. It gives up when stop is closed.
+func (c *Client) finishRequests(stop <-chan struct{}) {
 	for range cap(c.slots) {
 		select {
 		case c.slots <- struct{}{}:
-		case <-ctx.Done():
+		case <-stop:
 			return
 		}
 	}
 }
 
 // leave says goodbye on a link and waits until it is closed.
-func (c *Client) leave(ctx context.Context, l *link) {
+func (c *Client) leave(l *link) {
+	stop, cancel := timeout(goodbyeTimeout)
+	defer cancel()
 	c.out.sayGoodbye(wire.AppendControl(nil, wire.Header{Kind: wire.KindGoodbye}, "", nil))
 	select {
 	case <-l.done:
-	case <-ctx.Done():
+	case <-stop:
 		l.close()
 	}
+}
+
+// timeout returns a channel that is closed after d, unless cancel is called
+// before. Close takes no context, so what it calls takes such a channel.
+func timeout(d time.Duration) (stop <-chan struct{}, cancel func() bool) {
+	c := make(chan struct{})
+	t := time.AfterFunc(d, func() { close(c) })
+	return c, t.Stop
 }
 
 func (c *Client) isClosing() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.closing
+	return c.closing || c.life.Err() != nil
 }
 
 // event queues a callback; a full queue drops it.

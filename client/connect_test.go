@@ -171,7 +171,7 @@ func TestReconnectBacksOffAndTellsTheLastEpoch(t *testing.T) {
 		reasons := make(chan error, 1)
 		c, p := connect(t, n, OnDisconnect(func(err error) { reasons <- err }))
 		node := n.nodes["a:1"]
-		n.kill("a:1")
+		n.kill()
 		start := time.Now()
 		p.hangUp()
 		if err := <-reasons; !strings.Contains(err.Error(), `node "node-a:1" closed the connection`) {
@@ -207,7 +207,7 @@ func TestReconnectGoesToTheOtherNodes(t *testing.T) {
 	p := n.welcome(t, "a:1", func(w *wire.Welcome) { w.Addresses = []string{"a:1", "b:2"} })
 	c := got(t, connected)
 	closeAtEnd(t, c)
-	n.kill("a:1")
+	n.kill()
 	p.hangUp()
 	n.welcome(t, "b:2").behave()
 	if err := c.Flush(t.Context()); err != nil {
@@ -222,7 +222,7 @@ func TestReconnectGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork("a:1")
 		c, p := connect(t, n, WithMaxReconnects(2))
-		n.kill("a:1")
+		n.kill()
 		p.hangUp()
 		<-c.Done()
 		if err := c.Err(); err == nil || !strings.Contains(err.Error(), "gave up after 2") {
@@ -247,7 +247,7 @@ func TestCandidates(t *testing.T) {
 
 func TestReplacedClientEnds(t *testing.T) {
 	c, p := connect(t, newNetwork("a:1"))
-	p.control(wire.Header{Kind: wire.KindGoodbye}, "", wire.FaultOf(&SessionReplacedError{ID: "me"}, 0))
+	p.control(wire.Header{Kind: wire.KindGoodbye}, wire.FaultOf(&SessionReplacedError{ID: "me"}, 0))
 	p.hangUp()
 	<-c.Done()
 	var replaced *SessionReplacedError
@@ -267,7 +267,7 @@ func TestDrainMovesTheClient(t *testing.T) {
 	c, p := connect(t, n)
 	result := publish(t, c, "orders", "x")
 	f := p.want(wire.KindPublish)
-	p.control(wire.Header{Kind: wire.KindDrain}, "", wire.Redirect{Addresses: []string{"b:2"}})
+	p.control(wire.Header{Kind: wire.KindDrain}, wire.Redirect{Addresses: []string{"b:2"}})
 	p.ack(f, 4, 0) // what is in flight is finished first
 	if r := got(t, result); r.Err != nil || r.Seq != 4 {
 		t.Errorf("Publish = %d, %v, want 4", r.Seq, r.Err)
@@ -284,7 +284,7 @@ func TestDrainMovesTheClient(t *testing.T) {
 
 func TestPingIsAnswered(t *testing.T) {
 	_, p := connect(t, newNetwork("a:1"))
-	p.control(wire.Header{Kind: wire.KindPing, Ref: 77}, "", nil)
+	p.control(wire.Header{Kind: wire.KindPing, Ref: 77}, nil)
 	if f := p.want(wire.KindPong); f.Ref() != 77 {
 		t.Errorf("Pong has ref %d, want 77", f.Ref())
 	}
@@ -307,7 +307,7 @@ func TestSilentNodeIsLeft(t *testing.T) {
 		start := time.Now()
 		for range 3 { // as long as the node answers, nothing happens
 			f := p.want(wire.KindPing)
-			p.control(wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, "", nil)
+			p.control(wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, nil)
 		}
 		p.want(wire.KindPing)
 		n.welcome(t, "a:1", healthy)
@@ -332,7 +332,7 @@ func TestCloseSendsWhatWaitsAndSaysGoodbye(t *testing.T) {
 		n += p.want(wire.KindPublish).Count()
 	}
 	ping := p.want(wire.KindPing)
-	p.control(wire.Header{Kind: wire.KindPong, Ref: ping.Ref()}, "", nil)
+	p.control(wire.Header{Kind: wire.KindPong, Ref: ping.Ref()}, nil)
 	p.want(wire.KindGoodbye)
 	if err := got(t, closed); err != nil {
 		t.Errorf("Close = %v", err)
@@ -364,7 +364,7 @@ func TestCloseTellsOfWhatWasNotAcknowledged(t *testing.T) {
 		p.want(wire.KindPublish)
 		p.want(wire.KindPing)
 		p.want(wire.KindGoodbye)
-		if err := <-closed; !errors.Is(err, context.DeadlineExceeded) {
+		if err := <-closed; !errors.Is(err, errStopped) {
 			t.Errorf("Close = %v, want that an artifact was not acknowledged", err)
 		}
 	})
@@ -374,7 +374,7 @@ func TestCloseWhileDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork("a:1")
 		c, p := connect(t, n)
-		n.kill("a:1")
+		n.kill()
 		p.hangUp()
 		time.Sleep(time.Second)
 		if err := c.Close(); err != nil {

@@ -28,6 +28,9 @@ type (
 // ErrClosed is returned by the methods of a client after Close.
 var ErrClosed = errors.New("client is closed")
 
+// errStopped ends a wait that was given up.
+var errStopped = errors.New("time is up")
+
 // errLinkLost settles what makes no sense on another connection.
 var errLinkLost = errors.New("connection lost")
 

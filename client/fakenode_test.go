@@ -47,11 +47,11 @@ func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error)
 	}
 }
 
-// kill makes dials to an address fail.
-func (n *network) kill(address string) {
+// kill makes dials to a:1 fail.
+func (n *network) kill() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.nodes, address)
+	delete(n.nodes, "a:1")
 }
 
 func (n *network) dialed() []string {
@@ -64,17 +64,16 @@ func (n *network) option() Option { return WithDialer(n.dial) }
 
 // peer is the node's end of one connection, played by the test.
 type peer struct {
-	t     testing.TB
+	t     *testing.T
 	conn  net.Conn
 	r     *wire.Reader
 	hello wire.Hello
-	epoch uint64
 }
 
 // patience is how long a test waits for what has to happen.
 const patience = 30 * time.Second
 
-func (n *network) accept(t testing.TB, address string) *peer {
+func (n *network) accept(t *testing.T, address string) *peer {
 	t.Helper()
 	select {
 	case conn := <-n.nodes[address]:
@@ -89,7 +88,7 @@ func (n *network) accept(t testing.TB, address string) *peer {
 }
 
 // welcome plays the node's part of the handshake.
-func (n *network) welcome(t testing.TB, address string, change ...func(*wire.Welcome)) *peer {
+func (n *network) welcome(t *testing.T, address string, change ...func(*wire.Welcome)) *peer {
 	t.Helper()
 	p := n.accept(t, address)
 	f := p.want(wire.KindHello)
@@ -103,7 +102,7 @@ func (n *network) welcome(t testing.TB, address string, change ...func(*wire.Wel
 	for _, c := range change {
 		c(&w)
 	}
-	p.control(wire.Header{Kind: wire.KindWelcome}, "", w)
+	p.control(wire.Header{Kind: wire.KindWelcome}, w)
 	return p
 }
 
@@ -139,19 +138,19 @@ func (p *peer) write(frame []byte) {
 	}
 }
 
-func (p *peer) control(h wire.Header, target string, body any) {
+func (p *peer) control(h wire.Header, body any) {
 	p.t.Helper()
-	p.write(wire.AppendControl(nil, h, target, body))
+	p.write(wire.AppendControl(nil, h, "", body))
 }
 
 func (p *peer) ack(f wire.Frame, seq wire.Sequence, flags wire.Flags) {
 	p.t.Helper()
-	p.control(wire.Header{Kind: wire.KindAck, Flags: flags, Ref: f.Ref(), Sequence: seq, Count: uint16(f.Count())}, "", nil)
+	p.control(wire.Header{Kind: wire.KindAck, Flags: flags, Ref: f.Ref(), Sequence: seq, Count: uint16(f.Count())}, nil)
 }
 
 func (p *peer) refuse(f wire.Frame, err error) {
 	p.t.Helper()
-	p.control(wire.Header{Kind: wire.KindError, Ref: f.Ref()}, "", wire.FaultOf(err, wire.CodeInvalidRequest))
+	p.control(wire.Header{Kind: wire.KindError, Ref: f.Ref()}, wire.FaultOf(err, wire.CodeInvalidRequest))
 }
 
 // deliver sends artifacts with these payloads under a subscription.
@@ -174,7 +173,7 @@ func (p *peer) artifacts(h wire.Header, target, from string, payloads ...string)
 }
 
 // payloads returns what a frame of artifacts holds.
-func payloads(t testing.TB, f wire.Frame) []string {
+func payloads(t *testing.T, f wire.Frame) []string {
 	t.Helper()
 	var all []string
 	r := wire.NewRunReader(f.Body())
@@ -226,7 +225,7 @@ func (p *peer) behave() {
 }
 
 // connect connects a client to a fake node at "a:1" that is played by the test.
-func connect(t testing.TB, n *network, opts ...Option) (*Client, *peer) {
+func connect(t *testing.T, n *network, opts ...Option) (*Client, *peer) {
 	t.Helper()
 	type result struct {
 		c   *Client
@@ -247,7 +246,7 @@ func connect(t testing.TB, n *network, opts ...Option) (*Client, *peer) {
 }
 
 // closeAtEnd closes a client after the test, when its peers may be gone.
-func closeAtEnd(t testing.TB, c *Client) {
+func closeAtEnd(t *testing.T, c *Client) {
 	t.Helper()
 	t.Cleanup(func() {
 		c.stop() // don't wait for a peer that no longer plays
@@ -256,7 +255,7 @@ func closeAtEnd(t testing.TB, c *Client) {
 }
 
 // got receives from a channel of results.
-func got[T any](t testing.TB, c <-chan T) T {
+func got[T any](t *testing.T, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:

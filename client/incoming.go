@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -100,20 +99,15 @@ func (c *Client) drain(l *link, f wire.Frame) {
 	c.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(c.life, drainJitter+drainTimeout)
 		defer cancel()
-		if !sleep(ctx, rand.N(drainJitter)) {
+		if !sleep(ctx, jitter(drainJitter)) {
 			return
 		}
 		c.out.pause()
-		if err := c.out.waitSettled(ctx, c.out.last(), true); err != nil && ctx.Err() == nil {
-			return // the client has ended
-		}
+		_ = c.out.waitSettled(ctx.Done(), c.out.last(), true) // leaves at the latest when its time is up
 		select {
-		case <-l.done: // it was lost in the meantime
-			return
+		case <-l.done: // it was lost in the meantime, or the client has ended
 		default:
-			ctx, cancel := context.WithTimeout(c.life, goodbyeTimeout)
-			defer cancel()
-			c.leave(ctx, l)
+			c.leave(l)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 	if a.promise.err != nil || a.promise.first == 0 {
 		return 0, a.promise.err
 	}
-	return a.promise.first + wire.Sequence(a.index), nil //nolint:gosec // never negative
+	return a.promise.first + wire.Sequence(a.index), nil
 }
 
 // Publish publishes an artifact and waits until the hub has it: it returns its
@@ -97,13 +97,22 @@ func (c *Client) PublishAsync(ctx context.Context, topic string, a *wire.Artifac
 // and every acknowledgement of it is there, refusals included: those are told
 // by their [Ack].
 func (c *Client) Flush(ctx context.Context) error {
+	err := c.flush(ctx.Done())
+	if errors.Is(err, errStopped) {
+		return ctx.Err()
+	}
+	return err
+}
+
+// flush is Flush; it returns errStopped when stop is closed first.
+func (c *Client) flush(stop <-chan struct{}) error {
 	upTo := c.out.last()
 	for {
 		ping := c.out.control(wire.Header{Kind: wire.KindPing}, "", nil, true)
 		select {
 		case <-ping.done:
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-stop:
+			return errStopped
 		}
 		if ping.err == nil {
 			break
@@ -112,7 +121,7 @@ func (c *Client) Flush(ctx context.Context) error {
 			return ping.err
 		}
 	}
-	return c.out.waitSettled(ctx, upTo, false)
+	return c.out.waitSettled(stop, upTo, false)
 }
 
 // await waits for an answer and takes back what can be when ctx ends first.

@@ -103,8 +103,8 @@ func TestLiveTopicNeedsNoAcknowledgementUntilSettingsChange(t *testing.T) {
 		t.Errorf("second publish asks for an acknowledgement, or has no ref: %+v", f.Header())
 	}
 
-	p.control(wire.Header{Kind: wire.KindSettings}, "", nil)
-	p.control(wire.Header{Kind: wire.KindPing, Ref: 3}, "", nil) // its answer says that Settings is read
+	p.control(wire.Header{Kind: wire.KindSettings}, nil)
+	p.control(wire.Header{Kind: wire.KindPing, Ref: 3}, nil) // its answer says that Settings is read
 	if f := p.want(wire.KindPong); f.Ref() != 3 {
 		t.Errorf("Pong with ref %d, want 3", f.Ref())
 	}
@@ -212,7 +212,7 @@ func TestFlushWaitsForAcknowledgementsAndTheRoundTrip(t *testing.T) {
 		}
 		flushed := background(func() error { return c.Flush(t.Context()) })
 		f, ping := p.want(wire.KindPublish), p.want(wire.KindPing)
-		p.control(wire.Header{Kind: wire.KindPong, Ref: ping.Ref()}, "", nil)
+		p.control(wire.Header{Kind: wire.KindPong, Ref: ping.Ref()}, nil)
 		synctest.Wait()
 		select {
 		case <-flushed:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,7 +142,7 @@ func (c *Client) receive(l *link, f wire.Frame) bool {
 	}
 	if millis := f.Sequence(); millis > 0 {
 		const longest = 24 * time.Hour
-		in.deadline = time.Now().Add(time.Duration(min(millis, wire.Sequence(longest/time.Millisecond))) * time.Millisecond) //nolint:gosec // bounded
+		in.deadline = time.Now().Add(time.Duration(min(millis, wire.Sequence(longest/time.Millisecond))) * time.Millisecond)
 	}
 	return put(c, l, &c.requests, in, size)
 }
@@ -171,7 +172,7 @@ func (c *Client) handleDirect(in incoming) {
 			return
 		}
 		a.From, a.To = from, to
-		a.Payload = a.Payload[:len(a.Payload):len(a.Payload)] // its neighbour's bytes follow
+		a.Payload = slices.Clip(a.Payload) // its neighbour's bytes follow
 		h := c.currentHandler()
 		if h == nil {
 			c.report(fmt.Errorf("artifact from %q dropped: %w", from, errNoHandler))
@@ -220,11 +221,14 @@ func (c *Client) answer(ctx context.Context, f wire.Frame) {
 	} else {
 		err = errNoHandler
 	}
-	if reply == nil {
-		reply = &wire.Artifact{}
+	if ctx.Err() != nil {
+		return // nobody waits any more, least of all for the news that time is up
 	}
 	if err == nil {
-		own := *reply
+		var own wire.Artifact
+		if reply != nil {
+			own = *reply
+		}
 		if err = c.out.reply(ctx, a.From, f.Ref(), 0, &own); err == nil || ctx.Err() != nil {
 			return
 		}

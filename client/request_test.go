@@ -84,7 +84,7 @@ func TestGivenUpSendIsNotSentLater(t *testing.T) {
 		n := newNetwork("a:1")
 		c, p := connect(t, n)
 		node := n.nodes["a:1"]
-		n.kill("a:1")
+		n.kill()
 		p.hangUp()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -137,7 +138,7 @@ func (s *Subscription) accept(l *link, f wire.Frame) bool {
 		return s.acceptGap(l, f)
 	}
 	first := f.Sequence()
-	end := first + wire.Sequence(f.Count()) //nolint:gosec // counts are never negative
+	end := first + wire.Sequence(f.Count())
 	skip := 0
 	var position *wire.Sequence
 	if first != 0 && s.tracks() {
@@ -146,7 +147,7 @@ func (s *Subscription) accept(l *link, f wire.Frame) bool {
 		case end <= next:
 			return true
 		case first < next:
-			skip = int(next - first) //nolint:gosec // below the frame's count
+			skip = int(next - first)
 		}
 	}
 	if !put(s.client, l, &s.queue, delivery{frame: bytes.Clone(f), skip: skip}, len(f)+itemOverhead) {
@@ -226,9 +227,9 @@ func (s *Subscription) handle(d delivery) {
 			return
 		}
 		a.Topic, a.From = s.topic, s.from
-		a.Payload = a.Payload[:len(a.Payload):len(a.Payload)] // its neighbour's bytes follow
+		a.Payload = slices.Clip(a.Payload) // its neighbour's bytes follow
 		if first := f.Sequence(); first != 0 {
-			a.Sequence = first + wire.Sequence(i) //nolint:gosec // never negative
+			a.Sequence = first + wire.Sequence(i)
 		}
 		if err := s.handler(s.ctx, a); err != nil {
 			s.client.report(fmt.Errorf("handler of %q: %w", s.pattern, err))

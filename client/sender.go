@@ -78,7 +78,7 @@ func newSender(id wire.ClientID, inFlight int) *sender {
 		id: id, inFlight: inFlight,
 		wake:     make(chan struct{}, 1),
 		limit:    wire.DefaultMaxArtifact,
-		ref:      rand.Uint32(),
+		ref:      rand.Uint32(), //nolint:gosec // to tell sessions apart, not to keep a secret
 		awaiting: make(map[uint32]*packet),
 		live:     make(map[string]struct{}),
 	}
@@ -124,8 +124,8 @@ func (s *sender) request(ctx context.Context, target string, a *wire.Artifact, w
 	if err := s.waitForRoomLocked(ctx, false); err != nil {
 		return nil, err
 	}
-	millis := max(1, within.Milliseconds())
-	p, _, err := s.encodeLocked(wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Sequence: wire.Sequence(millis)}, target, a) //nolint:gosec // positive
+	millis := max(1, (within + time.Millisecond - 1).Milliseconds()) // rounded up: the requester's own clock ends it first
+	p, _, err := s.encodeLocked(wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Sequence: wire.Sequence(millis)}, target, a)
 	return p, err
 }
 
@@ -337,7 +337,7 @@ func (s *sender) fillLocked(buf []byte) []byte {
 			break
 		}
 		n++
-		p.header.Count = uint16(p.run.Count()) //nolint:gosec // a run's count
+		p.header.Count = uint16(p.run.Count())
 		body := p.body
 		if p.header.Count > 0 {
 			body = p.run.Body()
@@ -563,8 +563,8 @@ func (s *sender) needsProof() bool {
 
 // waitSettled waits until every publish and send up to that number, and with
 // onlyWritten set only those that were handed to the connection, is answered.
-// Requests are not waited for.
-func (s *sender) waitSettled(ctx context.Context, upTo uint64, onlyWritten bool) error {
+// Requests are not waited for. It returns errStopped when stop is closed first.
+func (s *sender) waitSettled(stop <-chan struct{}, upTo uint64, onlyWritten bool) error {
 	for {
 		s.mu.Lock()
 		waiting := false
@@ -586,8 +586,8 @@ func (s *sender) waitSettled(ctx context.Context, upTo uint64, onlyWritten bool)
 		s.mu.Unlock()
 		select {
 		case <-settled:
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-stop:
+			return errStopped
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (c collector) handle(_ context.Context, a *wire.Artifact) error {
 }
 
 // texts returns the payloads of the next n artifacts, with their sequences.
-func (c collector) texts(t testing.TB, n int) []string {
+func (c collector) texts(t *testing.T, n int) []string {
 	t.Helper()
 	all := make([]string, n)
 	for i := range all {
@@ -56,7 +56,7 @@ func subscribe(t *testing.T, c *Client, p *peer, pattern string, h Handler, posi
 
 func confirm(p *peer, f wire.Frame, positions map[string]wire.Sequence) {
 	p.t.Helper()
-	p.control(wire.Header{Kind: wire.KindAck, Ref: f.Ref()}, "", wire.Subscribed{Positions: positions})
+	p.control(wire.Header{Kind: wire.KindAck, Ref: f.Ref()}, wire.Subscribed{Positions: positions})
 }
 
 func wanted(t *testing.T, f wire.Frame) wire.Subscription {
@@ -258,7 +258,7 @@ func TestErrorsThatNobodyReturnsGoToOnError(t *testing.T) {
 	if err := got(t, failures); !errors.Is(err, wire.ErrMalformed) {
 		t.Errorf("OnError got %v", err)
 	}
-	p.control(wire.Header{Kind: wire.KindLost, Sequence: 3}, "", nil)
+	p.control(wire.Header{Kind: wire.KindLost, Sequence: 3}, nil)
 	var dropped *DroppedError
 	if err := got(t, failures); !errors.As(err, &dropped) || dropped.Artifacts != 3 {
 		t.Errorf("OnError got %v", err)

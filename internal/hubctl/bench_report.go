@@ -49,7 +49,7 @@ func (h *histogram) percentile(p float64) time.Duration {
 }
 
 func bucketOf(d time.Duration) int {
-	v := uint64(d) //nolint:gosec // never negative
+	v := uint64(d)
 	shift := max(0, bits.Len64(v)-histogramBits-1)
 	return shift<<histogramBits + int(v>>shift)
 }
@@ -57,7 +57,7 @@ func bucketOf(d time.Duration) int {
 // bucketEnd returns the largest duration in a bucket.
 func bucketEnd(i int) time.Duration {
 	shift := max(0, i>>histogramBits-1)
-	return time.Duration((uint64(i-shift<<histogramBits)+1)<<shift - 1) //nolint:gosec // indices are never negative
+	return time.Duration((uint64(i-shift<<histogramBits)+1)<<shift - 1)
 }
 
 // report is the result of a measurement.

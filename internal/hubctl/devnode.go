@@ -43,10 +43,9 @@ func (n *devNode) json() devNodeJSON {
 func (a *app) keepRunning(ctx context.Context, n *devNode) error {
 	for {
 		err := a.runNode(ctx, n)
-		if ctx.Err() != nil {
-			return nil
-		}
 		select {
+		case <-ctx.Done():
+			return nil
 		case <-n.started:
 		default:
 			return fmt.Errorf("%s ended before it was ready: %w", n.name, errOrEnd(err))

@@ -137,12 +137,17 @@ func (l list) table(out io.Writer, answer []byte, self wire.ClientID) error {
 func clientRows(answer []byte, self wire.ClientID, row func(...string)) error {
 	var l struct {
 		Clients []struct {
-			ID, Node, Address, Name, Version string
-			ConnectedAt                      time.Time
-			Subscriptions, PendingBytes      int
-			RoundTripSeconds                 float64
-			DroppedArtifacts                 uint64
-		}
+			ID               string    `json:"id"`
+			Node             string    `json:"node"`
+			Address          string    `json:"address"`
+			Name             string    `json:"name"`
+			Version          string    `json:"version"`
+			ConnectedAt      time.Time `json:"connectedAt"`
+			Subscriptions    int       `json:"subscriptions"`
+			PendingBytes     int       `json:"pendingBytes"`
+			RoundTripSeconds float64   `json:"roundTripSeconds"`
+			DroppedArtifacts uint64    `json:"droppedArtifacts"`
+		} `json:"clients"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err
@@ -160,14 +165,15 @@ func clientRows(answer []byte, self wire.ClientID, row func(...string)) error {
 func topicRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 	var l struct {
 		Topics []struct {
-			Topic       string
-			Subscribers int
-			History     bool
-			Node        string
-			First, Last uint64
-			Artifacts   int
-			Bytes       int64
-		}
+			Topic       string `json:"topic"`
+			Subscribers int    `json:"subscribers"`
+			History     bool   `json:"history"`
+			Node        string `json:"node"`
+			First       uint64 `json:"first"`
+			Last        uint64 `json:"last"`
+			Artifacts   int    `json:"artifacts"`
+			Bytes       int64  `json:"bytes"`
+		} `json:"topics"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err
@@ -188,11 +194,17 @@ func topicRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 	var l struct {
 		Nodes []struct {
-			Node, State, Client, HTTP, Version string
-			Ready, Self, Reachable             bool
-			Clients                            int
-			UptimeSeconds                      float64
-		}
+			Node          string  `json:"node"`
+			State         string  `json:"state"`
+			Ready         bool    `json:"ready"`
+			Client        string  `json:"client"`
+			HTTP          string  `json:"http"`
+			Clients       int     `json:"clients"`
+			Version       string  `json:"version"`
+			UptimeSeconds float64 `json:"uptimeSeconds"`
+			Self          bool    `json:"self"`
+			Reachable     bool    `json:"reachable"`
+		} `json:"nodes"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err

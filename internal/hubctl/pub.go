@@ -140,10 +140,10 @@ func (a *app) eachLine(f func([]byte) error) error {
 			long = append(long, part...)
 			continue
 		}
-		if err != nil && !errors.Is(err, io.EOF) {
+		end := errors.Is(err, io.EOF)
+		if err != nil && !end {
 			return fmt.Errorf("read the standard input: %w", err)
 		}
-		end := err != nil
 		line := part
 		if len(long) > 0 {
 			long = append(long, part...)

@@ -182,11 +182,13 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		answer, err := c.Request(ctx, map[string]string{"client": "$hub.clients", "subscriber": "$hub.topics"}[args[0]], &wire.Artifact{})
 		ts.Check(err)
 		var list struct {
-			Clients []struct{ ID string }
-			Topics  []struct {
-				Topic       string
-				Subscribers int
-			}
+			Clients []struct {
+				ID string `json:"id"`
+			} `json:"clients"`
+			Topics []struct {
+				Topic       string `json:"topic"`
+				Subscribers int    `json:"subscribers"`
+			} `json:"topics"`
 		}
 		ts.Check(json.Unmarshal(answer.Payload, &list))
 		for _, one := range list.Clients {

@@ -134,8 +134,10 @@ func wait(ctx context.Context, c *client.Client, p *printer) error {
 // orInterrupted makes an interrupt the orderly end of a command that would
 // otherwise run forever.
 func orInterrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
