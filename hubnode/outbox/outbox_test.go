@@ -553,3 +553,22 @@ func TestStress(t *testing.T) {
 		o.Wait()
 	}
 }
+
+func TestALongQueueIsAccountedForStepByStep(t *testing.T) {
+	w := newStuck()
+	o := outbox.New(w, outbox.Config{LimitBytes: 16 << 20})
+	for i := range uint32(40) {
+		push(o, live(i, 100<<10))
+	}
+	all := o.Pending()
+	o.Flush()
+	some := o.Below(all - 1)
+	for range 10 {
+		w.permits <- struct{}{}
+	}
+	within(t, "the first of many bytes", some)
+	w.free()
+	drain(t, o)
+	o.Close()
+	o.Wait()
+}

@@ -2,8 +2,13 @@ package outbox
 
 import "net"
 
-// keepMax is how many segments' records an idle outbox keeps room for.
-const keepMax = 16
+const (
+	// keepMax is how many segments' records an idle outbox keeps room for.
+	keepMax = 16
+	// stepBytes is about what one write takes at most: after it the bytes no
+	// longer count as waiting, and who waits for that sees progress.
+	stepBytes = 256 << 10
+)
 
 // writeAll is the writer: it empties the queue and ends.
 func (o *Outbox) writeAll() {
@@ -16,26 +21,53 @@ func (o *Outbox) writeAll() {
 		if batch == nil {
 			return
 		}
-		wrote, err = o.writeBatch(batch)
-		recycle(batch)
+		for wrote, err = 0, nil; len(batch) > 0; {
+			n, size := step(batch)
+			if err == nil {
+				o.written(wrote)
+				wrote, err = 0, o.writeStep(batch[:n])
+			}
+			recycle(batch[:n])
+			batch = batch[n:]
+			wrote += size
+		}
 	}
 }
 
-func (o *Outbox) writeBatch(batch []segment) (size int, err error) {
-	if len(batch) == 1 {
-		_, err = o.w.Write(batch[0].b)
-		return len(batch[0].b), err
+// step returns how many of the segments are written at once, and their bytes.
+func step(batch []segment) (n, size int) {
+	for n < len(batch) && size < stepBytes {
+		size += len(batch[n].b)
+		n++
+	}
+	return n, size
+}
+
+// written accounts for bytes that have been written.
+func (o *Outbox) written(n int) {
+	if n == 0 {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pending -= n
+	o.wakeLocked()
+}
+
+func (o *Outbox) writeStep(segments []segment) error {
+	if len(segments) == 1 {
+		_, err := o.w.Write(segments[0].b)
+		return err
 	}
 	all := o.buffers[:0]
-	for _, s := range batch {
+	for _, s := range segments {
 		all = append(all, s.b)
-		size += len(s.b)
 	}
 	o.buffers = all // WriteTo consumes its receiver
-	_, err = o.buffers.WriteTo(o.w)
+	_, err := o.buffers.WriteTo(o.w)
 	clear(all)
 	o.buffers = all[:0]
-	return size, err
+	return err
 }
 
 // next accounts for the write before and takes all that waits; nil ends the
