@@ -41,7 +41,9 @@ type Client struct {
 
 	epoch uint64 // of the session; of the goroutine that connects alone
 
-	mu      sync.Mutex // guards the fields below; taken before sender.mu
+	// Lock order: Client.mu, Subscription.mu, then sender.mu or inbox.mu. None
+	// is held while a callback or handler runs, nor across network I/O.
+	mu      sync.Mutex // guards the fields below
 	subs    map[uint32]*Subscription
 	subN    uint64 // subscriptions made so far
 	up      bool   // connected, and every subscription's frame is queued
@@ -182,7 +184,7 @@ func (c *Client) serve(l *link) error {
 	l.close()
 	writer.Wait()
 	l.reader.Close()
-	return err
+	return l.ending(err)
 }
 
 // attach makes l the connection in use and restores the subscriptions.

@@ -39,6 +39,7 @@ type link struct {
 	mu       sync.Mutex // guards the fields below
 	leaving  bool       // this client goes elsewhere on purpose
 	redirect []string   // where the node said to go
+	writing  error      // why the writer gave up
 }
 
 // open dials an address and shakes hands.
@@ -179,6 +180,19 @@ func (r *liveConn) Read(b []byte) (int, error) {
 	}
 }
 
+// ending returns why a link has ended, once its reader has, with reading.
+func (l *link) ending(reading error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.reason == nil && l.leaving:
+		return fmt.Errorf("node %q drains", l.welcome.Node)
+	case l.reason == nil && l.writing != nil && errors.Is(reading, net.ErrClosed):
+		return fmt.Errorf("write to node %q: %w", l.welcome.Node, l.writing)
+	}
+	return reading
+}
+
 // write is the link's writer: it ends when the link is closed, or closes it.
 func (c *Client) write(l *link) {
 	defer l.close()
@@ -188,8 +202,14 @@ func (c *Client) write(l *link) {
 		if !ok {
 			return
 		}
-		if _, err := l.conn.Write(b); err != nil || last {
-			return // the reader tells why
+		_, err := l.conn.Write(b)
+		if err != nil {
+			l.mu.Lock()
+			l.writing = err
+			l.mu.Unlock()
+		}
+		if err != nil || last {
+			return
 		}
 		c.out.wrote(len(b))
 		if buf = b; cap(buf) > 4*batchBytes {

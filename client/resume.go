@@ -36,7 +36,7 @@ func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
 	case answer != nil:
 		answer <- err
 	case err != nil:
-		c.lostSubscription(s, err)
+		c.lostSubscription(l, s, err)
 	}
 	return true, s.acceptAll(l, early)
 }
@@ -61,14 +61,10 @@ func (s *Subscription) confirmLocked(positions map[string]wire.Sequence) {
 
 // lostSubscription handles the refusal of a subscription that was there before
 // the connection was lost.
-func (c *Client) lostSubscription(s *Subscription, err error) {
+func (c *Client) lostSubscription(l *link, s *Subscription, err error) {
 	c.report(fmt.Errorf("subscribe to %q again: %w", s.pattern, err))
 	if !temporary(err) {
-		c.mu.Lock()
-		if c.subs[s.id] == s {
-			delete(c.subs, s.id)
-		}
-		c.mu.Unlock()
+		c.remove(s)
 		s.end(err)
 		return
 	}
@@ -78,7 +74,7 @@ func (c *Client) lostSubscription(s *Subscription, err error) {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.up && c.subs[s.id] == s {
+		if c.up && c.link == l && c.subs[s.id] == s { // another connection began with it
 			c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
 		}
 	})

@@ -114,11 +114,23 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 	c.mu.Unlock()
 	select {
 	case err := <-answer:
+		if err != nil {
+			c.remove(s)
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-c.done:
 		return c.Err()
+	}
+}
+
+// remove takes a subscription out that the node knows nothing of.
+func (c *Client) remove(s *Subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.subs[s.id] == s {
+		delete(c.subs, s.id)
 	}
 }
 
