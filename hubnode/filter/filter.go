@@ -1,0 +1,188 @@
+package filter
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+
+	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/checker"
+	celast "github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/types"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Bounds of an expression.
+const (
+	MaxExpression = 4096 // code points
+	// MaxCost is in CEL's units, of which a comparison costs one or two. It
+	// lets an expression look at every attribute once, and not at every pair
+	// of them.
+	MaxCost = 100_000
+
+	maxNodes   = 1000
+	maxDepth   = 50
+	maxNesting = 2 // of exists, all, filter and map in one another
+	maxRegexp  = 1000
+)
+
+// SyntaxError says why an expression can't be compiled, and where.
+type SyntaxError struct {
+	Expression string
+	Line       int // from 1
+	Column     int // in code points, from 1
+	Reason     string
+	More       int // further faults, which often follow from the first
+}
+
+func (e *SyntaxError) Error() string {
+	s := fmt.Sprintf("filter %.80q: %s at line %d, column %d", e.Expression, e.Reason, e.Line, e.Column)
+	if e.More > 0 {
+		s += fmt.Sprintf(" (and %d more)", e.More)
+	}
+	return s
+}
+
+// CostError refuses an expression that may take too long.
+type CostError struct {
+	Expression string
+	Cost       uint64 // what it may cost at worst
+}
+
+func (e *CostError) Error() string {
+	if e.Cost == math.MaxUint64 {
+		return fmt.Sprintf("filter %.80q: may cost any amount, allowed are %d", e.Expression, uint64(MaxCost))
+	}
+	return fmt.Sprintf("filter %.80q: may cost %d, allowed are %d", e.Expression, e.Cost, uint64(MaxCost))
+}
+
+// Filter is a compiled expression. It does not change and is safe for
+// concurrent use.
+type Filter struct {
+	expression string
+	program    cel.Program
+}
+
+// Compile prepares an expression. It returns a [*SyntaxError] for what is not
+// CEL, reads what there is not or does not say true or false, and a
+// [*CostError] for what may take too long.
+func Compile(expression string) (*Filter, error) {
+	env, err := environment()
+	if err != nil {
+		return nil, fmt.Errorf("prepare filters: %w", err)
+	}
+	ast, issues := env.Compile(expression)
+	if err := firstIssue(expression, issues); err != nil {
+		return nil, err
+	}
+	refuse := func(reason string) error {
+		return &SyntaxError{Expression: expression, Line: 1, Column: 1, Reason: reason}
+	}
+	if !ast.OutputType().IsExactType(types.BoolType) {
+		return nil, refuse(fmt.Sprintf("must be true or false, is of type %s", ast.OutputType()))
+	}
+	root := celast.NavigateAST(ast.NativeRep())
+	if made := celast.MatchDescendants(root, celast.KindMatcher(celast.StructKind)); len(made) > 0 {
+		return nil, refuse("must not make objects")
+	}
+	cost, err := env.EstimateCost(ast, sizes{})
+	if err != nil {
+		return nil, refuse(err.Error())
+	}
+	if cost.Max > MaxCost {
+		return nil, &CostError{Expression: expression, Cost: cost.Max}
+	}
+	program, err := env.Program(ast, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, refuse(err.Error())
+	}
+	return &Filter{expression: expression, program: program}, nil
+}
+
+// String returns the expression.
+func (f *Filter) String() string { return f.expression }
+
+// Match reports whether a matches. An error means that the expression has no
+// answer for this artifact, as when it reads an attribute that is absent:
+// count it as no match. a must not change meanwhile.
+func (f *Filter) Match(a *wire.Artifact) (bool, error) {
+	value, _, err := f.program.Eval(&object{a})
+	if err != nil {
+		return false, fmt.Errorf("filter %.80q: %w", f.expression, err)
+	}
+	match, ok := value.(types.Bool)
+	if !ok {
+		return false, fmt.Errorf("filter %.80q: gave %v, not true or false", f.expression, value)
+	}
+	return bool(match), nil
+}
+
+func firstIssue(expression string, issues *cel.Issues) error {
+	if issues.Err() == nil {
+		return nil
+	}
+	found := issues.Errors()
+	if len(found) == 0 {
+		return fmt.Errorf("filter %.80q: %w", expression, issues.Err())
+	}
+	e := &SyntaxError{Expression: expression, Line: 1, Column: 1, Reason: found[0].Message, More: len(found) - 1}
+	if at := found[0].Location; at != nil && at.Line() > 0 {
+		e.Line, e.Column = at.Line(), at.Column()+1
+	}
+	return e
+}
+
+// environment is what all filters share. Making it takes milliseconds and
+// gives the same each time.
+var environment = sync.OnceValues(func() (*cel.Env, error) {
+	registry, err := types.NewRegistry()
+	if err != nil {
+		return nil, err
+	}
+	return cel.NewEnv(
+		cel.CustomTypeProvider(&provider{registry}),
+		cel.Variable(variable, artifactType),
+		cel.ParserExpressionSizeLimit(MaxExpression),
+		cel.ParserRecursionLimit(maxDepth),
+		cel.ExpressionNodeLimit(maxNodes),
+		cel.RegexProgramSizeLimit(maxRegexp),
+		cel.ASTValidators(
+			cel.ValidateComprehensionNestingLimit(maxNesting),
+			cel.ValidateDurationLiterals(),
+			cel.ValidateRegexLiterals(),
+			cel.ValidateRegexProgramSizeLimit(maxRegexp),
+			cel.ValidateTimestampLiterals(),
+		),
+	)
+})
+
+// sizes tells the estimate how large what an artifact holds can be. On the
+// wire it is never larger; elsewhere the count while it runs sees it.
+type sizes struct{}
+
+func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
+	path := element.Path()
+	if len(path) < 2 || path[0] != variable {
+		return nil
+	}
+	most, ok := map[string]uint64{
+		"id":                 2 * uint64(len(wire.ID{})),
+		"from":               wire.MaxClientID,
+		"to":                 wire.MaxClientID,
+		"topic":              wire.MaxTopic,
+		"contentType":        wire.MaxContentType,
+		"attributes":         wire.MaxAttributes,
+		"attributes.@keys":   wire.MaxAttributeKey,
+		"attributes.@values": wire.MaxAttributeValue,
+	}[strings.Join(path[1:], ".")]
+	if !ok {
+		return nil
+	}
+	return &checker.SizeEstimate{Min: 0, Max: most}
+}
+
+func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
+	return nil // the standard functions only, which the checker knows
+}
