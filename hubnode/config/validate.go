@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/hubnode/filter"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 )
 
@@ -205,6 +206,12 @@ func (c Config) checkTopics(f *faults) {
 		}
 		if len(t.Filter) > MaxFilter {
 			f.add(path+".filter", "must not be longer than %d bytes, has %d", MaxFilter, len(t.Filter))
+		} else if t.Filter != "" {
+			// Compiled here and not first by a node, so that the operator
+			// refuses what would keep nodes from starting.
+			if _, err := filter.Compile(t.Filter); err != nil {
+				f.add(path+".filter", "%v", err)
+			}
 		}
 	}
 }
