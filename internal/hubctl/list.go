@@ -63,6 +63,9 @@ func (a *app) list(ctx context.Context, l list, watch bool, interval time.Durati
 		opts = append(opts, a.notices()...)
 	}
 	c, err := a.connect(ctx, opts...)
+	if err != nil && watch {
+		return orInterrupted(ctx, err)
+	}
 	if err != nil {
 		return err
 	}
