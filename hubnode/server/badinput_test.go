@@ -1,0 +1,233 @@
+package server_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 10 * time.Second
+
+// serve runs a server with a hub of its own until the test ends.
+func serve(t *testing.T, settings hub.Settings) (*hub.Hub, string) {
+	t.Helper()
+	h, err := hub.New(hub.WithSettings(settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := server.New(server.Config{
+		Hub: h, HubName: "test", Node: "node-0", Log: slog.New(slog.DiscardHandler),
+		Limits:    func() server.Limits { return server.Limits{MaxArtifact: 1 << 10} },
+		Addresses: func() []string { return []string{ln.Addr().String()} },
+	}, ln)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context()) }() // ended by the test's context, waited for below
+	t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		<-h.Stopped()
+	})
+	return h, ln.Addr().String()
+}
+
+// raw is a client that can send anything.
+type raw struct {
+	t    *testing.T
+	conn net.Conn
+	r    *wire.Reader
+}
+
+func dial(t *testing.T, addr string) *raw {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	c := &raw{t: t, conn: conn, r: wire.NewReader(conn, 1<<20)}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		c.r.Close()
+	})
+	return c
+}
+
+func hello(id string) []byte {
+	return wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", wire.Hello{MinVersion: wire.Version, MaxVersion: wire.Version, ID: id})
+}
+
+// join shakes hands as id.
+func join(t *testing.T, addr, id string) *raw {
+	t.Helper()
+	c := dial(t, addr)
+	c.send(hello(id))
+	if f := c.next(); f.Kind() != wire.KindWelcome {
+		t.Fatalf("the answer to Hello is of kind %d: %s", f.Kind(), f.Body())
+	}
+	return c
+}
+
+func (c *raw) send(b []byte) {
+	c.t.Helper()
+	if _, err := c.conn.Write(b); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *raw) next() wire.Frame {
+	c.t.Helper()
+	f, err := c.r.Next()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return f
+}
+
+// ends checks that the node says why, with this code, and closes.
+func (c *raw) ends(kind wire.Kind, code wire.Code) {
+	c.t.Helper()
+	f := c.next()
+	if got := wire.ParseFault(f.Body()); f.Kind() != kind || got.Code != code {
+		c.t.Errorf("the node sends kind %d, %+v; want kind %d, code %d", f.Kind(), got, kind, code)
+	}
+	if _, err := c.r.Next(); !errors.Is(err, io.EOF) {
+		c.t.Errorf("then %v; want the end of the connection", err)
+	}
+}
+
+func TestBadHandshakeIsRefusedWithAReason(t *testing.T) {
+	_, addr := serve(t, hub.Settings{})
+	other := join(t, addr, "other")
+	for name, tt := range map[string]struct {
+		bytes []byte
+		code  wire.Code
+	}{
+		"a frame that is too long":     {binary.BigEndian.AppendUint32(nil, 1<<30), wire.CodeFrameTooLarge},
+		"a length that can't be":       {binary.BigEndian.AppendUint32(nil, 3), wire.CodeMalformed},
+		"a first frame that is not it": {wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing}, "", "", nil), wire.CodeUnknownKind},
+		"a version from the future":    {wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", wire.Hello{MinVersion: 2, MaxVersion: 9, ID: "a"}), wire.CodeUnsupportedVersion},
+		"no id":                        {hello(""), wire.CodeInvalidClientID},
+		"an id of the hub's own":       {hello("$hub.clients"), wire.CodeInvalidClientID},
+		"what is not JSON":             {wire.AppendFrame(nil, wire.Header{Kind: wire.KindHello}, "", "", []byte("{")), wire.CodeMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, addr)
+			c.send(tt.bytes)
+			c.ends(wire.KindError, tt.code)
+		})
+	}
+	other.send(wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing, Ref: 3}, "", "", nil))
+	if f := other.next(); f.Kind() != wire.KindPong || f.Ref() != 3 {
+		t.Errorf("another client's ping is answered with kind %d", f.Kind())
+	}
+}
+
+func TestBadFrameEndsItsConnectionOnly(t *testing.T) {
+	h, addr := serve(t, hub.Settings{MaxArtifact: 1 << 10})
+	other := join(t, addr, "other")
+	lied := wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 2}, "t", "bad", []byte{3, 0})
+	for name, tt := range map[string]struct {
+		bytes []byte
+		code  wire.Code
+	}{
+		"a frame that is too long":         {binary.BigEndian.AppendUint32(nil, 1<<30), wire.CodeFrameTooLarge},
+		"a kind that there is not":         {wire.AppendFrame(nil, wire.Header{Kind: 63}, "", "", nil), wire.CodeUnknownKind},
+		"a kind between nodes":             {wire.AppendFrame(nil, wire.Header{Kind: wire.KindStore}, "t", "bad", nil), wire.CodeUnknownKind},
+		"a run that is not what it says":   {lied, wire.CodeMalformed},
+		"somebody else's name as a sender": {wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1}, "t", "other", nil), wire.CodeInvalidRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := join(t, addr, "bad")
+			c.send(tt.bytes)
+			c.ends(wire.KindGoodbye, tt.code)
+		})
+	}
+	if n := h.Metrics().MalformedFrames; n < 4 {
+		t.Errorf("%d malformed frames are counted, want at least 4", n)
+	}
+	other.send(wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing, Ref: 3}, "", "", nil))
+	if f := other.next(); f.Kind() != wire.KindPong {
+		t.Errorf("another client's ping is answered with kind %d", f.Kind())
+	}
+}
+
+func TestTruncatedFrameLeavesNothingBehind(t *testing.T) {
+	h, addr := serve(t, hub.Settings{})
+	c := join(t, addr, "cut")
+	gone, ok := h.Client("cut")
+	if !ok {
+		t.Fatal("the client is not registered")
+	}
+	frame := wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1}, "t", "cut", make([]byte, 100))
+	c.send(frame[:50])
+	_ = c.conn.Close()
+	select {
+	case <-gone.Done():
+	case <-time.After(patience):
+		t.Fatal("the client stays registered")
+	}
+	if !errors.Is(gone.Reason(), io.ErrUnexpectedEOF) {
+		t.Errorf("it left because of %v, want io.ErrUnexpectedEOF", gone.Reason())
+	}
+}
+
+func TestArtifactOverTheLimitIsRefusedAndTheConnectionGoesOn(t *testing.T) {
+	_, addr := serve(t, hub.Settings{MaxArtifact: 1 << 10})
+	c := join(t, addr, "a")
+	var run wire.Run
+	if err := run.Append(&wire.Artifact{ID: wire.ID{1}, Time: time.Unix(1, 0), Payload: make([]byte, 2<<10)}, 4<<10); err != nil {
+		t.Fatal(err)
+	}
+	c.send(wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1, Ref: 9}, "t", "a", run.Body()))
+	f := c.next()
+	var large *wire.ArtifactTooLargeError
+	if f.Kind() != wire.KindError || f.Ref() != 9 || !errors.As(wire.ParseFault(f.Body()).Err(), &large) || large.Limit != 1<<10 {
+		t.Errorf("got kind %d, %s; want Error for 9 with ArtifactTooLarge", f.Kind(), f.Body())
+	}
+	c.send(wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing, Ref: 3}, "", "", nil))
+	if f := c.next(); f.Kind() != wire.KindPong {
+		t.Errorf("the next frame is of kind %d, want Pong", f.Kind())
+	}
+}
+
+func TestFullNodeRefusesFurtherClients(t *testing.T) {
+	_, addr := serve(t, hub.Settings{MaxClients: 1})
+	join(t, addr, "first")
+	c := dial(t, addr)
+	c.send(hello("second"))
+	c.ends(wire.KindError, wire.CodeTooManyClients)
+}
+
+func TestNewerSessionWinsAndTheOlderHearsWhy(t *testing.T) {
+	_, addr := serve(t, hub.Settings{})
+	older := join(t, addr, "twin")
+	join(t, addr, "twin")
+	older.ends(wire.KindGoodbye, wire.CodeSessionReplaced)
+}
+
+func TestSilentConnectionIsGivenUp(t *testing.T) {
+	_, addr := serve(t, hub.Settings{})
+	c := dial(t, addr)
+	c.send(hello("slow")[:10])
+	c.ends(wire.KindError, wire.CodeHandshakeTimeout)
+}
