@@ -35,6 +35,13 @@ func (a *awaiting) add(node string, o *origin) {
 	a.nodes[node][awaited{o.client.id, o.ref}] = struct{}{}
 }
 
+// forget notes that the frame of o was not sent after all.
+func (a *awaiting) forget(o *origin) {
+	if o.client != nil && o.wanted {
+		a.done([]byte(o.client.id), o.ref)
+	}
+}
+
 // done notes that the answer has come, from whichever node.
 func (a *awaiting) done(id []byte, ref uint32) {
 	a.mu.Lock()

@@ -13,9 +13,14 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// goodbyeTime is how long a client that is being removed has to take what is
-// queued for it.
-const goodbyeTime = time.Second
+const (
+	// goodbyeTime is how long a client that is being removed has to take what
+	// is queued for it.
+	goodbyeTime = time.Second
+	// stallTime is how long a stopping hub waits for a client that takes
+	// nothing at all.
+	stallTime = 5 * time.Second
+)
 
 // Info is what lists of clients show about one beyond its id.
 type Info struct {
@@ -40,12 +45,12 @@ type Client struct {
 
 	subs map[uint32]*subscription // guarded by Hub.mu
 
-	heard   atomic.Bool   // something arrived since the last health tick
-	dropped atomic.Uint64 // artifacts it was too slow for
-	untold  atomic.Uint64 // those that it was not told of yet
-	rtt     atomic.Int64  // nanoseconds, of the last answered ping
-	health  health        // of the health checker's goroutine alone
-	pinged  atomic.Int64  // when the ping under way was sent, nanoseconds since 1970
+	heard  atomic.Bool // something arrived since the last health tick
+	slow   slowness
+	asking atomic.Int32 // its questions to the hub that are being answered
+	rtt    atomic.Int64 // nanoseconds, of the last answered ping
+	health health       // of the health checker's goroutine alone
+	pinged atomic.Int64 // when the ping under way was sent, nanoseconds since 1970
 
 	gone   chan struct{} // closed when it is removed
 	leave  sync.Once
@@ -80,7 +85,7 @@ func (c *Client) Reason() error {
 func (c *Client) PendingBytes() int { return c.out.Pending() }
 
 // DroppedArtifacts returns how many artifacts it was too slow for.
-func (c *Client) DroppedArtifacts() uint64 { return c.dropped.Load() }
+func (c *Client) DroppedArtifacts() uint64 { return c.slow.dropped.Load() }
 
 // RoundTrip returns how long the client took to answer the last health check,
 // 0 before the first.
@@ -99,8 +104,9 @@ func (c *Client) Topics() []string {
 }
 
 // RegisterClient adds a client, subscribed to "broadcast". The hub owns conn
-// from then on; on an error it stays the caller's. An older client of the same
-// id is removed with a [SessionReplacedError].
+// from then on; on an error it stays the caller's. Closing conn has to end a
+// Read and a Write that are under way. An older client of the same id is
+// removed with a [SessionReplacedError].
 func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...ClientOption) error {
 	if err := wire.CheckClientID(id); err != nil {
 		return err
@@ -118,7 +124,9 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	}
 	c.out = outbox.New(conn, outbox.Config{
 		LimitBytes: s.PendingBytes,
-		Failed:     func(err error) { h.remove(c, err) },
+		Failed: func(err error) { // by the writer, which removing waits for
+			h.spawn(func() { h.remove(c, err) })
+		},
 	})
 
 	h.mu.Lock()
@@ -160,7 +168,7 @@ func (h *Hub) admitLocked(c, older *Client) {
 	if !c.noBroadcast {
 		h.addLocked(&subscription{client: c, pattern: Broadcast})
 	}
-	h.spawnLocked(c.read)
+	h.spawnAtStartLocked(c.read)
 }
 
 // UnregisterClient says goodbye to a client and closes its connection. It
@@ -214,8 +222,9 @@ func (h *Hub) remove(c *Client, reason error) {
 	}
 }
 
-// retire takes the client out of the hub and queues its Goodbye; it reports
-// false when that was done before. The connection stays open.
+// retire takes the client out of the hub and queues its Goodbye, which is the
+// last frame; it reports false when that was done before. The connection stays
+// open.
 func (h *Hub) retire(c *Client, reason error) bool {
 	first := false
 	c.leave.Do(func() {
@@ -229,12 +238,29 @@ func (h *Hub) retire(c *Client, reason error) bool {
 		for _, s := range c.subs {
 			h.dropLocked(s)
 		}
+		close(c.gone) // with the lock held: nobody subscribes it any more
 		h.mu.Unlock()
-		close(c.gone)
 		h.log.LogAttrs(h.life, slog.LevelDebug, "client left", slog.String("client", c.id), slog.Any("reason", reason))
-		c.pushControl(nil, goodbye(reason))
+		if c.out.PushLast(goodbye(reason)) == outbox.QueuedCold {
+			c.out.Flush()
+		}
 	})
 	return first
+}
+
+// drain waits until what is queued is written, for as long as the client takes
+// something and ctx allows; it reports whether all was written.
+func (c *Client) drain(ctx context.Context) bool {
+	for left := c.out.Pending(); ; {
+		step, cancel := context.WithTimeout(ctx, stallTime)
+		done := c.out.Drain(step)
+		cancel()
+		now := c.out.Pending()
+		if done || now == 0 || now >= left || ctx.Err() != nil {
+			return done
+		}
+		left = now
+	}
 }
 
 // goodbye is the last frame that a client is sent.

@@ -1,53 +1,71 @@
 package hub
 
 import (
-	"context"
-	"errors"
 	"time"
 
-	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-const (
-	pageBytes = 256 << 10 // what a catching-up subscription reads at a time
-	retryMin  = 100 * time.Millisecond
-	retryMax  = 2 * time.Second
-)
-
 // cursor is where a subscription is in one topic with history. A live one gets
-// artifacts as they are published; one that lags reads them from history until
-// it has all that was published, so that there is neither gap nor repeat at the
-// seam.
+// artifacts as they are published. One that lags ignores them and reads from
+// history instead, page by page. The seam has neither gap nor repeat, since
+// what was published after a page was asked for is either in that page or
+// heard of, and the cursor goes live only when it has both.
 type cursor struct {
 	topic string
-	next  wire.Sequence // the next one to deliver
-	head  wire.Sequence // the highest one known to exist, plus one
 	live  bool
+	next  wire.Sequence // the next one to deliver
+	heard wire.Sequence // while it lags: the end of what was published since the latest page was asked for
+	quiet bool          // it starts wherever the history starts: nothing before that is missed
+	retry time.Time     // its history could not be read: not before then
+	wait  time.Duration // between such tries
 }
 
 // startAt puts the cursors where a subscription begins and starts to catch up.
-// Live artifacts that came while the listing was under way wait in the cursors'
-// heads.
+// What was published while the listing was under way has been heard of.
 func (s *subscription) startAt(starts []topicStart, complete bool, want wire.Subscription) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listing, s.complete = false, complete
+	s.listing = false
 	s.fromOne = complete || want.Positions != nil || want.Since == wire.SinceAll
-	if s.cursors == nil {
-		s.cursors = make(map[string]*cursor, len(starts))
-	}
+	listed := make(map[string]bool, len(starts))
 	for _, at := range starts {
+		listed[at.Topic] = true
 		c := s.cursorLocked(at.Topic)
-		c.next, c.head = at.Start, max(c.head, at.End)
-		c.live = c.next >= c.head
+		c.next = at.Start
+		c.live = c.next >= max(c.heard, at.End)
 	}
-	for _, c := range s.cursors { // heard of during the listing, but not listed
-		if c.next == 0 {
+	for name, c := range s.cursors { // heard of during the listing, but not listed
+		if !listed[name] && s.fromOne {
 			c.next = 1
 		}
 	}
+	if !complete {
+		s.startUnlistedLocked(listed, want)
+	}
 	s.catchUpLocked()
+}
+
+// startUnlistedLocked adds cursors for topics that the subscription knows of
+// itself, when their home could not be asked: it is asked again until it
+// answers.
+func (s *subscription) startUnlistedLocked(listed map[string]bool, want wire.Subscription) {
+	start := func(name string, next wire.Sequence, quiet bool) {
+		if !listed[name] {
+			c := s.cursorLocked(name)
+			c.next, c.quiet = max(next, 1), quiet
+		}
+	}
+	for name, next := range want.Positions {
+		start(name, next, false)
+	}
+	switch {
+	case want.Positions != nil || !s.literal():
+	case want.Since == wire.SinceAll:
+		start(s.pattern, 1, true)
+	case want.Since == wire.SinceSequence:
+		start(s.pattern, want.Sequence, false)
+	}
 }
 
 func (s *subscription) cursorLocked(name string) *cursor {
@@ -69,36 +87,39 @@ func (s *subscription) deliverStored(in *intake, name string, p *parcel) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cursors[name]
-	if c == nil {
+	if c == nil { // the topic is newer than the subscription, or than its listing
 		c = s.cursorLocked(name)
-		if !s.listing { // the topic is newer than the subscription
-			c.next, c.live = 1, true
-			if !s.fromOne {
-				c.next = first
-			}
+		c.next, c.live = first, !s.listing
+		if s.fromOne {
+			c.next = 1
 		}
 	}
 	switch {
-	case !c.live || s.listing:
-		c.head = max(c.head, end)
+	case !c.live:
+		c.heard = max(c.heard, end)
 		return 0
 	case end <= c.next: // had it
 		return 0
 	case first > c.next || s.crowded():
-		c.head, c.live = max(c.head, end), false
-		s.catchUpLocked()
+		s.lagLocked(c, end)
 		return 0
 	}
 	n, ok := s.pushFrom(in, c, p)
 	if !ok {
-		c.head, c.live = max(c.head, end), false
-		s.catchUpLocked()
+		s.lagLocked(c, end)
 	}
 	return n
 }
 
-// crowded reports whether the client has so much to read that it had better
-// read from history at its own pace.
+// lagLocked makes a live cursor go on from history.
+func (s *subscription) lagLocked(c *cursor, heard wire.Sequence) {
+	c.live, c.heard = false, heard
+	s.catchUpLocked()
+}
+
+// crowded reports whether so much waits for the client that it had better read
+// from history at its own pace. The rest of its queue is for what has no
+// history to fall back to.
 func (s *subscription) crowded() bool {
 	return s.client.out.Pending() > s.client.hub.settings.Load().PendingBytes/2
 }
@@ -115,24 +136,31 @@ func (s *subscription) pushFrom(in *intake, c *cursor, p *parcel) (n int, ok boo
 		}
 		p = rest
 	}
-	parts := []*parcel{p}
-	if s.filter != nil {
-		parts = in.passing(s.filter, p)
+	if s.filter == nil {
+		if !s.pushPart(in, c, p) {
+			return 0, false
+		}
+		return 1, true
 	}
-	for _, part := range parts {
-		var h header
-		part.stamp(&h, wire.KindPublish, 0, s.id)
-		switch in.push(s.client.out, h[:], part.frame[wire.HeaderSize:], part.slab) {
-		case outbox.Queued, outbox.QueuedCold:
-			s.client.hub.metrics.sent.Add(uint64(part.frame.Count())) //nolint:gosec // counts are never negative
-			c.next = part.seq + wire.Sequence(part.frame.Count())     //nolint:gosec // counts are never negative
-			n = 1
-		default:
+	for _, part := range in.passing(s.filter, p) {
+		if !s.pushPart(in, c, part) {
 			return n, false
 		}
+		n = 1
 	}
 	c.next = end
 	return n, true
+}
+
+func (s *subscription) pushPart(in *intake, c *cursor, p *parcel) bool {
+	count := p.frame.Count()
+	head := in.stamp(p, wire.KindPublish, 0, s.id)
+	if !queued(in.push(s.client.out, head, p.frame[wire.HeaderSize:], p.slab)) {
+		return false
+	}
+	s.client.hub.metrics.sent.Add(uint64(count)) //nolint:gosec // counts are never negative
+	c.next = p.seq + wire.Sequence(count)        //nolint:gosec // counts are never negative
+	return true
 }
 
 // cutParcel returns the frame without its first artifacts.
@@ -144,115 +172,4 @@ func cutParcel(p *parcel, skip int) (*parcel, error) {
 	h := p.frame.Header()
 	h.Count -= uint16(skip)                                                                                                        //nolint:gosec // below the count
 	return &parcel{frame: wire.AppendFrame(nil, h, p.frame.Target(), p.frame.From(), body), seq: p.seq + wire.Sequence(skip)}, nil //nolint:gosec // never negative
-}
-
-// catchUpLocked starts the goroutine that reads from history, when some cursor
-// lags and it does not run.
-func (s *subscription) catchUpLocked() {
-	if s.running || s.laggingLocked() == nil {
-		return
-	}
-	s.running = true
-	s.client.hub.spawn(s.catchUp)
-}
-
-func (s *subscription) laggingLocked() *cursor {
-	for _, c := range s.cursors {
-		if !c.live && c.next < c.head {
-			return c
-		}
-	}
-	return nil
-}
-
-// catchUp reads history, page by page as the client takes it, until no cursor
-// lags.
-func (s *subscription) catchUp() {
-	h := s.client.hub
-	ctx := h.life
-	in := h.newIntake()
-	wait, room := retryMin, h.settings.Load().PendingBytes/4
-	for {
-		select {
-		case <-s.ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-s.client.out.Below(room):
-		}
-		s.mu.Lock()
-		c := s.laggingLocked()
-		if c == nil {
-			s.running = false
-			s.mu.Unlock()
-			return
-		}
-		name, from := c.topic, c.next
-		s.mu.Unlock()
-
-		err := s.turnPage(ctx, in, c, name, from)
-		in.flush()
-		room = h.settings.Load().PendingBytes / 4
-		switch {
-		case err == nil:
-			wait = retryMin
-			continue
-		case errors.Is(err, errNoRoom):
-			room = 0
-			continue
-		}
-		if !s.pause(ctx, wait) {
-			return
-		}
-		wait = min(2*wait, retryMax)
-	}
-}
-
-// pause waits before the home of a topic is asked again; it reports false when
-// there is nobody to ask for any more.
-func (s *subscription) pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ended:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// errNoRoom ends a page early: the client has to read first.
-var errNoRoom = errors.New("the client's queue is full")
-
-// turnPage reads one page of history and queues it.
-func (s *subscription) turnPage(ctx context.Context, in *intake, c *cursor, name string, from wire.Sequence) error {
-	page, err := s.client.hub.read(ctx, name, from, pageBytes)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if page.first > c.next {
-		if page.first > from && page.first > 1 {
-			in.pushControl(s.client.out, wire.AppendGap(nil, s.id, name, c.next, page.first-1))
-		}
-		c.next = page.first
-	}
-	if page.end < c.next { // the home lost what it had and began anew
-		c.next, c.head = page.end, page.end
-	}
-	err = page.each(func(f wire.Frame) error {
-		p := &parcel{frame: f, seq: f.Sequence()}
-		if p.seq+wire.Sequence(f.Count()) <= c.next { //nolint:gosec // counts are never negative
-			return nil
-		}
-		if _, ok := s.pushFrom(in, c, p); !ok {
-			return errNoRoom
-		}
-		return nil
-	})
-	c.head = max(c.head, page.end)
-	c.live = c.next >= c.head
-	return err
 }

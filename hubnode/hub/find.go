@@ -4,12 +4,13 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-
-	"github.com/switchboardhub/switchboard/wire"
 )
 
-// findMax bounds the frames that wait until their target is found.
-const findMax = 10_000
+// The frames that wait until their target is found are bounded by both.
+const (
+	findMax      = 10_000
+	findMaxBytes = 64 << 20
+)
 
 // finder keeps the frames whose target this node has not heard of, while it
 // asks the other nodes: a client is reachable from everywhere as soon as its
@@ -18,13 +19,9 @@ type finder struct {
 	asking atomic.Int32 // targets being asked for; 0 on almost every message
 
 	mu      sync.Mutex // guards the fields below
-	waiting map[string][]found
+	waiting map[string][]stray
 	frames  int
-}
-
-type found struct {
-	p *parcel
-	o origin
+	bytes   int
 }
 
 // busy reports whether frames for this target wait already.
@@ -39,19 +36,20 @@ func (f *finder) busy(target []byte) bool {
 }
 
 // add keeps a frame; first says that nobody asks for its target yet.
-func (f *finder) add(p *parcel, o origin) (first, ok bool) {
+func (f *finder) add(w stray) (first, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.frames >= findMax {
+	if f.frames >= findMax || f.bytes >= findMaxBytes {
 		return false, false
 	}
-	target := string(p.frame.Target())
+	target := string(w.p.frame.Target())
 	if f.waiting == nil {
-		f.waiting = make(map[string][]found)
+		f.waiting = make(map[string][]stray)
 	}
 	_, asked := f.waiting[target]
-	f.waiting[target] = append(f.waiting[target], found{p, o})
+	f.waiting[target] = append(f.waiting[target], w)
 	f.frames++
+	f.bytes += len(w.p.frame)
 	if !asked {
 		f.asking.Add(1)
 	}
@@ -60,7 +58,7 @@ func (f *finder) add(p *parcel, o origin) (first, ok bool) {
 
 // take returns the frames that wait for a target; none means that the target
 // is no longer asked for.
-func (f *finder) take(target string) []found {
+func (f *finder) take(target string) []stray {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	frames := f.waiting[target]
@@ -71,20 +69,23 @@ func (f *finder) take(target string) []found {
 	}
 	f.waiting[target] = f.waiting[target][:0:0]
 	f.frames -= len(frames)
+	for _, w := range frames {
+		f.bytes -= len(w.p.frame)
+	}
 	return frames
 }
 
 // find keeps a copy of the frame and asks the other nodes for its target.
 func (in *intake) find(p *parcel, o origin) {
-	own := &parcel{frame: append(wire.Frame(nil), p.frame...), seq: p.seq}
-	first, ok := in.hub.finds.add(own, o)
+	first, ok := in.hub.finds.add(astray(p, o))
 	switch {
 	case !ok:
-		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "too many artifacts are for clients that this node has not heard of"})
+		in.hub.metrics.dropped(dropNoClient, p.frame.Count())
+		o.refuse(in, overloaded("too many artifacts are for clients that this node has not heard of"))
 	case first:
-		target := string(p.frame.Target())
-		if !in.hub.spawn(func() { in.hub.findAndSend(target) }) {
-			o.lost(in, p)
+		h, target := in.hub, string(p.frame.Target())
+		if !h.spawn(func() { h.findAndSend(target) }) {
+			h.finds.take(target) // stopped: nobody is there to hear of it
 		}
 	}
 }

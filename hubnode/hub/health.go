@@ -15,9 +15,8 @@ const (
 
 // health is what the checker knows of one client.
 type health struct {
-	due      time.Time // silence until then is fine
-	failures int       // pings that went unanswered
-	deadline time.Time // of the ping under way
+	due      time.Time // silence until then is fine; then a ping is sent, or the client given up
+	failures int       // pings that went unanswered, or still are
 }
 
 // keepHouse checks the health of clients and expires histories. It ticks a few
@@ -31,6 +30,7 @@ func (h *Hub) keepHouse() {
 		select {
 		case <-h.life.Done():
 			return
+		case <-h.retick: // the settings changed
 		case now := <-tick.C:
 			if s := h.settings.Load(); s.HealthCheck.Interval > 0 {
 				h.eachClient(func(c *Client) { h.check(c, now, s.HealthCheck) })
@@ -39,8 +39,8 @@ func (h *Hub) keepHouse() {
 				expire = now.Add(expireEvery)
 				h.eachLog(func(_ *route, l *history.Log) { l.Expire(now) })
 			}
-			tick.Reset(h.tick())
 		}
+		tick.Reset(h.tick())
 	}
 }
 
@@ -52,7 +52,8 @@ func (h *Hub) tick() time.Duration {
 	return min(max(min(check.Interval, check.Timeout)/5, minTick), expireEvery)
 }
 
-// check pings a silent client, or gives it up.
+// check pings a silent client, or gives it up. The moments are counted from
+// each other, not from the tick that noticed them, so that ticks don't add up.
 func (h *Hub) check(c *Client, now time.Time, check HealthCheck) {
 	s := &c.health
 	switch {
@@ -60,13 +61,15 @@ func (h *Hub) check(c *Client, now time.Time, check HealthCheck) {
 		*s = health{due: now.Add(check.Interval)}
 	case s.due.IsZero():
 		s.due = now.Add(check.Interval/2 + rand.N(check.Interval/2+1)) //nolint:gosec // spreads load, guards nothing
-	case now.Before(s.due) || now.Before(s.deadline):
+	case s.due.After(now.Add(max(check.Interval, check.Timeout))): // of settings that are no longer
+		s.due = now.Add(check.Interval)
+	case now.Before(s.due):
 	case s.failures >= check.Failures:
 		h.metrics.unhealthy.Add(1)
 		h.remove(c, &wire.Error{Code: wire.CodeUnhealthy, Detail: "the client left its health checks unanswered"})
 	default:
 		s.failures++
-		s.deadline = now.Add(check.Timeout)
+		s.due = s.due.Add(check.Timeout)
 		c.pinged.Store(now.UnixNano())
 		c.pushControl(nil, wire.AppendFrame(nil, wire.Header{Kind: wire.KindPing}, "", "", nil))
 	}

@@ -60,11 +60,15 @@ type Hub struct {
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
 	awaiting awaiting
+	handing  atomic.Bool // histories are handed over: nothing may be appended
 	ids      wire.IDs
 
-	wg   sync.WaitGroup
-	life context.Context //nolint:containedctx // the span from Start to Stop, which every goroutine of the hub ends with
-	end  context.CancelFunc
+	wg     sync.WaitGroup
+	retick chan struct{} // holds one: the housekeeper looks at the settings anew
+	hurry  chan struct{} // closed when Stop has to stop waiting for clients
+	rush   sync.Once
+	life   context.Context //nolint:containedctx // the span from Start to Stop, which every goroutine of the hub ends with
+	end    context.CancelFunc
 
 	mu        sync.Mutex // guards the fields below, and writes to those above
 	state     state
@@ -92,6 +96,8 @@ func New(opts ...Option) (*Hub, error) {
 		index:     topic.NewIndex[*subscription](),
 		interests: make(map[string]int),
 		peerSubs:  make(map[string]map[string]*subscription),
+		retick:    make(chan struct{}, 1),
+		hurry:     make(chan struct{}),
 		stopped:   make(chan struct{}),
 	}
 	h.life, h.end = context.WithCancel(context.Background())
@@ -152,69 +158,92 @@ func (h *Hub) abort() {
 
 // Stop says goodbye to every client, writes what is queued for them until ctx
 // ends, closes their connections and waits until everything that the hub
-// started has ended. It returns ctx's error when that cut the draining short.
-// Further calls wait for the first.
+// started has ended. It returns ctx's error when that cut the draining short;
+// a client that takes nothing for five seconds is not waited for any longer.
+// Further calls wait for the first, and cut it short when their ctx ends.
 func (h *Hub) Stop(ctx context.Context) error {
 	h.mu.Lock()
-	if h.state >= stateStopping {
-		h.mu.Unlock()
+	first := h.state < stateStopping
+	if first {
+		h.state = stateStopping
+		h.early = nil
+	}
+	h.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { h.rush.Do(func() { close(h.hurry) }) })
+	defer stop()
+	if !first {
 		<-h.stopped
 		return nil
 	}
-	h.state = stateStopping
-	h.early = nil
-	h.mu.Unlock()
 
-	clean := h.sayGoodbye(ctx)
+	cut := h.sayGoodbye()
 	h.mu.Lock()
 	h.state = stateStopped
 	h.mu.Unlock()
 	h.end()
 	h.wg.Wait()
 	close(h.stopped)
-	if !clean {
+	switch {
+	case cut == 0:
+		return nil
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	default:
+		return context.Canceled // by another Stop
 	}
-	return nil
 }
 
-// sayGoodbye removes all clients and waits until their queues are written.
-func (h *Hub) sayGoodbye(ctx context.Context) (clean bool) {
-	var leaving sync.WaitGroup
-	var cut atomic.Bool
-	h.clients.Range(func(_, v any) bool {
-		c, _ := v.(*Client)
+// sayGoodbye removes all clients and waits until their queues are written. It
+// returns how many were cut off by the hurry.
+func (h *Hub) sayGoodbye() (cut int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var leaving, watching sync.WaitGroup
+	var hurried atomic.Int32
+	watching.Go(func() {
+		select {
+		case <-h.hurry:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	h.eachClient(func(c *Client) {
 		leaving.Go(func() {
 			h.retire(c, ErrStopped)
-			if !c.out.Drain(ctx) {
-				cut.Store(true)
+			if !c.drain(ctx) && ctx.Err() != nil {
+				hurried.Add(1)
 			}
 			c.close()
 		})
-		return true
 	})
 	leaving.Wait()
-	return !cut.Load()
+	cancel()
+	watching.Wait()
+	return int(hurried.Load())
 }
 
-// spawn runs f in a goroutine that Stop waits for; before Start it waits for
-// that. It reports false, and f never runs, when the hub is stopped.
+// spawn runs f in a goroutine that Stop waits for. It reports false, and f
+// never runs, when the hub is stopped.
 func (h *Hub) spawn(f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.spawnLocked(f)
+	if h.state == stateStopped {
+		return false
+	}
+	h.wg.Go(f)
+	return true
 }
 
-func (h *Hub) spawnLocked(f func()) bool {
+// spawnAtStartLocked is spawn for what serves only after Start. It does nothing
+// when the hub is stopped.
+func (h *Hub) spawnAtStartLocked(f func()) {
 	switch h.state {
 	case stateNew:
 		h.early = append(h.early, f)
 	case stateRunning, stateStopping:
 		h.wg.Go(f)
 	case stateStopped:
-		return false
 	}
-	return true
 }
 
 // Configure replaces the settings of a running hub. A wrong one is refused as
@@ -225,6 +254,10 @@ func (h *Hub) Configure(s Settings) error {
 	}
 	s = s.withDefaults()
 	h.settings.Store(&s)
+	select {
+	case h.retick <- struct{}{}:
+	default:
+	}
 	now := time.Now()
 	h.eachLog(func(r *route, l *history.Log) {
 		limits, _ := s.rule(r.topic)

@@ -16,12 +16,31 @@ type intake struct {
 	routes  map[string]*route
 	targets map[string]*Client
 	touched []flusher
+	from    wire.ClientID         // the publisher of the frame before
+	parcel  parcel                // of the frame being routed
+	head    [wire.HeaderSize]byte // of the frame being queued
 }
 
 // cacheMax bounds each cache of an intake; a full one starts over.
 const cacheMax = 1024
 
 func (h *Hub) newIntake() *intake { return &intake{hub: h} }
+
+// take makes a parcel of a frame that was just read. It is valid until the next
+// one is taken.
+func (in *intake) take(f wire.Frame, slab *wire.Slab) *parcel {
+	in.parcel = parcel{frame: f, slab: slab}
+	return &in.parcel
+}
+
+// publisher returns a frame's sender as text, most often that of the frame
+// before.
+func (in *intake) publisher(f wire.Frame) wire.ClientID {
+	if string(f.From()) != in.from {
+		in.from = string(f.From())
+	}
+	return in.from
+}
 
 // push queues a frame and remembers to flush.
 func (in *intake) push(l Link, head, tail []byte, slab *wire.Slab) outbox.Verdict {

@@ -60,7 +60,7 @@ type Metrics struct {
 	ArtifactsForwarded uint64            // that came from other nodes
 	ArtifactsDropped   map[string]uint64 // by reason: slow_client, link_full, no_client, filtered
 	BytesReceived      uint64            // frames of artifacts from this hub's clients
-	MalformedFrames    uint64            // each ended a connection
+	MalformedFrames    uint64            // malformed, too large, of an unknown kind or from another sender: each ended a connection
 	SlowClients        uint64            // disconnected for being slow
 	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients

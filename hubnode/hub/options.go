@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -27,7 +28,10 @@ type blueprint struct {
 
 // WithSettings sets everything that may change later at once; options after it
 // add to it.
-func WithSettings(s Settings) Option { return func(b *blueprint) { b.settings = s } }
+func WithSettings(s Settings) Option {
+	s.Topics = slices.Clip(slices.Clone(s.Topics)) // options append to them
+	return func(b *blueprint) { b.settings = s }
+}
 
 // WithClient registers a client; see [Hub.RegisterClient].
 func WithClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...ClientOption) Option {
@@ -45,17 +49,21 @@ func WithTopics(id wire.ClientID, patterns ...string) Option {
 }
 
 // WithTopicFilter lets only artifacts that filter accepts be published to the
-// topics that match pattern.
+// topics that match pattern; the first such option whose pattern matches wins.
+// It leaves their history alone.
 func WithTopicFilter(pattern string, filter Filter) Option {
 	return func(b *blueprint) {
-		b.rule(pattern).Filter = filter
+		b.settings.Topics = append(b.settings.Topics, Topic{Pattern: pattern, Filter: filter, only: filterOnly})
 	}
 }
 
-// WithHistory keeps the newest artifacts of each topic that matches pattern.
+// WithHistory keeps the newest artifacts of each topic that matches pattern;
+// the first such option whose pattern matches wins. It leaves their filter
+// alone.
 func WithHistory(pattern string, artifacts int) Option {
 	return func(b *blueprint) {
-		b.rule(pattern).History = history.Limits{MaxArtifacts: artifacts}
+		limits := history.Limits{MaxArtifacts: artifacts}
+		b.settings.Topics = append(b.settings.Topics, Topic{Pattern: pattern, History: limits, only: historyOnly})
 	}
 }
 
@@ -85,17 +93,6 @@ type System func(ctx context.Context, question string) (answer []byte, ok bool, 
 // WithSystem lets clients and other nodes put questions to the node around the
 // hub.
 func WithSystem(answer System) Option { return func(b *blueprint) { b.system = answer } }
-
-// rule returns the rule for exactly this pattern and adds it when it is new.
-func (b *blueprint) rule(pattern string) *Topic {
-	for i := range b.settings.Topics {
-		if b.settings.Topics[i].Pattern == pattern {
-			return &b.settings.Topics[i]
-		}
-	}
-	b.settings.Topics = append(b.settings.Topics, Topic{Pattern: pattern, History: b.settings.History})
-	return &b.settings.Topics[len(b.settings.Topics)-1]
-}
 
 // ClientOption qualifies a client when it is registered.
 type ClientOption func(*Client)

@@ -16,13 +16,9 @@ func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }
 
 // SetPeer makes the link to another node the one to use; nil takes it away.
 // What the node wants to hear is kept. Clients that wait for its answers are
-// told when it goes.
+// told when it goes; subscriptions look for what they missed when it comes.
 func (h *Hub) SetPeer(node string, link Link) {
-	if link == nil {
-		defer h.refuseAwaited(node)
-	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	peers := maps.Clone(*h.peers.Load())
 	if link == nil {
 		delete(peers, node)
@@ -33,6 +29,12 @@ func (h *Hub) SetPeer(node string, link Link) {
 	for _, s := range h.peerSubs[node] {
 		h.changedLocked(s.pattern)
 	}
+	h.mu.Unlock()
+	if link == nil {
+		h.refuseAwaited(node)
+		return
+	}
+	h.spawn(func() { h.recheck(node) })
 }
 
 // PeerInterest says that another node has, or no longer has, subscriptions of
@@ -77,7 +79,8 @@ func (b *Inbound) Flush() { b.in.flush() }
 // Take routes one frame from another node. The frame may be kept by retaining
 // slab. Frames that a hub has no use for are ignored.
 func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
-	p := &parcel{frame: f, slab: slab, seq: f.Sequence()}
+	p := b.in.take(f, slab)
+	p.seq = f.Sequence()
 	switch f.Kind() {
 	case wire.KindPublish:
 		b.published(p)
@@ -90,7 +93,9 @@ func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
 		o := b.origin(f)
 		fan := b.in.hub.resolve(r)
 		p.seq = 0
-		b.in.publishStored(r, fan, p, o)
+		if err := b.in.publishStored(r, fan, p, o); err != nil {
+			o.refuse(b.in, err)
+		}
 	case wire.KindSend, wire.KindReply:
 		b.in.hub.metrics.forwarded.Add(uint64(f.Count())) //nolint:gosec // counts are never negative
 		b.in.direct(p, b.origin(f))

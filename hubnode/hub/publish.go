@@ -34,9 +34,9 @@ func (h *Hub) Route(ctx context.Context, a *wire.Artifact) (int, error) {
 	in := h.newIntake()
 	defer in.flush()
 	if a.To != "" {
-		return in.routeDirect(p)
+		return in.routeDirect(ctx, p)
 	}
-	return in.routeTopic(p, a)
+	return in.routeTopic(ctx, p, a)
 }
 
 // pack makes the frame of one artifact.
@@ -64,23 +64,36 @@ func (h *Hub) pack(a *wire.Artifact) (*parcel, error) {
 	return &parcel{frame: wire.AppendFrame(nil, wire.Header{Kind: kind, Count: 1}, target, a.From, run.Body())}, nil
 }
 
-func (in *intake) routeDirect(p *parcel) (int, error) {
+func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 	id := string(p.frame.Target())
 	if c, ok := in.hub.Client(id); ok {
-		in.hand(c, p, origin{})
+		if err := in.deliverDirect(c, p, 0); err != nil {
+			return 0, err
+		}
 		return 1, nil
 	}
-	if node, _, ok := in.hub.remote.Locate(id); ok {
-		if link := in.hub.link(node); link != nil {
-			in.pass(node, link, p, origin{})
-			return 1, nil
-		}
+	if node, link := in.hub.whereabouts(ctx, id); link != nil {
+		in.pass(node, link, p, origin{})
+		return 1, nil
 	}
 	in.hub.metrics.dropped(dropNoClient, 1)
 	return 0, &NoClientError{ID: id}
 }
 
-func (in *intake) routeTopic(p *parcel, a *wire.Artifact) (int, error) {
+// whereabouts returns the node that holds a client: as the directory says, or
+// as the nodes say when it says nothing.
+func (h *Hub) whereabouts(ctx context.Context, id string) (string, Link) {
+	if node, _, ok := h.remote.Locate(id); ok {
+		if link := h.link(node); link != nil {
+			return node, link
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, findTime)
+	defer cancel()
+	return h.whereIs(ctx, id)
+}
+
+func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (int, error) {
 	r, err := in.hub.route(a.Topic)
 	if err != nil {
 		return 0, err
@@ -88,12 +101,24 @@ func (in *intake) routeTopic(p *parcel, a *wire.Artifact) (int, error) {
 	f := in.hub.resolve(r)
 	if f.filter != nil && !f.filter(a) {
 		in.hub.metrics.dropped(dropFiltered, 1)
-		return 0, &wire.Error{Code: wire.CodeRefused, Detail: fmt.Sprintf("the filter of topic %q does not let this artifact pass", a.Topic)}
+		return 0, refused(a.Topic)
 	}
-	if f.keeps {
-		in.publishStored(r, f, p, origin{})
-		a.Sequence = p.seq
-		return len(f.plain) + len(f.groups) + len(f.links), nil
+	if !f.keeps {
+		return in.fanOut(r, f, p), nil
 	}
-	return in.fanOut(r, f, p), nil
+	if f.local {
+		if _, _, err := in.hub.ready(ctx, a.Topic); err != nil {
+			return 0, err
+		}
+	}
+	if err := in.publishStored(r, f, p, origin{}); err != nil {
+		return 0, err
+	}
+	a.Sequence = p.seq
+	return len(f.plain) + len(f.groups) + len(f.links), nil
+}
+
+// refused is what a publisher hears of a topic's filter.
+func refused(topic string) error {
+	return &wire.Error{Code: wire.CodeRefused, Detail: fmt.Sprintf("the filter of topic %q does not let this artifact pass", topic)}
 }

@@ -12,9 +12,9 @@ import (
 func (h *Hub) Redirect(addresses []string) {
 	turn := 0
 	h.eachClient(func(c *Client) {
-		order := slices.Clone(addresses)
+		order := addresses
 		if n := len(order); n > 0 {
-			order = append(order[turn%n:], order[:turn%n]...)
+			order = slices.Concat(order[turn%n:], order[:turn%n])
 		}
 		turn++
 		c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindDrain}, "", wire.Redirect{Addresses: order}))

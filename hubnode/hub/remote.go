@@ -32,6 +32,13 @@ type Remote interface {
 	InterestDown(name string)
 }
 
+// settler is a [Remote] that knows whether it is linked to every node there is.
+// While it is not, a topic's home opens no history: the node that holds a copy
+// may be one that it has not heard of yet.
+type settler interface {
+	Settled() bool
+}
+
 // Link carries frames to one other node. Pushing never blocks;
 // *[outbox.Outbox] is a Link.
 type Link interface {

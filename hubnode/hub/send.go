@@ -7,8 +7,6 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func queued(v outbox.Verdict) bool { return v == outbox.Queued || v == outbox.QueuedCold }
-
 // send handles a client's Send or Reply: artifacts for one client, wherever it
 // is, or a question to the hub itself.
 func (c *Client) send(in *intake, f wire.Frame) error {
@@ -19,8 +17,9 @@ func (c *Client) send(in *intake, f wire.Frame) error {
 		c.askSystem(in, f)
 		return nil
 	}
-	o := origin{client: c, ref: f.Ref(), wanted: f.Flags()&wire.FlagAck != 0}
-	in.direct(&parcel{frame: f, slab: c.reader.Slab(), seq: f.Sequence()}, o)
+	p := in.take(f, c.reader.Slab())
+	p.seq = f.Sequence()
+	in.direct(p, origin{client: c, ref: f.Ref(), wanted: f.Flags()&wire.FlagAck != 0})
 	return nil
 }
 
@@ -53,34 +52,37 @@ func (in *intake) direct(p *parcel, o origin) {
 
 // hand queues a direct frame for a local client and tells the sender.
 func (in *intake) hand(c *Client, p *parcel, o origin) {
-	var h header
-	p.stamp(&h, p.frame.Kind(), p.frame.Flags()&(wire.FlagRequest|wire.FlagFailed), o.ref)
-	count := p.frame.Count()
-	if c.push(in, h[:], p.frame[wire.HeaderSize:], p.slab, count) == 0 {
-		o.refuse(in, &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: in.hub.settings.Load().PendingBytes})
+	if err := in.deliverDirect(c, p, o.ref); err != nil {
+		o.refuse(in, err)
 		return
 	}
-	in.hub.metrics.direct.Add(uint64(count)) //nolint:gosec // counts are never negative
-	o.ack(in, 0, count, 0)
+	o.ack(in, 0, p.frame.Count(), 0)
+}
+
+// deliverDirect queues a direct frame for a local client.
+func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
+	count := p.frame.Count()
+	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&(wire.FlagRequest|wire.FlagFailed), ref)
+	switch v := c.push(in, head, p); {
+	case queued(v):
+		in.hub.metrics.direct.Add(uint64(count)) //nolint:gosec // counts are never negative
+		return nil
+	case v == outbox.Closed: // it is just leaving
+		in.hub.metrics.dropped(dropNoClient, count)
+		return &NoClientError{ID: c.id}
+	default:
+		return &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: in.hub.settings.Load().PendingBytes}
+	}
 }
 
 // pass queues a direct frame for the node that holds its target. That node
 // tells the sender what became of it.
 func (in *intake) pass(node string, link Link, p *parcel, o origin) {
 	in.hub.awaiting.add(node, &o)
-	var h header
-	p.stamp(&h, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
-	if !queued(in.push(link, h[:], p.frame[wire.HeaderSize:], p.slab)) {
+	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
+	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
+		in.hub.awaiting.forget(&o)
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
 		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"})
-	}
-}
-
-// lost tells the sender that its target is nowhere. A reply to a client that
-// has left is nobody's loss.
-func (o *origin) lost(in *intake, p *parcel) {
-	in.hub.metrics.dropped(dropNoClient, p.frame.Count())
-	if p.frame.Kind() == wire.KindSend {
-		o.refuse(in, &NoClientError{ID: string(p.frame.Target())})
 	}
 }

@@ -60,7 +60,18 @@ type Topic struct {
 	Pattern string
 	History history.Limits
 	Filter  Filter // nil: everything may be published
+
+	only part
 }
+
+// part says what a Topic speaks of.
+type part uint8
+
+const (
+	wholeTopic  part = iota
+	historyOnly      // its filter is that of the next match
+	filterOnly       // its history is that of the next match
+)
 
 func (s Settings) withDefaults() Settings {
 	if s.MaxClients == 0 {
@@ -107,12 +118,25 @@ func (s Settings) validate() error {
 
 // rule returns what holds for a topic.
 func (s *Settings) rule(name string) (history.Limits, Filter) {
+	limits := s.History
+	var filter Filter
+	var hasLimits, hasFilter bool
 	for i := range s.Topics {
-		if t := &s.Topics[i]; topic.Match(t.Pattern, name) {
-			return t.History, t.Filter
+		t := &s.Topics[i]
+		if !topic.Match(t.Pattern, name) {
+			continue
+		}
+		if !hasLimits && t.only != filterOnly {
+			limits, hasLimits = t.History, true
+		}
+		if !hasFilter && t.only != historyOnly {
+			filter, hasFilter = t.Filter, true
+		}
+		if hasLimits && hasFilter {
+			break
 		}
 	}
-	return s.History, nil
+	return limits, filter
 }
 
 // mayKeep reports whether a pattern can match a topic that keeps history.

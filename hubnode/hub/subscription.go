@@ -23,13 +23,15 @@ type subscription struct {
 
 	ended chan struct{} // closed when it is dropped; nil for other nodes'
 
-	mu       sync.Mutex // guards the fields below: where it is in topics with history
-	cursors  map[string]*cursor
-	listing  bool // what is kept is being asked for; live artifacts wait
-	running  bool // the goroutine that catches up runs
-	complete bool // the listing heard of every topic that was there
-	fromOne  bool // it wants new topics from their first artifact on
+	mu      sync.Mutex // guards the fields below: where it is in topics with history
+	cursors map[string]*cursor
+	listing bool // what is kept is being asked for; live artifacts wait
+	running bool // the goroutine that catches up runs
+	fromOne bool // it wants new topics from their first artifact on
 }
+
+// literal reports whether the subscription is to one topic.
+func (s *subscription) literal() bool { return topic.IsLiteral(s.pattern) }
 
 // Subscribe adds subscriptions of a client on this hub to patterns, from now
 // on. It returns a [NoClientError] when the client is not there and a
@@ -68,8 +70,10 @@ func (h *Hub) subscribeOnce(c *Client, pattern string) error {
 			return nil
 		}
 	}
-	h.lastSub++
-	s.id = h.lastSub
+	for s.id == 0 || c.subs[s.id] != nil { // from the top: clients that number theirs from 1 go undisturbed
+		h.lastSub--
+		s.id = h.lastSub
+	}
 	err := h.attachLocked(s)
 	h.mu.Unlock()
 	if err == nil {

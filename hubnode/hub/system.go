@@ -15,6 +15,9 @@ import (
 // "$hub.clients" and so on.
 const systemPrefix = "$hub."
 
+// askingMax bounds the questions of one client that are answered at a time.
+const askingMax = 16
+
 // Questions of the hub's own; others are for the System around it.
 const (
 	systemClients = "clients"
@@ -120,7 +123,13 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 	if f.Flags()&wire.FlagRequest == 0 {
 		return
 	}
+	if c.asking.Add(1) > askingMax {
+		c.asking.Add(-1)
+		c.refuse(in, ref, overloaded("too many questions at a time: wait for the answers"))
+		return
+	}
 	c.hub.spawn(func() {
+		defer c.asking.Add(-1)
 		answer, err := c.hub.Ask(c.hub.life, strings.TrimPrefix(target, systemPrefix))
 		if err != nil {
 			c.refuse(nil, ref, err)

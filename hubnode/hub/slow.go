@@ -1,0 +1,109 @@
+package hub
+
+import (
+	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// slowness is what became of artifacts that a client was too slow for.
+type slowness struct {
+	dropped atomic.Uint64 // in all
+	untold  atomic.Uint64 // those that it was not told of yet
+	telling atomic.Bool   // a goroutine waits for room to tell it
+	cut     atomic.Bool   // it is being removed for it
+}
+
+// pushSlow applies the policy for slow clients to a frame that does not fit.
+func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
+	s := c.hub.settings.Load()
+	count := p.frame.Count()
+	switch s.SlowClient {
+	case DropOldest:
+		lost := c.out.DropOldest(len(p.frame))
+		v := in.push(c.out, head, p.frame[wire.HeaderSize:], p.slab)
+		if v == outbox.Full {
+			lost += count
+		}
+		c.lose(lost)
+		return v
+	case DropNewest:
+		c.lose(count)
+	case Disconnect:
+		c.slow.dropped.Add(uint64(count)) //nolint:gosec // counts are never negative
+		c.hub.metrics.dropped(dropSlowClient, count)
+		c.cutOff()
+	}
+	return outbox.Full
+}
+
+// cutOff removes a client that does not read.
+func (c *Client) cutOff() {
+	if !c.slow.cut.CompareAndSwap(false, true) {
+		return
+	}
+	err := &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: c.hub.settings.Load().PendingBytes}
+	c.hub.metrics.slow.Add(1)
+	c.hub.spawn(func() { c.hub.remove(c, err) }) // it takes the hub's lock, and the caller may hold others
+}
+
+// lose counts artifacts that the client will never get, and sees to it that it
+// is told.
+func (c *Client) lose(artifacts int) {
+	if artifacts == 0 {
+		return
+	}
+	n := uint64(artifacts) //nolint:gosec // counts are never negative
+	c.slow.dropped.Add(n)
+	c.slow.untold.Add(n)
+	c.hub.metrics.dropped(dropSlowClient, artifacts)
+	if c.slow.telling.CompareAndSwap(false, true) {
+		c.hub.spawn(c.tellInTime)
+	}
+}
+
+// tellInTime waits until the client has read half of what waits for it and
+// tells it then, should nothing that is published meanwhile have done so.
+func (c *Client) tellInTime() {
+	for {
+		select {
+		case <-c.gone:
+			return
+		case <-c.hub.life.Done():
+			return
+		case <-c.out.Below(c.hub.settings.Load().PendingBytes / 2):
+		}
+		c.slow.telling.Store(false) // whoever loses more from here on starts anew
+		if c.tellLost(nil) || !c.slow.telling.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// tellLost tells the client how many artifacts it was too slow for, and reports
+// false when there was no room to tell it.
+func (c *Client) tellLost(in *intake) bool {
+	n := c.slow.untold.Swap(0)
+	if n == 0 {
+		return true
+	}
+	frame := wire.AppendFrame(nil, wire.Header{Kind: wire.KindLost, Sequence: wire.Sequence(n)}, "", "", nil)
+	v := c.out.Push(frame, nil, nil)
+	switch {
+	case v == outbox.Full:
+		c.slow.untold.Add(n)
+		return false
+	case v == outbox.QueuedCold && in != nil:
+		in.touched = append(in.touched, c.out)
+	case v == outbox.QueuedCold:
+		c.out.Flush()
+	}
+	return true
+}
+
+// hasRoom reports whether a frame of size bytes fits, and a word about those
+// that did not.
+func (c *Client) hasRoom(size int) bool {
+	return c.out.Pending()+size+wire.HeaderSize <= c.hub.settings.Load().PendingBytes
+}

@@ -1,0 +1,74 @@
+package hub
+
+import (
+	"fmt"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// subscribe handles a client's Subscribe. What it takes to find the start in
+// topics with history may mean asking other nodes, so it does not hold up the
+// connection.
+func (c *Client) subscribe(in *intake, f wire.Frame) error {
+	var want wire.Subscription
+	if err := wire.DecodeControl(f, &want); err != nil {
+		return err
+	}
+	s := newSubscription(c, string(f.Target()))
+	s.id, s.group = f.Ref(), want.Group
+	if err := c.prepare(s, want); err != nil {
+		c.refuse(in, s.id, err)
+		return nil
+	}
+	begin := func(in *intake) {
+		positions := c.hub.begin(c.hub.life, s, want)
+		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: s.id}, "", wire.Subscribed{Positions: positions}))
+	}
+	if s.group != "" || !c.hub.settings.Load().mayKeep(s.pattern) {
+		begin(in)
+		return nil
+	}
+	c.hub.spawn(func() {
+		in := c.hub.newIntake()
+		begin(in)
+		in.flush()
+	})
+	return nil
+}
+
+// prepare checks a subscription and makes it known.
+func (c *Client) prepare(s *subscription, want wire.Subscription) error {
+	if s.id == 0 {
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: "subscription 0 is the hub's own: number yours from 1"}
+	}
+	if err := checkPattern(s.pattern); err != nil {
+		return err
+	}
+	switch want.Since {
+	case "", wire.SinceNew, wire.SinceAll, wire.SinceLast, wire.SinceSequence, wire.SinceAge:
+	default:
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("since %.32q: use new, all, last, sequence or age", want.Since)}
+	}
+	if want.Filter != "" {
+		if c.hub.compile == nil {
+			return &wire.Error{Code: wire.CodeInvalidFilter, Detail: "this hub takes no filter expressions"}
+		}
+		filter, err := c.hub.compile(want.Filter)
+		if err != nil {
+			return &wire.Error{Code: wire.CodeInvalidFilter, Detail: err.Error()}
+		}
+		s.filter = filter
+	}
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return c.hub.attachLocked(s)
+}
+
+func (c *Client) unsubscribe(in *intake, f wire.Frame) {
+	c.hub.mu.Lock()
+	if s := c.subs[f.Ref()]; s != nil {
+		c.hub.dropLocked(s)
+	}
+	c.hub.mu.Unlock()
+	c.ack(in, f.Ref(), 0, 0, 0)
+}
