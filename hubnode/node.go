@@ -42,6 +42,7 @@ type Node struct {
 
 	ready    atomic.Bool
 	draining atomic.Bool
+	aborted  atomic.Bool
 	running  chan struct{} // closed when Run serves
 	drainNow sync.Once
 	drainReq chan struct{} // closed by Drain
@@ -112,6 +113,13 @@ func (n *Node) Ready() bool { return n.ready.Load() && !n.draining.Load() }
 // Drain makes Run move the clients away and return, as the end of its context
 // does.
 func (n *Node) Drain() { n.drainNow.Do(func() { close(n.drainReq) }) }
+
+// Abort makes Run return without drain or farewell: what a crash looks like to
+// the other nodes. It is for tests of what they do then.
+func (n *Node) Abort() {
+	n.aborted.Store(true)
+	n.Drain()
+}
 
 // ports are a node's open listeners.
 type ports struct{ client, cluster, http net.Listener }
@@ -202,6 +210,9 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 		case <-ctx.Done():
 		case <-n.drainReq:
 		case <-lower.Done(): // a part has failed
+		}
+		if n.aborted.Load() {
+			return n.cluster.Abandon()
 		}
 		n.drain(base, stopFront)
 		return nil

@@ -186,6 +186,14 @@ func (c *Cluster) Leave() error {
 	return nil
 }
 
+// Abandon ends the gossip without telling the others.
+func (c *Cluster) Abandon() error {
+	if err := c.list.Shutdown(); err != nil {
+		return fmt.Errorf("abandon the gossip: %w", err)
+	}
+	return nil
+}
+
 // poke makes Run look at the members again. It never blocks: memberlist calls
 // it with its locks held.
 func (c *Cluster) poke() {

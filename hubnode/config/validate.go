@@ -12,8 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/hubnode/filter"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 )
 

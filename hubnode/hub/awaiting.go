@@ -10,8 +10,8 @@ import (
 // frame, so that they hear of it when that node is lost. Only frames that want
 // an acknowledgement from elsewhere are in it.
 type awaiting struct {
-	mu    sync.Mutex // guards nodes
-	nodes map[string]map[awaited]struct{}
+	mu    sync.Mutex                    // guards nodes
+	nodes map[string]map[awaited]*route // the topic of a publish, nil for a send
 }
 
 type awaited struct {
@@ -19,8 +19,9 @@ type awaited struct {
 	ref    uint32
 }
 
-// add notes that node will answer the frame of o.
-func (a *awaiting) add(node string, o *origin) {
+// add notes that node will answer the frame of o, which is for the topic of r
+// when r is not nil.
+func (a *awaiting) add(node string, o *origin, r *route) {
 	if o.client == nil || !o.wanted {
 		return
 	}
@@ -28,11 +29,11 @@ func (a *awaiting) add(node string, o *origin) {
 	defer a.mu.Unlock()
 	if a.nodes[node] == nil {
 		if a.nodes == nil {
-			a.nodes = make(map[string]map[awaited]struct{})
+			a.nodes = make(map[string]map[awaited]*route)
 		}
-		a.nodes[node] = make(map[awaited]struct{})
+		a.nodes[node] = make(map[awaited]*route)
 	}
-	a.nodes[node][awaited{o.client.id, o.ref}] = struct{}{}
+	a.nodes[node][awaited{o.client.id, o.ref}] = r
 }
 
 // forget notes that the frame of o was not sent after all.
@@ -42,17 +43,23 @@ func (a *awaiting) forget(o *origin) {
 	}
 }
 
-// done notes that the answer has come, from whichever node.
-func (a *awaiting) done(id []byte, ref uint32) {
+// done notes that the answer has come, from whichever node, and returns the
+// topic that the frame was published to, nil when it was not.
+func (a *awaiting) done(id []byte, ref uint32) *route {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	frame := awaited{string(id), ref}
 	for _, frames := range a.nodes {
-		delete(frames, awaited{string(id), ref})
+		if r, ok := frames[frame]; ok {
+			delete(frames, frame)
+			return r
+		}
 	}
+	return nil
 }
 
 // lost returns what a node will no longer answer.
-func (a *awaiting) lost(node string) map[awaited]struct{} {
+func (a *awaiting) lost(node string) map[awaited]*route {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	frames := a.nodes[node]

@@ -142,7 +142,9 @@ func (b *Inbound) published(p *parcel) {
 
 // answered passes an Ack or Error on to the client that waits for it.
 func (b *Inbound) answered(f wire.Frame) {
-	b.in.hub.awaiting.done(f.Target(), f.Ref())
+	if r := b.in.hub.awaiting.done(f.Target(), f.Ref()); r != nil && f.Sequence() != 0 {
+		r.sawUpTo(f.Sequence() + wire.Sequence(f.Count())) //nolint:gosec // counts are never negative
+	}
 	c, ok := b.in.client(f.Target())
 	if !ok {
 		if node, _, ok := b.in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {

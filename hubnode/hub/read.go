@@ -166,8 +166,8 @@ func (r *route) start(l *history.Log, want wire.Subscription) topicStart {
 	switch {
 	case want.Positions != nil:
 		at.Start = max(want.Positions[r.topic], 1)
-		if at.Start > b.Next { // from a log that was lost
-			at.Start = b.Next
+		if at.Start > b.Next { // of a log that was lost: this one is new to the client
+			at.Start = b.First
 		}
 	case want.Since == wire.SinceAll:
 		at.Start = b.First

@@ -78,7 +78,7 @@ func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
 // pass queues a direct frame for the node that holds its target. That node
 // tells the sender what became of it.
 func (in *intake) pass(node string, link Link, p *parcel, o origin) {
-	in.hub.awaiting.add(node, &o)
+	in.hub.awaiting.add(node, &o, nil)
 	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
 		in.hub.awaiting.forget(&o)

@@ -64,7 +64,7 @@ func (in *intake) publishStored(r *route, f *fan, p *parcel, o origin) error {
 	if link == nil || o.hopped {
 		return unavailable(r.topic, f.home)
 	}
-	in.hub.awaiting.add(f.home, &o)
+	in.hub.awaiting.add(f.home, &o, r)
 	head := in.stamp(p, wire.KindStore, p.frame.Flags()&wire.FlagAck|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
 		in.hub.awaiting.forget(&o)
@@ -109,10 +109,13 @@ func (in *intake) storeLocked(r *route, p *parcel, o origin) error {
 
 // sawUpTo remembers the highest sequence heard of, for a home that lost its
 // log.
-func (r *route) sawUpTo(next wire.Sequence) {
+func (r *route) sawUpTo(next wire.Sequence) { raise(&r.seen, next) }
+
+// raise makes v at least next.
+func raise(v *atomic.Uint64, next wire.Sequence) {
 	for {
-		seen := r.seen.Load()
-		if uint64(next) <= seen || r.seen.CompareAndSwap(seen, uint64(next)) {
+		have := v.Load()
+		if uint64(next) <= have || v.CompareAndSwap(have, uint64(next)) {
 			return
 		}
 	}

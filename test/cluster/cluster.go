@@ -14,6 +14,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
 )
 
 // Patience is how long a test waits for what has to happen.
@@ -115,6 +116,20 @@ func (c *Cluster) Restart(ordinal int) {
 	c.nodes[ordinal] = c.run(old.cfg)
 	c.WaitReady(c.nodes[ordinal])
 }
+
+// Crash ends a node without drain or farewell, as far as one process can, and
+// runs a new incarnation of it on the same ports.
+func (c *Cluster) Crash(ordinal int) {
+	c.tb.Helper()
+	old := c.nodes[ordinal]
+	old.Node.Abort()
+	<-old.done
+	c.nodes[ordinal] = c.run(old.cfg)
+	c.WaitReady(c.nodes[ordinal])
+}
+
+// Home returns the ordinal of the node that keeps a topic's history.
+func (c *Cluster) Home(topic string) int { return placement.Home(topic, len(c.nodes)) }
 
 // WaitReady returns when the node says it is ready.
 func (c *Cluster) WaitReady(n *Node) {

@@ -15,7 +15,11 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// memberlist's Shutdown does not wait for the probe under way, which ends by
+// itself within a second.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 // patient returns a context that bounds what a test waits for.
 func patient(t *testing.T) context.Context {
