@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/checker"
 	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/types"
 
@@ -52,8 +51,8 @@ type CostError struct {
 }
 
 func (e *CostError) Error() string {
-	if e.Cost == math.MaxUint64 {
-		return fmt.Sprintf("filter %.80q: may cost any amount, allowed are %d", e.Expression, uint64(MaxCost))
+	if e.Cost > math.MaxUint64/1000 { // the estimate had nothing to go by
+		return fmt.Sprintf("filter %.80q: its cost has no bound, allowed are %d", e.Expression, uint64(MaxCost))
 	}
 	return fmt.Sprintf("filter %.80q: may cost %d, allowed are %d", e.Expression, e.Cost, uint64(MaxCost))
 }
@@ -62,13 +61,22 @@ func (e *CostError) Error() string {
 // concurrent use.
 type Filter struct {
 	expression string
-	program    cel.Program
+	counted    cel.Program // stops at MaxCost, and is slower by ten times
+	// free counts nothing. Nil where the estimate depends on attributes,
+	// whose sizes would have to be looked at first.
+	free cel.Program
 }
 
 // Compile prepares an expression. It returns a [*SyntaxError] for what is not
 // CEL, reads what there is not or does not say true or false, and a
 // [*CostError] for what may take too long.
 func Compile(expression string) (*Filter, error) {
+	refuse := func(reason string) error {
+		return &SyntaxError{Expression: expression, Line: 1, Column: 1, Reason: reason}
+	}
+	if strings.TrimSpace(expression) == "" {
+		return nil, refuse("is empty")
+	}
 	env, err := environment()
 	if err != nil {
 		return nil, fmt.Errorf("prepare filters: %w", err)
@@ -77,9 +85,6 @@ func Compile(expression string) (*Filter, error) {
 	if err := firstIssue(expression, issues); err != nil {
 		return nil, err
 	}
-	refuse := func(reason string) error {
-		return &SyntaxError{Expression: expression, Line: 1, Column: 1, Reason: reason}
-	}
 	if !ast.OutputType().IsExactType(types.BoolType) {
 		return nil, refuse(fmt.Sprintf("must be true or false, is of type %s", ast.OutputType()))
 	}
@@ -87,18 +92,26 @@ func Compile(expression string) (*Filter, error) {
 	if made := celast.MatchDescendants(root, celast.KindMatcher(celast.StructKind)); len(made) > 0 {
 		return nil, refuse("must not make objects")
 	}
-	cost, err := env.EstimateCost(ast, sizes{})
+	cost, err := env.EstimateCost(ast, wireSizes)
 	if err != nil {
 		return nil, refuse(err.Error())
 	}
 	if cost.Max > MaxCost {
 		return nil, &CostError{Expression: expression, Cost: cost.Max}
 	}
-	program, err := env.Program(ast, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize))
-	if err != nil {
+	f := &Filter{expression: expression}
+	if f.counted, err = env.Program(ast, cel.CostLimit(MaxCost), cel.EvalOptions(cel.OptOptimize)); err != nil {
 		return nil, refuse(err.Error())
 	}
-	return &Filter{expression: expression, program: program}, nil
+	if cost, err = env.EstimateCost(ast, fieldSizes); err != nil {
+		return nil, refuse(err.Error())
+	}
+	if cost.Max <= MaxCost {
+		if f.free, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize)); err != nil {
+			return nil, refuse(err.Error())
+		}
+	}
+	return f, nil
 }
 
 // String returns the expression.
@@ -108,7 +121,11 @@ func (f *Filter) String() string { return f.expression }
 // answer for this artifact, as when it reads an attribute that is absent:
 // count it as no match. a must not change meanwhile.
 func (f *Filter) Match(a *wire.Artifact) (bool, error) {
-	value, _, err := f.program.Eval(&object{a})
+	program := f.counted
+	if f.free != nil && fieldsHold(a) {
+		program = f.free
+	}
+	value, _, err := program.Eval(&object{a})
 	if err != nil {
 		return false, fmt.Errorf("filter %.80q: %w", f.expression, err)
 	}
@@ -128,8 +145,8 @@ func firstIssue(expression string, issues *cel.Issues) error {
 		return fmt.Errorf("filter %.80q: %w", expression, issues.Err())
 	}
 	e := &SyntaxError{Expression: expression, Line: 1, Column: 1, Reason: found[0].Message, More: len(found) - 1}
-	if at := found[0].Location; at != nil && at.Line() > 0 {
-		e.Line, e.Column = at.Line(), at.Column()+1
+	if at := found[0].Location; at != nil { // it counts lines from 1 and columns from 0, and has neither for all faults
+		e.Line, e.Column = max(1, at.Line()), max(1, at.Column()+1)
 	}
 	return e
 }
@@ -157,32 +174,3 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		),
 	)
 })
-
-// sizes tells the estimate how large what an artifact holds can be. On the
-// wire it is never larger; elsewhere the count while it runs sees it.
-type sizes struct{}
-
-func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
-	path := element.Path()
-	if len(path) < 2 || path[0] != variable {
-		return nil
-	}
-	most, ok := map[string]uint64{
-		"id":                 2 * uint64(len(wire.ID{})),
-		"from":               wire.MaxClientID,
-		"to":                 wire.MaxClientID,
-		"topic":              wire.MaxTopic,
-		"contentType":        wire.MaxContentType,
-		"attributes":         wire.MaxAttributes,
-		"attributes.@keys":   wire.MaxAttributeKey,
-		"attributes.@values": wire.MaxAttributeValue,
-	}[strings.Join(path[1:], ".")]
-	if !ok {
-		return nil
-	}
-	return &checker.SizeEstimate{Min: 0, Max: most}
-}
-
-func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
-	return nil // the standard functions only, which the checker knows
-}
