@@ -29,9 +29,10 @@ const (
 
 // held says what a node holds of a topic.
 type held struct {
-	Holds bool          `json:"holds"`
-	Next  wire.Sequence `json:"next"`
-	Seen  wire.Sequence `json:"seen"` // the highest sequence it heard of, plus one
+	Holds   bool          `json:"holds"`
+	Next    wire.Sequence `json:"next"`
+	Seen    wire.Sequence `json:"seen"`    // the highest sequence it heard of, plus one
+	Claimed wire.Sequence `json:"claimed"` // the same, by what its clients say
 }
 
 type takeRequest struct {
@@ -78,7 +79,7 @@ func (h *Hub) answerHeld(name string) held {
 	if err != nil {
 		return held{}
 	}
-	answer := held{Seen: wire.Sequence(r.seen.Load())}
+	answer := held{Seen: wire.Sequence(r.seen.Load()), Claimed: wire.Sequence(r.claimed.Load())}
 	r.log.mu.Lock()
 	defer r.log.mu.Unlock()
 	if r.log.log != nil {
@@ -152,7 +153,7 @@ func (h *Hub) askTake(ctx context.Context, node, name string) {
 
 func (h *Hub) askPage(ctx context.Context, node, question, name string, from wire.Sequence, maxBytes int) (*page, error) {
 	b := binary.BigEndian.AppendUint64(nil, uint64(from))
-	b = binary.BigEndian.AppendUint32(b, uint32(maxBytes)) //nolint:gosec // a small constant
+	b = binary.BigEndian.AppendUint32(b, uint32(maxBytes))
 	answer, err := h.remote.Ask(ctx, node, question, append(b, name...))
 	if err != nil {
 		return nil, err

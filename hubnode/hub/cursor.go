@@ -83,7 +83,7 @@ func (s *subscription) cursorLocked(name string) *cursor {
 // deliverStored delivers an artifact of a topic with history if it is the next
 // one that the subscription wants, and returns 1 when it did.
 func (s *subscription) deliverStored(in *intake, name string, p *parcel) int {
-	first, end := p.seq, p.seq+wire.Sequence(p.frame.Count()) //nolint:gosec // counts are never negative
+	first, end := p.seq, p.seq+wire.Sequence(p.frame.Count())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cursors[name]
@@ -128,9 +128,9 @@ func (s *subscription) crowded() bool {
 // It reports false when there was no room for all of it; the cursor is then
 // where the next page has to begin.
 func (s *subscription) pushFrom(in *intake, c *cursor, p *parcel) (n int, ok bool) {
-	end := p.seq + wire.Sequence(p.frame.Count()) //nolint:gosec // counts are never negative
+	end := p.seq + wire.Sequence(p.frame.Count())
 	if c.next > p.seq {
-		rest, err := cutParcel(p, int(c.next-p.seq)) //nolint:gosec // below the frame's count
+		rest, err := cutParcel(p, int(c.next-p.seq))
 		if err != nil {
 			return 0, false
 		}
@@ -158,8 +158,8 @@ func (s *subscription) pushPart(in *intake, c *cursor, p *parcel) bool {
 	if !queued(in.push(s.client.out, head, p.frame[wire.HeaderSize:], p.slab)) {
 		return false
 	}
-	s.client.hub.metrics.sent.Add(uint64(count)) //nolint:gosec // counts are never negative
-	c.next = p.seq + wire.Sequence(count)        //nolint:gosec // counts are never negative
+	s.client.hub.metrics.sent.Add(uint64(count))
+	c.next = p.seq + wire.Sequence(count)
 	return true
 }
 
@@ -170,6 +170,6 @@ func cutParcel(p *parcel, skip int) (*parcel, error) {
 		return nil, err
 	}
 	h := p.frame.Header()
-	h.Count -= uint16(skip)                                                                                                        //nolint:gosec // below the count
-	return &parcel{frame: wire.AppendFrame(nil, h, p.frame.Target(), p.frame.From(), body), seq: p.seq + wire.Sequence(skip)}, nil //nolint:gosec // never negative
+	h.Count -= uint16(skip)
+	return &parcel{frame: wire.AppendFrame(nil, h, p.frame.Target(), p.frame.From(), body), seq: p.seq + wire.Sequence(skip)}, nil
 }

@@ -117,7 +117,7 @@ func (c *Client) push(in *intake, head []byte, p *parcel) outbox.Verdict {
 		v = c.pushSlow(in, head, p)
 	}
 	if queued(v) {
-		c.hub.metrics.sent.Add(uint64(p.frame.Count())) //nolint:gosec // counts are never negative
+		c.hub.metrics.sent.Add(uint64(p.frame.Count()))
 	}
 	return v
 }
@@ -137,7 +137,7 @@ func (c *Client) pushControl(in *intake, frame []byte) {
 }
 
 func (c *Client) ack(in *intake, ref uint32, seq wire.Sequence, count int, flags wire.Flags) {
-	h := wire.Header{Kind: wire.KindAck, Flags: flags, Count: uint16(count), Sequence: seq, Ref: ref} //nolint:gosec // a frame's count
+	h := wire.Header{Kind: wire.KindAck, Flags: flags, Count: uint16(count), Sequence: seq, Ref: ref}
 	c.pushControl(in, wire.AppendFrame(in.head[:0], h, "", "", nil))
 }
 

@@ -29,7 +29,7 @@ func (in *intake) passing(filter Filter, p *parcel) []*parcel {
 	)
 	end := func() {
 		if run.Count() > 0 {
-			h := wire.Header{Kind: wire.KindPublish, Count: uint16(run.Count())} //nolint:gosec // a part of a frame's count
+			h := wire.Header{Kind: wire.KindPublish, Count: uint16(run.Count())}
 			parts = append(parts, &parcel{frame: wire.AppendFrame(nil, h, p.frame.Target(), p.frame.From(), run.Body()), seq: first})
 			run.Reset()
 		}
@@ -40,7 +40,7 @@ func (in *intake) passing(filter Filter, p *parcel) []*parcel {
 			break
 		}
 		if p.seq != 0 {
-			a.Sequence = p.seq + wire.Sequence(count) //nolint:gosec // counts are never negative
+			a.Sequence = p.seq + wire.Sequence(count)
 		}
 		switch {
 		case !filter(&a):

@@ -96,8 +96,7 @@ func TestDirect(t *testing.T) {
 		t.Errorf("fault = %+v", fault)
 	}
 	_, err := h.Route(t.Context(), &wire.Artifact{To: "nobody"})
-	var none *hub.NoClientError
-	if !errors.As(err, &none) {
+	if _, ok := errors.AsType[*hub.NoClientError](err); !ok {
 		t.Errorf("Route = %v, want NoClientError", err)
 	}
 	if n := h.Metrics().ArtifactsDropped["no_client"]; n != 2 {
@@ -370,8 +369,7 @@ func TestNewerSessionReplacesTheOlder(t *testing.T) {
 	}
 	older.ended()
 	newer.quiet()
-	var replaced *hub.SessionReplacedError
-	if !errors.As(first.Reason(), &replaced) {
+	if _, ok := errors.AsType[*hub.SessionReplacedError](first.Reason()); !ok {
 		t.Errorf("Reason = %v, want SessionReplacedError", first.Reason())
 	}
 	if second.Epoch() != 42 || first.Epoch() >= 42 {

@@ -93,12 +93,15 @@ func (h *Hub) finishOpenLocked(r *route, log *history.Log, err error) {
 // when it ends before a sequence that somebody has seen. Sequences that are
 // given twice would be taken for repeats, and lost in silence.
 func (h *Hub) continued(r *route, log *history.Log) *history.Log {
-	seen := max(1, wire.Sequence(r.seen.Load()))
-	if log != nil && log.Bounds().Next >= seen {
+	next := max(1, wire.Sequence(r.seen.Load()))
+	if log != nil && log.Bounds().Next >= next {
 		return log
 	}
+	if log == nil {
+		next = max(next, wire.Sequence(r.claimed.Load()))
+	}
 	limits, _ := h.settings.Load().rule(r.topic)
-	return history.NewLog(limits, seen)
+	return history.NewLog(limits, next)
 }
 
 // keep makes log the topic's. topicLog.mu is held.
@@ -150,6 +153,7 @@ func (h *Hub) adopt(ctx context.Context, r *route, own *history.Log) (*history.L
 		held, err := h.askHeld(ctx, node, r.topic) // an error: it left, or will, and what it held is gone with it
 		return func() {
 			r.sawUpTo(held.Seen)
+			raise(&r.claimed, held.Claimed)
 			if held.Holds && held.Next > bestEnd {
 				best, bestEnd = node, held.Next
 			}
@@ -180,7 +184,7 @@ func (h *Hub) fetch(ctx context.Context, node, name string) (*history.Log, error
 		before := from
 		err = p.each(func(f wire.Frame) error {
 			run := history.Run{First: f.Sequence(), Count: f.Count(), From: string(f.From()), Body: f.Body()}
-			from = run.First + wire.Sequence(run.Count) //nolint:gosec // counts are never negative
+			from = run.First + wire.Sequence(run.Count)
 			return log.AppendAt(time.Now(), run)
 		})
 		if err == nil && from == before {

@@ -20,7 +20,7 @@ func (o *origin) ack(in *intake, seq wire.Sequence, count int, flags wire.Flags)
 	case o.client != nil:
 		o.client.ack(in, o.ref, seq, count, flags)
 	case o.link != nil:
-		h := wire.Header{Kind: wire.KindAck, Flags: flags, Count: uint16(count), Sequence: seq, Ref: o.ref} //nolint:gosec // a frame's count
+		h := wire.Header{Kind: wire.KindAck, Flags: flags, Count: uint16(count), Sequence: seq, Ref: o.ref}
 		in.pushControl(o.link, wire.AppendFrame(nil, h, o.id, "", nil))
 	}
 }

@@ -85,7 +85,7 @@ func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
 	case wire.KindPublish:
 		b.published(p)
 	case wire.KindStore:
-		b.in.hub.metrics.forwarded.Add(uint64(f.Count())) //nolint:gosec // counts are never negative
+		b.in.hub.metrics.forwarded.Add(uint64(f.Count()))
 		r, err := b.in.route(f.Target())
 		if err != nil {
 			return
@@ -97,7 +97,7 @@ func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
 			o.refuse(b.in, err)
 		}
 	case wire.KindSend, wire.KindReply:
-		b.in.hub.metrics.forwarded.Add(uint64(f.Count())) //nolint:gosec // counts are never negative
+		b.in.hub.metrics.forwarded.Add(uint64(f.Count()))
 		b.in.direct(p, b.origin(f))
 	case wire.KindAck, wire.KindError:
 		b.answered(f)
@@ -119,13 +119,13 @@ func (b *Inbound) origin(f wire.Frame) origin {
 // one group that the frame names.
 func (b *Inbound) published(p *parcel) {
 	h := b.in.hub
-	h.metrics.forwarded.Add(uint64(p.frame.Count())) //nolint:gosec // counts are never negative
+	h.metrics.forwarded.Add(uint64(p.frame.Count()))
 	r, err := b.in.route(p.frame.Target())
 	if err != nil {
 		return
 	}
 	if p.seq != 0 {
-		r.sawUpTo(p.seq + wire.Sequence(p.frame.Count())) //nolint:gosec // counts are never negative
+		r.sawUpTo(p.seq + wire.Sequence(p.frame.Count()))
 	}
 	fan := h.resolve(r)
 	hash := p.frame.Ref()
@@ -143,7 +143,7 @@ func (b *Inbound) published(p *parcel) {
 // answered passes an Ack or Error on to the client that waits for it.
 func (b *Inbound) answered(f wire.Frame) {
 	if r := b.in.hub.awaiting.done(f.Target(), f.Ref()); r != nil && f.Sequence() != 0 {
-		r.sawUpTo(f.Sequence() + wire.Sequence(f.Count())) //nolint:gosec // counts are never negative
+		r.sawUpTo(f.Sequence() + wire.Sequence(f.Count()))
 	}
 	c, ok := b.in.client(f.Target())
 	if !ok {

@@ -62,7 +62,7 @@ func decodePage(b []byte) (*page, error) {
 func readLog(l *history.Log, name string, from wire.Sequence, maxBytes int) *page {
 	p := &page{}
 	l.Read(from, maxBytes, func(run history.Run) {
-		h := wire.Header{Kind: wire.KindPublish, Count: uint16(run.Count), Sequence: run.First} //nolint:gosec // it came as a frame's count
+		h := wire.Header{Kind: wire.KindPublish, Count: uint16(run.Count), Sequence: run.First}
 		p.frames = wire.AppendFrame(p.frames, h, []byte(name), []byte(run.From), run.Body)
 	})
 	// Taken last: what was appended meanwhile makes the reader come again.

@@ -21,6 +21,8 @@ type route struct {
 	dead  atomic.Bool         // evicted: look the topic up again
 	seen  atomic.Uint64       // the highest sequence heard of, plus one
 	log   topicLog
+
+	claimed atomic.Uint64 // like seen, by what clients say who resume
 }
 
 // fan is where a topic's artifacts go. It never changes.

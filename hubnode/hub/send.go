@@ -65,7 +65,7 @@ func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
 	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&(wire.FlagRequest|wire.FlagFailed), ref)
 	switch v := c.push(in, head, p); {
 	case queued(v):
-		in.hub.metrics.direct.Add(uint64(count)) //nolint:gosec // counts are never negative
+		in.hub.metrics.direct.Add(uint64(count))
 		return nil
 	case v == outbox.Closed: // it is just leaving
 		in.hub.metrics.dropped(dropNoClient, count)

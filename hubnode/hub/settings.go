@@ -117,7 +117,7 @@ func (s Settings) validate() error {
 }
 
 // rule returns what holds for a topic.
-func (s *Settings) rule(name string) (history.Limits, Filter) {
+func (s Settings) rule(name string) (history.Limits, Filter) {
 	limits := s.History
 	var filter Filter
 	var hasLimits, hasFilter bool
@@ -140,7 +140,7 @@ func (s *Settings) rule(name string) (history.Limits, Filter) {
 }
 
 // mayKeep reports whether a pattern can match a topic that keeps history.
-func (s *Settings) mayKeep(pattern string) bool {
+func (s Settings) mayKeep(pattern string) bool {
 	if s.History.MaxArtifacts > 0 {
 		return true
 	}

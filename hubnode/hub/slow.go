@@ -31,7 +31,7 @@ func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
 	case DropNewest:
 		c.lose(count)
 	case Disconnect:
-		c.slow.dropped.Add(uint64(count)) //nolint:gosec // counts are never negative
+		c.slow.dropped.Add(uint64(count))
 		c.hub.metrics.dropped(dropSlowClient, count)
 		c.cutOff()
 	}
@@ -54,7 +54,7 @@ func (c *Client) lose(artifacts int) {
 	if artifacts == 0 {
 		return
 	}
-	n := uint64(artifacts) //nolint:gosec // counts are never negative
+	n := uint64(artifacts)
 	c.slow.dropped.Add(n)
 	c.slow.untold.Add(n)
 	c.hub.metrics.dropped(dropSlowClient, artifacts)

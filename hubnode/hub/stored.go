@@ -99,7 +99,7 @@ func (in *intake) storeLocked(r *route, p *parcel, o origin) error {
 	}
 	count := p.frame.Count()
 	p.seq = r.log.log.Append(time.Now(), in.publisher(p.frame), count, p.frame.Body())
-	r.sawUpTo(p.seq + wire.Sequence(count)) //nolint:gosec // counts are never negative
+	r.sawUpTo(p.seq + wire.Sequence(count))
 	// Resolved under the log's lock: a subscription that was listed before
 	// this append is in it.
 	in.fanOut(r, in.hub.resolve(r), p)
