@@ -80,7 +80,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	}
 	n.cfg.Store(&cfg)
 	n.members.Store(&[]cluster.Member{})
-	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano())) //nolint:gosec // after 1970
+	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithLogger(n.log),
 		hub.WithFilterCompiler(compileFilter), hub.WithSystem(n.answer),

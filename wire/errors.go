@@ -115,7 +115,7 @@ type Fault struct {
 	Client ClientID `json:"client,omitempty"` // NoClient, SessionReplaced, SlowClient
 	Topic  string   `json:"topic,omitempty"`  // HistoryGap
 	A      uint64   `json:"a,omitempty"`      // size, pending, from
-	B      uint64   `json:"b,omitempty"`      // limit, limit, to
+	B      uint64   `json:"b,omitempty"`      // limit, to
 }
 
 // FaultOf describes err for the wire. Errors that are not of this package

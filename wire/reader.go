@@ -114,7 +114,7 @@ func (r *Reader) Slab() *Slab { return r.slab }
 // Buffered reports whether Next would return without reading.
 func (r *Reader) Buffered() bool {
 	have := r.end - r.start
-	return have >= HeaderSize && uint64(have) >= uint64(binary.BigEndian.Uint32(r.slab.buf[r.start:]))+4 //nolint:gosec // never negative
+	return have >= HeaderSize && uint64(have) >= uint64(binary.BigEndian.Uint32(r.slab.buf[r.start:]))+4
 }
 
 // Close gives the buffer back. The reader can't be used afterwards.

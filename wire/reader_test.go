@@ -13,7 +13,7 @@ import (
 // buffer, a slab, and what is larger.
 func stream() (frames []Frame, all []byte) {
 	for i, size := range []int{0, 1, 100, 231, 232, 233, 256, 1000, 30_000, slabSize - HeaderSize - 8, slabSize, slabSize + 1, 300_000, 5, 5, 5} {
-		f := AppendFrame(nil, Header{Kind: KindSend, Ref: uint32(i)}, "target", "", bytes.Repeat([]byte{byte(i)}, size)) //nolint:gosec // a small index
+		f := AppendFrame(nil, Header{Kind: KindSend, Ref: uint32(i)}, "target", "", bytes.Repeat([]byte{byte(i)}, size))
 		frames, all = append(frames, f), append(all, f...)
 	}
 	return frames, all

@@ -67,13 +67,14 @@ func (r *Run) Append(a *Artifact, limit int) error {
 	if len(a.Attributes) > 0 {
 		flags |= artifactAttributes
 	}
-	b := append(r.body, flags)
+	b := r.body
+	b = append(b, flags)
 	b = binary.AppendUvarint(b, uint64(size)) //nolint:gosec // never negative
 	if flags&artifactID != 0 {
 		b = append(b, a.ID[:]...)
 	}
 	if flags&artifactTime != 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(nanos)) //nolint:gosec // two's complement on purpose
+		b = binary.BigEndian.AppendUint64(b, uint64(nanos))
 	}
 	if flags&artifactContentType != 0 {
 		b = appendText(b, a.ContentType)
@@ -81,7 +82,8 @@ func (r *Run) Append(a *Artifact, limit int) error {
 	if flags&artifactAttributes != 0 {
 		b = appendAttributes(b, a.Attributes)
 	}
-	r.body = append(b, a.Payload...)
+	b = append(b, a.Payload...)
+	r.body = b
 	r.count++
 	r.id, r.nanos = a.ID, nanos
 	return nil
@@ -202,7 +204,7 @@ func (r *RunReader) element() (element, error) {
 		return element{}, malformed("unknown artifact flags")
 	}
 	size, n := binary.Uvarint(r.rest[1:])
-	if n <= 0 || size > uint64(len(r.rest)-1-n) {
+	if n <= 0 || size > uint64(len(r.rest)-1-n) { //nolint:gosec // Uvarint read n bytes of it
 		return element{}, malformed("artifact is longer than its frame")
 	}
 	b := r.rest[1+n : 1+n+int(size)] //nolint:gosec // bounded by the line above
@@ -254,7 +256,7 @@ func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, wh
 // cutText takes a length-prefixed text of at most limit bytes off b.
 func cutText(b []byte, limit int) (text, rest []byte, ok bool) {
 	size, n := binary.Uvarint(b)
-	if n <= 0 || size > uint64(limit) || size > uint64(len(b)-n) { //nolint:gosec // lengths are never negative
+	if n <= 0 || size > uint64(limit) || size > uint64(len(b)-n) { //nolint:gosec // none of them is negative
 		return nil, nil, false
 	}
 	end := n + int(size) //nolint:gosec // bounded above

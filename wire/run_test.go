@@ -41,25 +41,25 @@ func someRuns() map[string][]Artifact {
 	}
 }
 
-func encode(t testing.TB, artifacts []Artifact) *Run {
-	t.Helper()
+func encode(tb testing.TB, artifacts []Artifact) *Run {
+	tb.Helper()
 	var run Run
 	for i := range artifacts {
 		if err := run.Append(&artifacts[i], DefaultMaxArtifact); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return &run
 }
 
-func decode(t testing.TB, body []byte) []Artifact {
-	t.Helper()
+func decode(tb testing.TB, body []byte) []Artifact {
+	tb.Helper()
 	var all []Artifact
 	for r := NewRunReader(body); ; {
 		var a Artifact
 		ok, err := r.Next(&a)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if !ok {
 			return all
@@ -189,7 +189,7 @@ func TestCheckRunRefuses(t *testing.T) {
 func TestSkipRunStandsAlone(t *testing.T) {
 	for name, artifacts := range someRuns() {
 		body := encode(t, artifacts).Body()
-		for skip := range len(artifacts) {
+		for skip := range artifacts {
 			rest, err := SkipRun(body, skip)
 			if err != nil {
 				t.Fatalf("%s: SkipRun(%d) = %v", name, skip, err)

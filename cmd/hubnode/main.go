@@ -59,9 +59,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("hubnode", flag.ContinueOnError)
 	flags.SetOutput(out)
 	flags.Usage = func() {
-		fmt.Fprint(out, usage)
+		_, _ = io.WriteString(out, usage) // the terminal may be gone
 		flags.PrintDefaults()
-		fmt.Fprint(out, example)
+		_, _ = io.WriteString(out, example)
 	}
 	flags.StringVar(&o.ConfigFile, "config", os.Getenv("SWITCHBOARD_CONFIG"), "config `file`, YAML (SWITCHBOARD_CONFIG)")
 	flags.StringVar(&o.Node, "node", os.Getenv("SWITCHBOARD_NODE"), "this node's `name`, ending in its ordinal; overrides the file's (SWITCHBOARD_NODE)")
@@ -75,8 +75,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch {
 	case showVersion:
-		fmt.Fprintln(out, version)
-		return nil
+		_, err := fmt.Fprintln(out, version)
+		return err
 	case flags.NArg() > 0:
 		return fmt.Errorf("%w: unexpected argument %q", errUsage, flags.Arg(0))
 	case o.ConfigFile == "":

@@ -16,8 +16,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func ptr[T any](v T) *T { return &v }
-
 // full is a file that gives every field, and what it says.
 const full = `hub: default/agents/6f1c
 node: agents-node-0
@@ -81,11 +79,11 @@ func fullConfig() config.Config {
 			{
 				Pattern: "orders.>",
 				History: &config.TopicHistory{
-					MaxArtifacts: ptr(10000), MaxBytes: ptr(config.Bytes(256 << 20)), MaxAge: ptr(config.Duration(24 * time.Hour)),
+					MaxArtifacts: new(10000), MaxBytes: new(config.Bytes(256 << 20)), MaxAge: new(config.Duration(24 * time.Hour)),
 				},
 				Filter: "artifact.size <= 65536",
 			},
-			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: ptr(0)}},
+			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: new(0)}},
 		},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second)},
 		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.DropOldest},
@@ -146,8 +144,8 @@ func TestHistoryFor(t *testing.T) {
 	c := config.Default()
 	c.Topics = []config.Topic{
 		{Pattern: "orders.audit", Filter: "true"},
-		{Pattern: "orders.*", History: &config.TopicHistory{MaxArtifacts: ptr(10)}},
-		{Pattern: "orders.>", History: &config.TopicHistory{MaxArtifacts: ptr(20), MaxBytes: ptr(config.Bytes(1)), MaxAge: ptr(config.Duration(2))}},
+		{Pattern: "orders.*", History: &config.TopicHistory{MaxArtifacts: new(10)}},
+		{Pattern: "orders.>", History: &config.TopicHistory{MaxArtifacts: new(20), MaxBytes: new(config.Bytes(1)), MaxAge: new(config.Duration(2))}},
 	}
 	standard := c.History
 	for name, test := range map[string]struct {

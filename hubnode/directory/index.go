@@ -59,18 +59,17 @@ func (c *claim) beats(other *claim) bool {
 	return Newer(c.epoch.Load(), c.part.node, other.epoch.Load(), other.part.node)
 }
 
-// each visits every claim until visit returns false, and reports whether it
-// never did. What is added or removed meanwhile may be visited or not.
-func (x *index) each(visit func(*claim) bool) bool {
+// each visits every claim until visit returns false. What is added or removed
+// meanwhile may be visited or not.
+func (x *index) each(visit func(*claim) bool) {
 	b := x.buckets.Load()
 	for i := range b.heads {
 		for c := b.heads[i].Load(); c != nil; c = c.next.Load() {
 			if !visit(c) {
-				return false
+				return
 			}
 		}
 	}
-	return true
 }
 
 // The rest is for the writer.

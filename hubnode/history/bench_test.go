@@ -17,8 +17,10 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// fill appends artifacts of size bytes in runs of count each.
-func fill(l *Log, artifacts, size, count int) {
+const size = 128 // bytes of an artifact
+
+// fill appends artifacts in runs of count each.
+func fill(l *Log, artifacts, count int) {
 	body := make([]byte, size*count)
 	for i := range artifacts / count {
 		l.Append(start.Add(time.Duration(i)), "publisher", count, body)
@@ -26,12 +28,12 @@ func fill(l *Log, artifacts, size, count int) {
 }
 
 func TestMemoryIsLittleMoreThanTheBytes(t *testing.T) {
-	const artifacts, size = 200_000, 128
+	const artifacts = 200_000
 	for _, count := range []int{1, 10, 100} {
 		t.Run(fmt.Sprintf("in runs of %d", count), func(t *testing.T) {
 			before := heap()
 			l := NewLog(Limits{MaxArtifacts: artifacts}, 1)
-			fill(l, 3*artifacts, size, count) // most of it aged out: its slabs must be gone
+			fill(l, 3*artifacts, count) // most of it aged out: its slabs must be gone
 			ratio := float64(heap()-before) / (artifacts * size)
 			if ratio > 1.3 {
 				t.Errorf("%.2f bytes of memory for each byte of history, want at most 1.3", ratio)
@@ -43,11 +45,11 @@ func TestMemoryIsLittleMoreThanTheBytes(t *testing.T) {
 
 func TestASlowReaderPinsOneSlabOnly(t *testing.T) {
 	l := NewLog(Limits{MaxArtifacts: 20_000}, 1)
-	fill(l, 20_000, 128, 1)
+	fill(l, 20_000, 1)
 	var held []byte
 	l.Read(l.Bounds().First, 1, func(r Run) { held = r.Body })
 	front, second := weak.Make(&l.slabs[0].data[0]), weak.Make(&l.slabs[1].data[0])
-	fill(l, 20_000, 128, 1)
+	fill(l, 20_000, 1)
 	runtime.GC()
 	if front.Value() == nil {
 		t.Error("the slab of a body that is still held is gone")
@@ -59,13 +61,13 @@ func TestASlowReaderPinsOneSlabOnly(t *testing.T) {
 }
 
 func BenchmarkMemory(b *testing.B) {
-	const artifacts, size = 1_000_000, 128
+	const artifacts = 1_000_000
 	for _, count := range []int{1, 32} {
 		b.Run(fmt.Sprintf("run=%d", count), func(b *testing.B) {
 			for b.Loop() {
 				before := heap()
 				l := NewLog(Limits{MaxArtifacts: artifacts}, 1)
-				fill(l, artifacts, size, count)
+				fill(l, artifacts, count)
 				b.ReportMetric(float64(heap()-before)/(artifacts*size), "B/byte")
 				runtime.KeepAlive(l)
 			}
@@ -92,7 +94,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, count := range []int{1, 32} {
 		b.Run(fmt.Sprintf("run=%d", count), func(b *testing.B) {
 			l := NewLog(Limits{MaxArtifacts: artifacts}, 1)
-			fill(l, artifacts, size, count)
+			fill(l, artifacts, count)
 			bounds := l.Bounds()
 			b.SetBytes(bounds.Bytes)
 			b.ReportAllocs()

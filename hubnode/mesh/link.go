@@ -41,7 +41,7 @@ func (l *Link) Peer() Peer { return l.peer }
 // close ends the link, once.
 func (l *Link) close() {
 	l.shut.Do(func() {
-		l.Outbox.Close()
+		l.Close()
 		_ = l.conn.Close() // nothing more is wanted of it
 	})
 }

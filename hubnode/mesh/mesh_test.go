@@ -53,32 +53,31 @@ type taker struct{ *end }
 func (t taker) Take(f wire.Frame, _ *wire.Slab) { t.frames <- bytes.Clone(f) }
 func (t taker) Flush()                          {}
 
-// start runs a mesh until stop is called or the test ends.
-func start(t *testing.T, hub, name string, incarnation uint64) (e *end, stop func()) {
+// start runs a mesh until the test ends.
+func start(t *testing.T, name string, incarnation uint64) *end {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e = &end{
+	e := &end{
 		name: name, addr: ln.Addr().String(),
 		linked: make(chan *mesh.Link, 10), unlinked: make(chan mesh.Peer, 10), frames: make(chan wire.Frame, 10_000),
 	}
 	e.answer = func(_ context.Context, question string, body []byte) ([]byte, error) {
 		return append([]byte(name+" "+question+" "), body...), nil
 	}
-	e.mesh = mesh.New(mesh.Config{Hub: hub, Self: mesh.Peer{Name: name, Incarnation: incarnation}, Handler: e, Log: slog.New(slog.DiscardHandler)}, ln)
+	e.mesh = mesh.New(mesh.Config{Hub: "hub", Self: mesh.Peer{Name: name, Incarnation: incarnation}, Handler: e, Log: slog.New(slog.DiscardHandler)}, ln)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- e.mesh.Run(ctx) }() // ended by stop, which waits
-	stop = sync.OnceFunc(func() {
+	go func() { done <- e.mesh.Run(ctx) }() // ended and waited for below
+	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("%s: Run = %v", name, err)
 		}
 	})
-	t.Cleanup(stop)
-	return e, stop
+	return e
 }
 
 func (e *end) peer(incarnation uint64) mesh.Peer {
@@ -99,8 +98,8 @@ func wait[T any](t *testing.T, what string, ch <-chan T) T {
 // pair is two linked nodes.
 func pair(t *testing.T) (a, b *end, toB, toA *mesh.Link) {
 	t.Helper()
-	a, _ = start(t, "hub", "node-0", 1)
-	b, _ = start(t, "hub", "node-1", 1)
+	a = start(t, "node-0", 1)
+	b = start(t, "node-1", 1)
 	a.mesh.SetPeers([]mesh.Peer{b.peer(1)})
 	b.mesh.SetPeers([]mesh.Peer{a.peer(1)})
 	return a, b, wait(t, "link", a.linked), wait(t, "link", b.linked)
@@ -215,7 +214,7 @@ func TestAskEndsWithItsContextAndWithTheLink(t *testing.T) {
 }
 
 func TestAskOfANodeWithoutALink(t *testing.T) {
-	a, _ := start(t, "hub", "node-0", 1)
+	a := start(t, "node-0", 1)
 	var coded *wire.Error
 	if _, err := a.mesh.Ask(t.Context(), "node-9", "q", nil); !errors.As(err, &coded) || coded.Code != wire.CodeUnavailable {
 		t.Errorf("Ask = %v, want code Unavailable", err)
@@ -232,11 +231,11 @@ func TestBrokenLinkIsMadeAgain(t *testing.T) {
 }
 
 func TestNewerIncarnationReplacesTheOlder(t *testing.T) {
-	a, _ := start(t, "hub", "node-0", 1)
-	older, _ := start(t, "hub", "node-1", 1)
+	a := start(t, "node-0", 1)
+	older := start(t, "node-1", 1)
 	a.mesh.SetPeers([]mesh.Peer{older.peer(1)})
 	wait(t, "link", a.linked)
-	newer, _ := start(t, "hub", "node-1", 2)
+	newer := start(t, "node-1", 2)
 	a.mesh.SetPeers([]mesh.Peer{newer.peer(2)})
 	if gone := wait(t, "end of the older link", a.unlinked); gone.Incarnation != 1 {
 		t.Errorf("incarnation %d was unlinked, want 1", gone.Incarnation)
@@ -257,7 +256,7 @@ func TestPeerThatIsNoMemberAnyMoreIsUnlinked(t *testing.T) {
 }
 
 func TestStrangersAreRefused(t *testing.T) {
-	a, _ := start(t, "hub", "node-0", 1)
+	a := start(t, "node-0", 1)
 	hello := func(body string) []byte {
 		return wire.AppendFrame(nil, wire.Header{Kind: wire.KindMesh}, "", "", []byte(body))
 	}

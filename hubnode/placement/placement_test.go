@@ -175,7 +175,7 @@ func TestOrdinal(t *testing.T) {
 		"agents-node":       `node name "agents-node" ends in "node", not in an ordinal`,
 		"agents-01":         `node name "agents-01" ends in "01", not in an ordinal`,
 		"agents-+1":         `node name "agents-+1" ends in "+1", not in an ordinal`,
-		"agents-1 ":         `node name "agents-1 " ends in "1 ", not in an ordinal`,
+		"agents-1\t":        `node name "agents-1\t" ends in "1\t", not in an ordinal`,
 		"agents-٣":          `node name "agents-٣" ends in "٣", not in an ordinal`,
 		"agents-2147483648": `node name "agents-2147483648" ends in "2147483648", not in an ordinal`,
 	} {

@@ -63,7 +63,7 @@ func CheckPublish(s string) error {
 func IsReserved(name string) bool { return strings.HasPrefix(name, ReservedPrefix) }
 
 // IsLiteral reports whether a valid pattern matches one name only: itself.
-func IsLiteral(pattern string) bool { return strings.IndexAny(pattern, one+rest) < 0 }
+func IsLiteral(pattern string) bool { return !strings.ContainsAny(pattern, one+rest) }
 
 func check(s string, wildcards bool) error {
 	fault := func(position int, reason string) error {

@@ -122,7 +122,7 @@ func (c *Cluster) Restart(ordinal int) {
 func (c *Cluster) Crash(ordinal int) {
 	c.tb.Helper()
 	old := c.nodes[ordinal]
-	old.Node.Abort()
+	old.Abort()
 	<-old.done
 	c.nodes[ordinal] = c.run(old.cfg)
 	c.WaitReady(c.nodes[ordinal])

@@ -148,7 +148,7 @@ func TestLoopbackChapter(t *testing.T) {
 			open(t, root, strings.TrimSpace(rest)).waitFor(t, "listening")
 			continue
 		}
-		for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(block), "\n") {
 			out, err := run(t, root, line)
 			t.Logf("$ %s\n%s", line, out)
 			if err != nil {
