@@ -1,0 +1,232 @@
+package hubnode_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+
+	"github.com/switchboardhub/switchboard/hubnode"
+	"github.com/switchboardhub/switchboard/hubnode/config"
+)
+
+// memberlist's Shutdown does not wait for the probe under way, which ends by
+// itself within a second.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
+
+const patience = 30 * time.Second
+
+// file is a config file under test, and the node that runs by it.
+type file struct {
+	t    *testing.T
+	path string
+	base string // what every version of the file begins with
+	http string
+}
+
+// runFile writes a config and runs a node by it until the test ends.
+func runFile(t *testing.T, extra string) *file {
+	t.Helper()
+	f := &file{t: t, path: filepath.Join(t.TempDir(), "hubnode.yaml"), http: free(t)}
+	f.base = fmt.Sprintf("hub: test\nnode: node-0\nadvertise: 127.0.0.1\nlisten: {client: %q, cluster: %q, gossip: %q, http: %q}\n", free(t), free(t), free(t), f.http)
+	f.write(extra)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { // ended and waited for below
+		done <- hubnode.RunFile(ctx, hubnode.Options{ConfigFile: f.path, Version: "test", LogOutput: io.Discard})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("RunFile = %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	f.waitFor("readiness", func() bool {
+		_, code := f.get("/readyz")
+		return code == http.StatusOK
+	})
+	return f
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// write replaces the file in one step, as an editor does.
+func (f *file) write(extra string) (hash string) {
+	f.t.Helper()
+	text := []byte(f.base + extra)
+	if err := os.WriteFile(f.path+".new", text, 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.Rename(f.path+".new", f.path); err != nil {
+		f.t.Fatal(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+func (f *file) get(path string) (body string, code int) {
+	f.t.Helper()
+	resp, err := http.Get("http://" + f.http + path)
+	if err != nil {
+		return err.Error(), 0
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(b), resp.StatusCode
+}
+
+func (f *file) status() hubnode.Status {
+	f.t.Helper()
+	var s hubnode.Status
+	body, _ := f.get("/v1/status")
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		f.t.Fatalf("status %q: %v", body, err)
+	}
+	return s
+}
+
+func (f *file) waitFor(what string, holds func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("no %s within %s", what, patience)
+		}
+	}
+}
+
+func TestConfigIsReloadedInPlaceAndAWrongOneIsRefused(t *testing.T) {
+	f := runFile(t, "")
+	before := f.status()
+	if before.ConfigError != "" || before.Node != "node-0" || before.State != "active" || !before.Ready {
+		t.Errorf("status is %+v", before)
+	}
+
+	hash := f.write("history: {maxArtifacts: 5}\n")
+	f.waitFor("new config's hash", func() bool { return f.status().ConfigHash == hash })
+
+	f.write("history: {maxArtifacts: -1}\ntopics: [{pattern: 'a..b'}]\nnonsense: 1\n")
+	f.waitFor("refusal", func() bool { return f.status().ConfigError != "" })
+	refused := f.status()
+	for _, path := range []string{"maxArtifacts", "pattern", "nonsense"} {
+		if !strings.Contains(refused.ConfigError, path) {
+			t.Errorf("the refusal %q does not name %s", refused.ConfigError, path)
+		}
+	}
+	if refused.ConfigHash != hash {
+		t.Errorf("config %s is in use, want the last good one %s", refused.ConfigHash, hash)
+	}
+
+	hash = f.write("history: {maxArtifacts: 7}\n")
+	f.waitFor("recovery", func() bool { s := f.status(); return s.ConfigHash == hash && s.ConfigError == "" })
+	if f.status().Incarnation != before.Incarnation {
+		t.Error("the node was restarted")
+	}
+}
+
+func TestHTTPAnswers(t *testing.T) {
+	f := runFile(t, "")
+	for path, want := range map[string]string{
+		"/healthz":    "ok",
+		"/readyz":     "ok",
+		"/v1/clients": `{"clients":[]}`,
+		"/v1/topics":  `{"topics":[]}`,
+		"/v1/nodes":   `"node":"node-0"`,
+		"/":           "/v1/status",
+	} {
+		if body, code := f.get(path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s = %d, %q; want 200 with %q", path, code, body, want)
+		}
+	}
+	if _, code := f.get("/nothing"); code != http.StatusNotFound {
+		t.Errorf("/nothing = %d, want 404", code)
+	}
+
+	body, _ := f.get("/metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"clients", "sessions", "artifacts_received_total", "artifacts_delivered_total", "artifacts_dropped_total", "bytes_received_total",
+		"pending_bytes", "slow_clients_total", "client_round_trip_seconds", "directory_entries", "mesh_links", "gossip_members", "history_artifacts", "history_bytes",
+	} {
+		if families["switchboard_"+name] == nil {
+			t.Errorf("there is no metric switchboard_%s", name)
+		}
+	}
+}
+
+func TestNodeThatCantStartSaysWhy(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, tt := range map[string]struct {
+		yaml   string
+		config bool // it is the config's fault
+		want   string
+	}{
+		"no node name":     {"hub: h\n", true, "SWITCHBOARD_NODE"},
+		"a field unknown":  {"hub: h\nnode: n-0\nspeed: 9\n", true, "speed"},
+		"no such key file": {"hub: h\nnode: n-0\ngossipKeyFile: /nowhere/key\n", true, "/nowhere/key"},
+		"a bad filter":     {"hub: h\nnode: n-0\ntopics: [{pattern: a, filter: 'artifact.sise > 1'}]\n", true, "topics[0].filter"},
+		"a port in use":    {fmt.Sprintf("hub: h\nnode: n-0\nlisten: {client: %q}\n", taken.Addr()), false, "listen for clients"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "hubnode.yaml")
+			if err := os.WriteFile(path, []byte(tt.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := hubnode.RunFile(t.Context(), hubnode.Options{ConfigFile: path, LogOutput: io.Discard})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || errors.Is(err, hubnode.ErrConfig) != tt.config {
+				t.Errorf("RunFile = %v; want one that says %q, of the config: %v", err, tt.want, tt.config)
+			}
+		})
+	}
+}
+
+func TestWhatNeedsARestartStaysAsItIs(t *testing.T) {
+	f := runFile(t, "")
+	address := f.status().Client
+	hash := f.write("gossipKeyFile: /nowhere/key\n")
+	f.waitFor("config", func() bool { return f.status().ConfigHash == hash })
+	if got := f.status().Client; got != address {
+		t.Errorf("the client address became %s", got)
+	}
+	c := config.Default()
+	if got := config.Reloadable(c, c); len(got) != 0 {
+		t.Errorf("the same config needs a restart for %v", got)
+	}
+}
