@@ -99,12 +99,15 @@ tidy: ## Tidy every module of the repository
 lint: ## Run golangci-lint, formatting included
 	$(GOLANGCI_LINT) run ./...
 	@cd tools/image && go tool -modfile=../lint/go.mod golangci-lint run -c ../../.golangci.yml ./...
+	@cd bench && go tool -modfile=../tools/lint/go.mod golangci-lint run -c ../.golangci.yml ./...
 
 .PHONY: vet
 vet: ## Run go vet, on what only tags switch on too
 	go vet ./...
 	go vet -tags e2e,readme ./test/...
+	go vet -tags readme ./test/readme
 	go -C tools/image vet ./...
+	go -C bench vet ./...
 
 .PHONY: verify
 verify: ## Fail when generated files are stale or modules not tidy
@@ -130,6 +133,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (10s)
 .PHONY: bench-smoke
 bench-smoke: ## Run each benchmark once, so that it can't rot
 	go test -run '^$$' -bench . -benchtime=1x $(PKG)
+
+.PHONY: bench
+bench: ## Measure beside nats-server (four minutes; ARGS='-quick')
+	@cd bench && go run . $(ARGS)
+
+.PHONY: readme
+readme: ## Run the README's loopback chapter as a newcomer would
+	go test -tags readme -count=1 ./test/readme
 
 .PHONY: e2e
 e2e: ## Run the real-cluster suite (KUBECONFIG, and IMAGE already on its nodes)

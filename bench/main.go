@@ -22,12 +22,16 @@ const quickScale = 0.02
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := command(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		say(os.Stderr, "bench: %v", err)
 		os.Exit(1)
 	}
 }
+
+// say writes a line; a terminal that is gone is no reason to stop.
+func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 
 func command(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -46,7 +50,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
 	systems, err := prepare(ctx, dir, progress)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 
 // prepare builds the servers.
 func prepare(ctx context.Context, dir string, progress io.Writer) ([]system, error) {
-	fmt.Fprintln(progress, "building hubnode and nats-server …")
+	say(progress, "building hubnode and nats-server …")
 	hubnode, err := build(ctx, dir, "hubnode", "..", "./cmd/hubnode")
 	if err != nil {
 		return nil, err
@@ -99,7 +103,7 @@ func measure(ctx context.Context, sc scenario, systems []system, rounds int, sca
 	for round := range rounds {
 		for i := range systems {
 			s := systems[(i+round)%len(systems)]
-			fmt.Fprintf(progress, "%s: round %d of %d, %s\n", sc.name, round+1, rounds, s.name())
+			say(progress, "%s: round %d of %d, %s", sc.name, round+1, rounds, s.name())
 			r, err := once(ctx, sc, s, scale)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", sc.name, s.name(), err)
@@ -149,13 +153,13 @@ func median(values []float64) float64 {
 
 func table(out io.Writer, rows []row) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "scenario\tmetric\tswitchboard\tnats\tratio\tbetter is\t")
+	say(w, "scenario\tmetric\tswitchboard\tnats\tratio\tbetter is\t")
 	for _, r := range rows {
 		better := "lower"
 		if higherIsBetter[r.Metric] {
 			better = "higher"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f\t%s\t%s\n", r.Scenario, r.Metric,
+		say(w, "%s\t%s\t%s\t%s\t%.2f\t%s\t%s", r.Scenario, r.Metric,
 			number(r.Medians["switchboard"]), number(r.Medians["nats"]), r.Ratio, better, strings.Join(r.Wrong, "; "))
 	}
 	return w.Flush()

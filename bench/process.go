@@ -27,7 +27,7 @@ type server struct {
 
 // run starts a server's process.
 func run(path string, args ...string) (*server, error) {
-	s := &server{cmd: exec.Command(path, args...)} //nolint:gosec // a binary that this program built
+	s := &server{cmd: exec.Command(path, args...)} //nolint:gosec,noctx // a binary that this program built; stop ends it
 	s.cmd.Stdout, s.cmd.Stderr = &s.out, &s.out
 	// The server ends with the bench, however that ends.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -92,8 +92,7 @@ func freeAddr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+	return ln.Addr().String(), ln.Close()
 }
 
 // poll tries until it works or ctx ends.
