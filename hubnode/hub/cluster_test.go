@@ -1,0 +1,603 @@
+package hub_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// cluster connects hubs in memory: links are outboxes over pipes, questions
+// are calls. The directory is told to everyone at once unless a test holds
+// that back.
+type cluster struct {
+	t    *testing.T
+	opts []hub.Option
+
+	mu      sync.Mutex // guards the fields below
+	nodes   map[string]*node
+	home    string               // of every topic
+	deaf    bool                 // nobody hears where clients are
+	clients map[string]placement // the directory
+}
+
+type placement struct {
+	node  string
+	epoch uint64
+}
+
+// node is one hub of a cluster, and its Remote.
+type node struct {
+	*hub.Hub
+	c         *cluster
+	name      string
+	interests map[string]bool
+	links     map[string]*link
+	unsettled bool
+}
+
+// link is one direction of the mesh.
+type link struct {
+	*outbox.Outbox
+	near, far net.Conn
+	done      chan struct{} // closed when the far end has read everything
+}
+
+func newCluster(t *testing.T, home string, names []string, opts ...hub.Option) *cluster {
+	t.Helper()
+	c := &cluster{t: t, opts: opts, nodes: make(map[string]*node), home: home, clients: make(map[string]placement)}
+	for _, name := range names {
+		c.add(name)
+	}
+	return c
+}
+
+// add starts a node and links it with the others.
+func (c *cluster) add(name string) *node {
+	c.t.Helper()
+	n := &node{c: c, name: name, interests: make(map[string]bool), links: make(map[string]*link)}
+	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n)}, c.opts...)...)
+	c.mu.Lock()
+	var others []*node
+	for _, o := range c.nodes {
+		others = append(others, o)
+	}
+	c.nodes[name] = n
+	c.mu.Unlock()
+	for _, o := range others {
+		c.connect(o, n)
+		c.connect(n, o)
+	}
+	return n
+}
+
+// connect makes the link from one node to another, behind what the first has
+// to say.
+func (c *cluster) connect(from, to *node) {
+	near, far := net.Pipe()
+	l := &link{near: near, far: far, done: make(chan struct{})}
+	l.Outbox = outbox.New(near, outbox.Config{LimitBytes: 64 << 20, Failed: func(error) {}})
+	go l.read(to.Inbound(from.name))
+	c.mu.Lock()
+	from.links[to.name] = l
+	interests := make([]string, 0, len(from.interests))
+	for name := range from.interests {
+		interests = append(interests, name)
+	}
+	c.mu.Unlock()
+	for _, name := range interests {
+		to.PeerInterest(from.name, name, true)
+	}
+	from.SetPeer(to.name, l)
+	c.t.Cleanup(l.cut)
+}
+
+func (l *link) read(in *hub.Inbound) {
+	defer close(l.done)
+	r := wire.NewReader(l.far, 32<<20)
+	defer r.Close()
+	for {
+		f, err := r.Next()
+		if err != nil {
+			in.Flush()
+			return
+		}
+		in.Take(f, r.Slab())
+		if !r.Buffered() {
+			in.Flush()
+		}
+	}
+}
+
+func (l *link) cut() {
+	l.Close()
+	_, _ = l.near.Close(), l.far.Close()
+	l.Wait()
+	<-l.done
+}
+
+// disconnect cuts both directions between two nodes.
+func (c *cluster) disconnect(a, b *node) {
+	for _, pair := range [][2]*node{{a, b}, {b, a}} {
+		c.mu.Lock()
+		l := pair[0].links[pair[1].name]
+		delete(pair[0].links, pair[1].name)
+		c.mu.Unlock()
+		if l != nil {
+			l.cut()
+			pair[0].SetPeer(pair[1].name, nil)
+		}
+	}
+}
+
+// remove takes a node that has stopped out of the cluster.
+func (c *cluster) remove(n *node) {
+	stop(c.t, n.Hub)
+	c.mu.Lock()
+	delete(c.nodes, n.name)
+	var others []*node
+	for _, o := range c.nodes {
+		others = append(others, o)
+	}
+	c.mu.Unlock()
+	for _, o := range others {
+		c.disconnect(o, n)
+		for name := range n.interests {
+			o.PeerInterest(n.name, name, false)
+		}
+	}
+}
+
+// move gives all topics another home.
+func (c *cluster) move(home string) {
+	c.mu.Lock()
+	c.home = home
+	var all []*node
+	for _, n := range c.nodes {
+		all = append(all, n)
+	}
+	c.mu.Unlock()
+	for _, n := range all {
+		n.Rehome()
+	}
+}
+
+func (c *cluster) setDeaf(deaf bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = deaf
+}
+
+func (n *node) Self() string { return n.name }
+
+func (n *node) Settled() bool {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return !n.unsettled
+}
+
+func (n *node) Home(string) (string, bool) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.c.home, n.c.home == n.name
+}
+
+func (n *node) Keeper(string) string {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	for _, name := range []string{"a", "b", "c"} {
+		if name != n.name && n.links[name] != nil {
+			return name
+		}
+	}
+	return ""
+}
+
+func (n *node) Locate(id wire.ClientID) (string, uint64, bool) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	at, ok := n.c.clients[id]
+	return at.node, at.epoch, ok && !n.c.deaf
+}
+
+func (n *node) Ask(ctx context.Context, to, question string, body []byte) ([]byte, error) {
+	n.c.mu.Lock()
+	other, linked := n.c.nodes[to], n.links[to] != nil
+	n.c.mu.Unlock()
+	if other == nil || !linked {
+		return nil, &wire.Error{Code: wire.CodeUnavailable, Detail: "no link to " + to}
+	}
+	return other.Answer(ctx, question, body)
+}
+
+func (n *node) ClientUp(id wire.ClientID, epoch uint64) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.c.clients[id] = placement{n.name, epoch}
+}
+
+func (n *node) ClientDown(id wire.ClientID, epoch uint64) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	if n.c.clients[id] == (placement{n.name, epoch}) {
+		delete(n.c.clients, id)
+	}
+}
+
+func (n *node) InterestUp(name string)   { n.interest(name, true) }
+func (n *node) InterestDown(name string) { n.interest(name, false) }
+
+// interest is called with the hub's lock held: the others are told from
+// elsewhere, in order.
+func (n *node) interest(name string, on bool) {
+	n.c.mu.Lock()
+	if n.interests[name] = on; !on {
+		delete(n.interests, name)
+	}
+	others := make([]*node, 0, len(n.links))
+	for to := range n.links {
+		others = append(others, n.c.nodes[to])
+	}
+	n.c.mu.Unlock()
+	for _, o := range others {
+		if o != nil {
+			go o.PeerInterest(n.name, name, on)
+		}
+	}
+}
+
+// wantedBy waits until a node knows that subscribers of a topic are elsewhere.
+func (n *node) wantedBy(t *testing.T, topic string, nodes int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s forwards %s to %d nodes", n.name, topic, nodes), func() bool {
+		got, err := n.Route(t.Context(), &wire.Artifact{Topic: topic, Payload: []byte("probe")})
+		return err == nil && got == nodes
+	})
+}
+
+// skipProbes returns the next frame that wantedBy did not cause.
+func (p *peer) skipProbes() got {
+	p.t.Helper()
+	for {
+		if f := p.next(); f.Kind() != wire.KindPublish || f.payloads()[0] != "probe" {
+			return f
+		}
+	}
+}
+
+func TestLiveArtifactsCrossNodes(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b", "c"})
+	sub := join(t, c.nodes["b"].Hub, "sub")
+	sub.subscribe(1, "news.>", wire.Subscription{})
+	sub.subscribe(2, "news.x", wire.Subscription{})
+	c.nodes["a"].wantedBy(t, "news.x", 1)
+	pub := join(t, c.nodes["a"].Hub, "pub")
+	for i := range 100 {
+		pub.publish(uint32(i+1), "news.x", fmt.Sprint(i))
+	}
+	next := map[uint32]int{1: 0, 2: 0}
+	for range 200 {
+		f := sub.skipProbes()
+		if f.payloads()[0] != fmt.Sprint(next[f.Ref()]) {
+			t.Fatalf("subscription %d: got %v, want %d", f.Ref(), f, next[f.Ref()])
+		}
+		next[f.Ref()]++
+	}
+}
+
+func TestDirectCrossesNodes(t *testing.T) {
+	for _, deaf := range []bool{false, true} { // without a word from the directory the nodes are asked
+		t.Run(fmt.Sprintf("deaf=%v", deaf), func(t *testing.T) {
+			c := newCluster(t, "a", []string{"a", "b", "c"})
+			c.setDeaf(deaf)
+			from, to := join(t, c.nodes["a"].Hub, "from"), join(t, c.nodes["b"].Hub, "to")
+			for i := range 20 {
+				from.write(frame(wire.KindSend, wire.FlagAck, uint32(i+1), "to", "from", fmt.Sprint(i)))
+			}
+			for i := range 20 {
+				if f := to.expect(wire.KindSend, uint32(i+1)); f.payloads()[0] != fmt.Sprint(i) {
+					t.Fatalf("got %v, want %d", f, i)
+				}
+				from.expect(wire.KindAck, uint32(i+1))
+			}
+			from.write(frame(wire.KindSend, wire.FlagAck, 99, "nobody", "from", "x"))
+			from.expectFault(wire.KindError, 99, wire.CodeNoClient)
+
+			ask := wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Count: 1, Ref: 100}
+			from.write(wire.AppendFrame(nil, ask, "to", "from", run("?")))
+			to.expect(wire.KindSend, 100)
+			to.write(frame(wire.KindReply, 0, 100, "from", "to", "!"))
+			if f := from.expect(wire.KindReply, 100); f.payloads()[0] != "!" {
+				t.Errorf("got %v", f)
+			}
+			if n, err := c.nodes["c"].Route(t.Context(), &wire.Artifact{To: "to", Payload: []byte("routed")}); n != 1 || err != nil {
+				t.Errorf("Route = %d, %v", n, err)
+			}
+			to.expect(wire.KindSend, 0)
+			var none *hub.NoClientError
+			if _, err := c.nodes["c"].Route(t.Context(), &wire.Artifact{To: "nobody"}); !errors.As(err, &none) {
+				t.Errorf("Route = %v, want NoClientError", err)
+			}
+		})
+	}
+}
+
+// The directory may be wrong: the node that it names answers that the client is
+// not there.
+func TestDirectToAClientThatHasLeft(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b"})
+	from := join(t, c.nodes["a"].Hub, "from")
+	c.mu.Lock()
+	c.clients["ghost"] = placement{"b", 1}
+	c.mu.Unlock()
+	from.write(frame(wire.KindSend, wire.FlagAck, 1, "ghost", "from", "x"))
+	from.expectFault(wire.KindError, 1, wire.CodeNoClient)
+}
+
+func TestHistoryAtAnotherNode(t *testing.T) {
+	c := newCluster(t, "b", []string{"a", "b", "c"}, hub.WithHistory("kept.>", 1000))
+	pub := join(t, c.nodes["a"].Hub, "pub")
+	for i := range 50 {
+		if f := pub.publish(uint32(i+1), "kept.x", fmt.Sprint(i+1)); f.Sequence() != wire.Sequence(i+1) {
+			t.Fatalf("published as %v, want sequence %d", f, i+1)
+		}
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		for _, pattern := range []string{"kept.x", "kept.>", ">"} {
+			sub := join(t, c.nodes[name].Hub, "late-"+name)
+			sub.write(control(wire.KindSubscribe, 1, pattern, wire.Subscription{Since: wire.SinceAll}))
+			for next := wire.Sequence(1); next <= 50; {
+				if f := sub.next(); f.Kind() == wire.KindPublish {
+					if f.Sequence() != next {
+						t.Fatalf("%s on %s: got %v, want %d", pattern, name, f, next)
+					}
+					next++
+				}
+			}
+		}
+	}
+	if n, err := c.nodes["a"].Route(t.Context(), &wire.Artifact{Topic: "kept.y"}); err != nil {
+		t.Errorf("Route = %d, %v", n, err)
+	}
+}
+
+func TestAHomeThatIsAwayIsSaid(t *testing.T) {
+	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
+	pub := join(t, c.nodes["a"].Hub, "pub")
+	c.disconnect(c.nodes["a"], c.nodes["b"])
+	pub.write(frame(wire.KindPublish, wire.FlagAck, 1, "kept", "pub", "x"))
+	pub.expectFault(wire.KindError, 1, wire.CodeUnavailable)
+	var coded *wire.Error
+	if _, err := c.nodes["a"].Route(t.Context(), &wire.Artifact{Topic: "kept"}); !errors.As(err, &coded) || coded.Code != wire.CodeUnavailable {
+		t.Errorf("Route = %v, want code Unavailable", err)
+	}
+}
+
+// The seam across nodes: publishers and subscribers everywhere, and a link that
+// is cut again and again.
+func TestSeamAcrossNodes(t *testing.T) {
+	c := newCluster(t, "b", []string{"a", "b", "c"}, hub.WithHistory("kept", 1<<20))
+	const publishers, each = 3, 200
+	var publishing, reading sync.WaitGroup
+	for i, name := range []string{"a", "b", "c"} {
+		for k, pattern := range []string{"kept", ">"} {
+			sub := join(t, c.nodes[name].Hub, fmt.Sprintf("sub-%d-%d", i, k), hub.WithoutBroadcast())
+			sub.write(control(wire.KindSubscribe, 1, pattern, wire.Subscription{Since: wire.SinceAll}))
+			reading.Go(func() {
+				for next := wire.Sequence(1); next <= publishers*each; {
+					f := sub.next()
+					if f.Kind() != wire.KindPublish {
+						continue
+					}
+					if f.Sequence() != next {
+						t.Errorf("%s: got %d, want %d", sub.id, f.Sequence(), next)
+						return
+					}
+					next += wire.Sequence(f.Count())
+				}
+			})
+		}
+	}
+	for i := range publishers {
+		pub := join(t, c.nodes["b"].Hub, fmt.Sprintf("pub-%d", i), hub.WithoutBroadcast())
+		publishing.Go(func() {
+			for ref := range uint32(each) {
+				pub.write(frame(wire.KindPublish, wire.FlagAck, ref+1, "kept", pub.id, "x"))
+				pub.expect(wire.KindAck, ref+1)
+			}
+		})
+	}
+	for range 10 {
+		c.disconnect(c.nodes["a"], c.nodes["b"])
+		c.connect(c.nodes["a"], c.nodes["b"])
+		c.connect(c.nodes["b"], c.nodes["a"])
+	}
+	publishing.Wait()
+	reading.Wait()
+}
+
+// What was lost with a link is found when it comes back, though nothing is
+// published any more.
+func TestSubscribersCatchUpWhenALinkComesBack(t *testing.T) {
+	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
+	sub := join(t, c.nodes["a"].Hub, "sub")
+	sub.subscribe(1, "kept", wire.Subscription{})
+	pub := join(t, c.nodes["b"].Hub, "pub")
+	pub.publish(1, "kept", "1")
+	// The interest may still be on its way, but what comes next is not lost.
+	c.disconnect(c.nodes["a"], c.nodes["b"])
+	pub.publish(2, "kept", "2")
+	c.connect(c.nodes["b"], c.nodes["a"])
+	c.connect(c.nodes["a"], c.nodes["b"])
+	for next := wire.Sequence(1); next <= 2; next++ {
+		if f := sub.expect(wire.KindPublish, 1); f.Sequence() != next {
+			t.Fatalf("got %v, want %d", f, next)
+		}
+	}
+	sub.quiet()
+}
+
+func TestHistoryIsHandedOverAndAdopted(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b", "c"}, hub.WithHistory("kept", 1000))
+	a := c.nodes["a"]
+	pub := join(t, c.nodes["b"].Hub, "pub")
+	for i := range 20 {
+		pub.publish(uint32(i+1), "kept", fmt.Sprint(i+1))
+	}
+	a.HandOver(t.Context())
+	pub.write(frame(wire.KindPublish, wire.FlagAck, 21, "kept", "pub", "late"))
+	pub.expectFault(wire.KindError, 21, wire.CodeDraining)
+	pub.write(frame(wire.KindPublish, wire.FlagAck, 22, "kept", "pub", "late"))
+	pub.expectFault(wire.KindError, 22, wire.CodeDraining)
+	var coded *wire.Error
+	if _, err := a.Route(t.Context(), &wire.Artifact{Topic: "kept"}); !errors.As(err, &coded) || coded.Code != wire.CodeDraining {
+		t.Errorf("Route = %v, want code Draining", err)
+	}
+	c.remove(a)
+	c.move("c")
+	sub := join(t, c.nodes["c"].Hub, "sub")
+	sub.write(control(wire.KindSubscribe, 1, "kept", wire.Subscription{Since: wire.SinceAll}))
+	for next := wire.Sequence(1); next <= 20; {
+		if f := sub.next(); f.Kind() == wire.KindPublish {
+			if f.Sequence() != next {
+				t.Fatalf("got %v, want %d", f, next)
+			}
+			next++
+		}
+	}
+	if f := pub.publish(23, "kept", "21"); f.Sequence() != 21 {
+		t.Errorf("published as %v, want sequence 21", f)
+	}
+	sub.expectPayload(1, "21")
+
+	// The first home comes back, as a new node, and adopts what the others have.
+	c.add("a")
+	c.move("a")
+	if f := pub.publish(24, "kept", "22"); f.Sequence() != 22 {
+		t.Errorf("published as %v, want sequence 22", f)
+	}
+	sub.expectPayload(1, "22")
+}
+
+// A home that is lost with what it kept goes on behind what others have seen:
+// sequences are never given twice, and subscribers are told what is gone.
+func TestALostHistoryGoesOnBehindWhatWasSeen(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b"}, hub.WithHistory("kept", 1000))
+	sub := join(t, c.nodes["b"].Hub, "sub")
+	sub.subscribe(1, "kept", wire.Subscription{Since: wire.SinceAll})
+	pub := join(t, c.nodes["b"].Hub, "pub")
+	for i := range 5 {
+		pub.publish(uint32(i+1), "kept", fmt.Sprint(i+1))
+	}
+	for i := range 5 {
+		sub.expectPayload(1, fmt.Sprint(i+1))
+	}
+	c.remove(c.nodes["a"])
+	c.add("a")
+	if f := pub.publish(6, "kept", "6"); f.Sequence() != 6 {
+		t.Errorf("published as %v, want sequence 6", f)
+	}
+	sub.expectPayload(1, "6")
+	late := join(t, c.nodes["a"].Hub, "late")
+	late.write(control(wire.KindSubscribe, 1, "kept", wire.Subscription{Since: wire.SinceSequence, Sequence: 3}))
+	f := late.next()
+	for f.Kind() == wire.KindAck {
+		f = late.next()
+	}
+	if gap, err := wire.ParseGap(f.Frame); err != nil || gap.From != 3 || gap.To != 5 {
+		t.Errorf("got %v; want a gap from 3 to 5", f)
+	}
+}
+
+func TestAHomeThatIsNotSettledOpensNothing(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b"}, hub.WithHistory("kept", 1000))
+	a := c.nodes["a"]
+	c.mu.Lock()
+	a.unsettled = true
+	c.mu.Unlock()
+	pub := join(t, c.nodes["b"].Hub, "pub")
+	pub.write(frame(wire.KindPublish, wire.FlagAck, 1, "kept", "pub", "x"))
+	pub.quiet() // it waits
+	c.mu.Lock()
+	a.unsettled = false
+	c.mu.Unlock()
+	if f := pub.expect(wire.KindAck, 1); f.Sequence() != 1 {
+		t.Errorf("got %v, want sequence 1", f)
+	}
+}
+
+func TestGroupsSpanNodes(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b", "c"})
+	workers := []*peer{join(t, c.nodes["b"].Hub, "w-b"), join(t, c.nodes["c"].Hub, "w-c")}
+	for _, w := range workers {
+		w.subscribe(1, "jobs", wire.Subscription{Group: "g"})
+	}
+	pub := join(t, c.nodes["a"].Hub, "pub")
+	eventually(t, "a knows of both members", func() bool {
+		n, err := c.nodes["a"].Route(t.Context(), &wire.Artifact{Topic: "jobs", Payload: []byte("probe")})
+		if err != nil || n != 1 {
+			return false
+		}
+		for _, w := range workers {
+			if len(w.frames) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	const jobs = 100
+	for i := range jobs {
+		pub.publish(uint32(i+1), "jobs", fmt.Sprint(i))
+	}
+	seen := make(map[string]int)
+	timeout := time.After(patience)
+	for len(seen) < jobs {
+		var f got
+		select {
+		case f = <-workers[0].frames:
+		case f = <-workers[1].frames:
+		case <-timeout:
+			t.Fatalf("%d of %d jobs were delivered", len(seen), jobs)
+		}
+		if job := f.payloads()[0]; job != "probe" {
+			if seen[job]++; seen[job] > 1 {
+				t.Errorf("job %s was delivered twice", job)
+			}
+		}
+	}
+}
+
+func TestQuestionsReachAllNodes(t *testing.T) {
+	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 10))
+	one := join(t, c.nodes["a"].Hub, "one")
+	two := join(t, c.nodes["b"].Hub, "two")
+	two.publish(1, "kept", "x")
+	for question, want := range map[string][]string{
+		"$hub.clients": {`"id":"one"`, `"id":"two"`, `"node":"b"`},
+		"$hub.topics":  {`"topic":"kept"`, `"node":"b"`, `"topic":"broadcast","subscribers":2`},
+	} {
+		one.write(frame(wire.KindSend, wire.FlagRequest, 5, question, "one", ""))
+		answer := one.expect(wire.KindReply, 5).payloads()[0]
+		for _, w := range want {
+			if !strings.Contains(answer, w) {
+				t.Errorf("%s: %s does not contain %s", question, answer, w)
+			}
+		}
+	}
+	if _, err := c.nodes["a"].Answer(t.Context(), "weather", nil); err == nil {
+		t.Error("an unknown question is answered")
+	}
+	for _, question := range []string{"history.read", "history.copy", "history.list", "history.take"} {
+		if _, err := c.nodes["a"].Answer(t.Context(), question, []byte("{")); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("%s: %v, want ErrMalformed", question, err)
+		}
+	}
+}
