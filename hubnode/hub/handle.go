@@ -75,19 +75,17 @@ func (c *Client) check(in *intake, f wire.Frame) (refused bool, err error) {
 	if string(f.From()) != c.id {
 		return true, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("an artifact says it is from %.64q, this is %q", f.From(), c.id)}
 	}
-	err = wire.CheckRun(f.Body(), f.Count(), c.hub.settings.Load().MaxArtifact)
-	var large *ArtifactTooLargeError
-	switch {
-	case err == nil:
-		c.hub.metrics.received.Add(uint64(f.Count()))
-		c.hub.metrics.bytesReceived.Add(uint64(len(f)))
-		return false, nil
-	case errors.As(err, &large):
+	if err := wire.CheckRun(f.Body(), f.Count(), c.hub.settings.Load().MaxArtifact); err != nil {
+		var large *ArtifactTooLargeError
+		if !errors.As(err, &large) {
+			return true, err
+		}
 		c.refuse(in, f.Ref(), err)
 		return true, nil
-	default:
-		return true, err
 	}
+	c.hub.metrics.received.Add(uint64(f.Count()))
+	c.hub.metrics.bytesReceived.Add(uint64(len(f)))
+	return false, nil
 }
 
 func (c *Client) publish(in *intake, f wire.Frame) error {

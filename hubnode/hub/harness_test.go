@@ -16,7 +16,19 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests stops the process-wide hub behind the tests that use it.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	code := t.M.Run()
+	if err := hub.Default().Stop(context.Background()); err != nil {
+		fmt.Println("default hub:", err)
+		return 1
+	}
+	return code
+}
 
 const patience = 20 * time.Second
 

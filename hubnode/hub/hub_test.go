@@ -636,9 +636,7 @@ func TestDefault(t *testing.T) {
 	if h != hub.Default() {
 		t.Error("Default makes a second hub")
 	}
-	p := join(t, h, "a")
-	p.quiet()
-	stop(t, h)
+	join(t, h, "a").quiet()
 }
 
 func TestRedirectSpreadsClients(t *testing.T) {
