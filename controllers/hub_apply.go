@@ -67,6 +67,7 @@ func (e *InvalidSpecError) Unwrap() error { return e.Err }
 
 func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	nodeConfig := manifests.NodeConfig(p.hub)
+	nodeConfig.Replicas = int(p.seen.scale.settings)
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}
@@ -103,7 +104,9 @@ func (r *HubReconciler) applyDisruptionBudget(ctx context.Context, p *pass) erro
 }
 
 func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
-	return apply(ctx, r, p.hub, &appsv1.StatefulSet{}, manifests.StatefulSet(p.hub, r.NodeImage), appsv1ac.ExtractStatefulSet)
+	desired := manifests.StatefulSet(p.hub, r.NodeImage)
+	desired.Spec.WithReplicas(p.seen.scale.workload)
+	return apply(ctx, r, p.hub, &appsv1.StatefulSet{}, desired, appsv1ac.ExtractStatefulSet)
 }
 
 // applyGossipSecret makes the gossip key once. It creates, rather than applies,

@@ -36,7 +36,7 @@ import (
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;patch
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -163,8 +163,13 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 
 	p := &pass{hub: hub}
 	p.seen.now = r.now()
-	p.seen.err = r.applyAll(ctx, p)
-	err := errors.Join(p.seen.err, r.observe(ctx, p))
+	// Observed twice: what is there decides how far to scale, and what came of
+	// it is the status.
+	err := r.observe(ctx, p)
+	if err == nil {
+		p.seen.err = r.applyAll(ctx, p)
+		err = errors.Join(p.seen.err, r.observe(ctx, p))
+	}
 	select {
 	case <-ctx.Done():
 		return ctrl.Result{}, nil // the operator stops: nothing was seen to be wrong
@@ -184,12 +189,12 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		name string
 		run  func(context.Context, *pass) error
 	}{
+		{"scale", r.decideScale},
 		{"node settings", r.renderConfig},
 		{"service account", r.applyServiceAccount},
 		{"gossip key", r.applyGossipSecret},
-		// Before the workload: a node that is to stop must find in its settings
-		// how many nodes remain.
 		{"config map", r.applyConfigMap},
+		{"settings in a hurry", r.hurrySettings},
 		{"network policy", r.applyNetworkPolicy},
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},

@@ -1,7 +1,9 @@
 package controllers_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,6 +27,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
@@ -185,13 +188,49 @@ func TestRefusedSettingsAreShown(t *testing.T) {
 		Hub: fmt.Sprintf("%s/agents/%s", h.key.Namespace, h.get(t).UID), ConfigHash: "old", ConfigError: "topics[0].filter: no such field",
 	})
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
-		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "artifact.nonsense"}}
+		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "artifact.size > 1"}}
 	})
 	c := h.waitForCondition(t, switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionFalse, switchboardv1alpha1.ReasonRejected)
 	if !strings.Contains(c.Message, "agents-node-0: topics[0].filter: no such field") {
 		t.Errorf("message %q does not name the node and its reason", c.Message)
 	}
 	h.waitForEvent(t, "Warning", switchboardv1alpha1.ReasonRejected)
+}
+
+func TestFilterThatCantBeCompiledReachesNoNode(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 1")
+	h.settle(t)
+	before := &corev1.ConfigMap{}
+	h.read(t, before, "agents-config")
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "artifact.sise > 1"}}
+	})
+	c := h.waitForCondition(t, switchboardv1alpha1.ConditionDegraded, metav1.ConditionTrue, switchboardv1alpha1.ReasonInvalidSpec)
+	if !strings.Contains(c.Message, "topics[0].filter") || !strings.Contains(c.Message, "undefined field 'sise'") {
+		t.Errorf("message %q does not name the filter and its fault", c.Message)
+	}
+	after := &corev1.ConfigMap{}
+	h.read(t, after, "agents-config")
+	if after.ResourceVersion != before.ResourceVersion {
+		t.Error("the settings were written in spite of it")
+	}
+}
+
+func TestNewSettingsHurryThePodsThatLackThem(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 2")
+	pods := h.settle(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.History.MaxArtifacts = 5 })
+	settings := &corev1.ConfigMap{}
+	for _, pod := range pods {
+		h.waitFor(t, pod, pod.Name, func() error {
+			h.read(t, settings, "agents-config")
+			sum := sha256.Sum256([]byte(settings.Data["hubnode.yaml"]))
+			if got := pod.Annotations[manifests.AnnotationConfigHash]; got != hex.EncodeToString(sum[:]) {
+				return fmt.Errorf("annotation %q, settings are %x", got, sum)
+			}
+			return nil
+		})
+	}
 }
 
 func TestScale(t *testing.T) {
@@ -204,21 +243,15 @@ func TestScale(t *testing.T) {
 		if err := h.SubResource("scale").Update(t.Context(), hub, client.WithSubResourceBody(scale)); err != nil {
 			t.Fatalf("scale to %d: %v", want, err)
 		}
-		sts := &appsv1.StatefulSet{}
-		h.waitFor(t, sts, "agents-node", func() error {
-			if got := *sts.Spec.Replicas; got != want {
-				return fmt.Errorf("the StatefulSet asks for %d nodes, want %d", got, want)
-			}
-			return nil
-		})
+		h.settle(t)
 		writes := h.requests.in(h.key.Namespace)[already:]
 		settings := slices.IndexFunc(writes, func(w string) bool { return strings.HasSuffix(w, "/configmaps/agents-config") })
 		workload := slices.IndexFunc(writes, func(w string) bool { return strings.HasSuffix(w, "/statefulsets/agents-node") })
-		if settings < 0 || workload < settings {
-			t.Errorf("scale to %d: writes %q, want the settings before the workload", want, writes)
+		// Topics move to new nodes once these run, and away from old ones
+		// before they go.
+		if grows := want == 5; settings < 0 || workload < 0 || grows != (workload < settings) {
+			t.Errorf("scale to %d: writes %q, want the workload first: %v", want, writes, grows)
 		}
-
-		h.settle(t)
 		hub = h.get(t)
 		if got := fmt.Sprintf("%d/%d", want, want); hub.Status.Ready != got || hub.Status.Replicas != want {
 			t.Errorf("status %+v, want %d nodes ready", hub.Status, want)

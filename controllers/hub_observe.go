@@ -31,6 +31,8 @@ type observed struct {
 	// configHash is the hash of the settings that nodes should run; empty when
 	// there are none.
 	configHash string
+	// scale is what the pass aims at.
+	scale scale
 	// workload is the StatefulSet, nil when there is none.
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.
@@ -44,6 +46,18 @@ type observedNode struct {
 	report NodeReport
 	// err is why there is no report of a ready node.
 	err error
+	// asked says that the node was asked in this pass.
+	asked bool
+}
+
+// answered returns the node with what it said earlier in the pass.
+func (n observedNode) answered(before []observedNode) observedNode {
+	for i := range before {
+		if b := &before[i]; b.asked && b.pod.UID == n.pod.UID {
+			n.report, n.err, n.asked = b.report, b.err, true
+		}
+	}
+	return n
 }
 
 // configHash is how operator and nodes name a version of the settings.
@@ -71,9 +85,11 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}
+	before := p.seen.nodes
+	p.seen.nodes = nil
 	for _, pod := range pods.Items {
 		if pod.DeletionTimestamp.IsZero() && metav1.IsControlledBy(&pod, workload) {
-			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)})
+			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)}.answered(before))
 		}
 	}
 	slices.SortFunc(p.seen.nodes, func(a, b observedNode) int { return cmp.Compare(a.pod.Name, b.pod.Name) })
@@ -88,9 +104,10 @@ func (r *HubReconciler) askNodes(ctx context.Context, identity string, nodes []o
 	g.SetLimit(askAtOnce)
 	for i := range nodes {
 		node := &nodes[i]
-		if !node.ready || node.pod.Status.PodIP == "" {
+		if !node.ready || node.asked || node.pod.Status.PodIP == "" {
 			continue
 		}
+		node.asked = true
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 			defer cancel()

@@ -94,6 +94,9 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case sts == nil || sts.Status.ObservedGeneration < sts.Generation:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
 		c.Message = "waiting for Kubernetes to act on the StatefulSet"
+	case seen.scale.waiting != "":
+		c.Reason = switchboardv1alpha1.ReasonScaling
+		c.Message = seen.scale.waiting
 	case sts.Status.Replicas != want:
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = fmt.Sprintf("%d nodes exist, %d are wanted", sts.Status.Replicas, want)

@@ -183,14 +183,24 @@ func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
 	}
 }
 
-// settle runs the pods and waits until the operator has nothing more to do.
+// settle runs the pods that the StatefulSet asks for, with the settings that
+// are there, until the operator has nothing more to do: it scales in steps.
 func (h *hubInTest) settle(t *testing.T) []*corev1.Pod {
 	t.Helper()
-	pods := h.runPods(t)
-	h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse, switchboardv1alpha1.ReasonComplete)
-	if len(pods) > 0 {
-		h.waitForCondition(t, switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue, switchboardv1alpha1.ReasonApplied)
-	}
+	var pods []*corev1.Pod
+	eventually(t, func() error {
+		pods = h.runPods(t)
+		hub := h.get(t)
+		is := func(condition string, status metav1.ConditionStatus) bool {
+			c := meta.FindStatusCondition(hub.Status.Conditions, condition)
+			return c != nil && c.Status == status && c.ObservedGeneration == hub.Generation
+		}
+		complete := is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse) && int32(len(pods)) == *hub.Spec.Replicas
+		if !complete || (len(pods) > 0 && !is(switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue)) {
+			return fmt.Errorf("%d pods, status %+v", len(pods), hub.Status)
+		}
+		return nil
+	})
 	return pods
 }
 

@@ -24,6 +24,10 @@ const (
 	LabelComponent = "app.kubernetes.io/component"
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 
+	// AnnotationConfigHash is set on pods, not in their template, when new
+	// settings wait for them.
+	AnnotationConfigHash = "switchboard.dev/config-hash"
+
 	// ManagedBy is the value of LabelManagedBy; the operator watches only
 	// objects that have it.
 	ManagedBy = "switchboard-operator"
