@@ -80,7 +80,7 @@ type path struct {
 
 // newPath makes a publisher that sends a burst of frames, each with a run of
 // artifacts, to receivers of a topic, or to one by name.
-func newPath(tb testing.TB, kind wire.Kind, receivers, frames, run int, size int, opts ...hub.Option) *path {
+func newPath(tb testing.TB, kind wire.Kind, receivers, frames, run int, size int) *path {
 	tb.Helper()
 	payloads := make([]string, run)
 	for i := range payloads {
@@ -92,7 +92,7 @@ func newPath(tb testing.TB, kind wire.Kind, receivers, frames, run int, size int
 	}
 	one := frame(kind, 0, 1, target, "pub", payloads...)
 	p := &path{feed: newFeed([]byte(strings.Repeat(string(one), frames))), burst: int64(len(one) * frames), frames: frames * receivers}
-	h, err := hub.New(opts...)
+	h, err := hub.New()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func (p *path) step() {
 }
 
 func TestDeliveringAllocatesNothing(t *testing.T) {
-	for name, make := range map[string]func() *path{
+	for name, build := range map[string]func() *path{
 		"one to one":    func() *path { return newPath(t, wire.KindPublish, 1, 100, 1, 100) },
 		"one to twenty": func() *path { return newPath(t, wire.KindPublish, 20, 20, 1, 100) },
 		"runs":          func() *path { return newPath(t, wire.KindPublish, 2, 100, 50, 100) },
@@ -141,7 +141,7 @@ func TestDeliveringAllocatesNothing(t *testing.T) {
 		"by name":       func() *path { return newPath(t, wire.KindSend, 1, 100, 1, 100) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := make()
+			p := build()
 			for range 200 {
 				p.step()
 			}

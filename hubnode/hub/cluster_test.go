@@ -61,7 +61,7 @@ func newCluster(t *testing.T, home string, names []string, opts ...hub.Option) *
 }
 
 // add starts a node and links it with the others.
-func (c *cluster) add(name string) *node {
+func (c *cluster) add(name string) {
 	c.t.Helper()
 	n := &node{c: c, name: name, interests: make(map[string]bool), links: make(map[string]*link)}
 	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n)}, c.opts...)...)
@@ -76,7 +76,6 @@ func (c *cluster) add(name string) *node {
 		c.connect(o, n)
 		c.connect(n, o)
 	}
-	return n
 }
 
 // connect makes the link from one node to another, behind what the first has

@@ -24,14 +24,23 @@
 //
 // # Lock order
 //
-// topicLog.mu, then subscription.mu, then Hub.mu, then the locks of outboxes
-// and of the directory's log, which call nothing. No lock is held across
-// network I/O or a callback.
+// topicLog.mu, then subscription.mu, then Hub.mu, then the locks that call
+// nothing: of outboxes, of the Remote, of what waits for answers and for clients
+// to be found. No lock is held across network I/O or a callback.
+//
+// # What bounds each queue
+//
+// A client's queue has Settings.PendingBytes and the policy for slow clients; a
+// subscription to a topic with history leaves the queue when it is half full
+// and reads from history instead. Frames that wait for a topic's log to open,
+// or for a client to be found, are bounded in number and bytes and refused
+// beyond that. A link to another node is bounded by whoever made it: what does
+// not fit is refused to the publisher or, forwarded, counted as dropped.
 //
 // # While a client goes away
 //
 // Routing to a client that is being removed either queues the artifact before
 // its Goodbye or finds no client; it never blocks and never reaches a newer
-// session of the same id by mistake. Removing is idempotent, and the reason
-// that comes first stays.
+// session of the same id by mistake. Nothing is queued behind the Goodbye.
+// Removing is idempotent, and the reason that comes first stays.
 package hub

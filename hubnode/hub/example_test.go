@@ -94,8 +94,7 @@ func ExampleHub_Route() {
 		return
 	}
 	_, err = h.Route(context.Background(), &wire.Artifact{To: "b", Payload: []byte("hello")})
-	var none *hub.NoClientError
-	if errors.As(err, &none) {
+	if none, ok := errors.AsType[*hub.NoClientError](err); ok {
 		fmt.Println("nobody is called", none.ID)
 	}
 	// Output: nobody is called b

@@ -76,8 +76,7 @@ func (c *Client) check(in *intake, f wire.Frame) (refused bool, err error) {
 		return true, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("an artifact says it is from %.64q, this is %q", f.From(), c.id)}
 	}
 	if err := wire.CheckRun(f.Body(), f.Count(), c.hub.settings.Load().MaxArtifact); err != nil {
-		var large *ArtifactTooLargeError
-		if !errors.As(err, &large) {
+		if _, ok := errors.AsType[*ArtifactTooLargeError](err); !ok {
 			return true, err
 		}
 		c.refuse(in, f.Ref(), err)

@@ -504,6 +504,7 @@ func TestStopWritesWhatIsQueued(t *testing.T) {
 
 func TestStopIsNotHeldUpForever(t *testing.T) {
 	register := func(t *testing.T) *hub.Hub {
+		t.Helper()
 		h := start(t)
 		hubs, _ := pair(t, "pipe") // nobody reads the other end
 		if err := h.RegisterClient("stuck", hubs); err != nil {
