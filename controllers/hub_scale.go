@@ -66,7 +66,7 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 	if err == nil && parseErr == nil && p.seen.workload != nil && p.seen.workload.Spec.Replicas != nil {
 		v.exists = true
 		v.running = *p.seen.workload.Spec.Replicas
-		v.homes = int32(settings.Replicas) //nolint:gosec // at most 99
+		v.homes = int32(settings.Replicas)
 		v.ready, v.applied = p.seen.progress(v.want, configHash([]byte(live.Data[manifests.ConfigKey])))
 	}
 	p.seen.scale = planScale(v)
