@@ -105,7 +105,6 @@ lint: ## Run golangci-lint, formatting included
 vet: ## Run go vet, on what only tags switch on too
 	go vet ./...
 	go vet -tags e2e,readme ./test/...
-	go vet -tags readme ./test/readme
 	go -C tools/image vet ./...
 	go -C bench vet ./...
 
@@ -137,10 +136,6 @@ bench-smoke: ## Run each benchmark once, so that it can't rot
 .PHONY: bench
 bench: ## Measure beside nats-server (four minutes; ARGS='-quick')
 	@cd bench && go run . $(ARGS)
-
-.PHONY: readme
-readme: ## Run the README's loopback chapter as a newcomer would
-	go test -tags readme -count=1 ./test/readme
 
 .PHONY: e2e
 e2e: ## Run the real-cluster suite (KUBECONFIG, and IMAGE already on its nodes)

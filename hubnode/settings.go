@@ -19,9 +19,10 @@ import (
 // that can't be compiled.
 func settingsOf(cfg config.Config) (hub.Settings, error) {
 	s := hub.Settings{
-		MaxClients:   cfg.Limits.MaxClients,
-		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
-		PendingBytes: int(cfg.Limits.MaxPendingBytes),
+		MaxClients:  cfg.Limits.MaxClients,
+		MaxArtifact: int(cfg.Limits.MaxArtifactSize),
+		// One frame always has to fit, whatever else waits.
+		PendingBytes: max(int(cfg.Limits.MaxPendingBytes), wire.MaxFrame(int(cfg.Limits.MaxArtifactSize))),
 		SlowClient:   hub.Policy(cfg.Limits.SlowClientPolicy),
 		HealthCheck: hub.HealthCheck{
 			Interval: time.Duration(cfg.HealthCheck.Interval),

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/cluster"
 	"github.com/switchboardhub/switchboard/hubnode/directory"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
@@ -280,4 +281,19 @@ func (t *taker) announced(f wire.Frame) {
 	if a.Snapshot {
 		v.node.assess()
 	}
+}
+
+// Settled reports whether this node has a link to every node that it knows of,
+// having found the others: before that, what one of them holds of a topic could
+// be overlooked.
+func (v *view) Settled() bool {
+	if !v.node.cluster.Joined() {
+		return false
+	}
+	for _, m := range *v.node.members.Load() {
+		if m.State != cluster.Draining && !v.linked(m.Name) {
+			return false
+		}
+	}
+	return true
 }

@@ -77,7 +77,7 @@ func freeAddr(tb testing.TB) string {
 
 func (c *Cluster) run(cfg config.Config) *Node {
 	c.tb.Helper()
-	log := slog.New(slog.NewTextHandler(writer{c.tb}, &slog.HandlerOptions{Level: slog.LevelInfo})).With(slog.String("at", cfg.Node))
+	log := slog.New(slog.NewTextHandler(newWriter(c.tb), &slog.HandlerOptions{Level: slog.LevelInfo})).With(slog.String("at", cfg.Node))
 	node, err := hubnode.New(cfg, hubnode.WithLog(log), hubnode.WithVersion("test"))
 	if err != nil {
 		c.tb.Fatal(err)
@@ -168,10 +168,31 @@ func (c *Cluster) stop() {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// writer sends log lines to the test's log.
-type writer struct{ tb testing.TB }
+// writer sends log lines to the test's log while the test runs: what memberlist
+// starts may outlive the node by a moment.
+type writer struct {
+	tb testing.TB
 
-func (w writer) Write(b []byte) (int, error) {
-	w.tb.Log(string(b))
+	mu    sync.Mutex // guards ended, and logging against the test's end
+	ended bool
+}
+
+func newWriter(tb testing.TB) *writer {
+	tb.Helper()
+	w := &writer{tb: tb}
+	tb.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.ended = true
+	})
+	return w
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.ended {
+		w.tb.Log(string(b))
+	}
 	return len(b), nil
 }
