@@ -9,7 +9,7 @@
 //   - what can be read has no holes: it reaches from Bounds().First to the
 //     newest artifact.
 //
-// A [Store] holds the logs of many topics. The package starts no goroutine and
+// A [Log] holds one topic. The package starts no goroutine and
 // reads no clock: the caller passes the time in, and calls [Log.Expire] now
 // and then for topics where nothing is appended. It does not know what is in
 // an artifact.
