@@ -9,8 +9,7 @@
 //   - what can be read has no holes: it reaches from Bounds().First to the
 //     newest artifact.
 //
-// A [Log] holds one topic. The package starts no goroutine and
-// reads no clock: the caller passes the time in, and calls [Log.Expire] now
-// and then for topics where nothing is appended. It does not know what is in
-// an artifact.
+// The package starts no goroutine and reads no clock: the caller passes the time
+// in, and calls [Log.Expire] now and then for topics where nothing is appended.
+// It does not know what is in an artifact.
 package history
