@@ -22,6 +22,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/test/ports"
 )
 
 // memberlist's Shutdown does not wait for the probe under way, which ends by
@@ -43,8 +44,8 @@ type file struct {
 // runFile writes a config and runs a node by it until the test ends.
 func runFile(t *testing.T, extra string) *file {
 	t.Helper()
-	f := &file{t: t, path: filepath.Join(t.TempDir(), "hubnode.yaml"), http: free(t)}
-	f.base = fmt.Sprintf("hub: test\nnode: node-0\nadvertise: 127.0.0.1\nlisten: {client: %q, cluster: %q, gossip: %q, http: %q}\n", free(t), free(t), free(t), f.http)
+	f := &file{t: t, path: filepath.Join(t.TempDir(), "hubnode.yaml"), http: ports.Free(t)}
+	f.base = fmt.Sprintf("hub: test\nnode: node-0\nadvertise: 127.0.0.1\nlisten: {client: %q, cluster: %q, gossip: %q, http: %q}\n", ports.Free(t), ports.Free(t), ports.Free(t), f.http)
 	f.write(extra)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -63,16 +64,6 @@ func runFile(t *testing.T, extra string) *file {
 		return code == http.StatusOK
 	})
 	return f
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // write replaces the file in one step, as an editor does.

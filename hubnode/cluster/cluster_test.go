@@ -5,12 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/switchboardhub/switchboard/test/ports"
 )
 
 // memberlist's Shutdown does not wait for the probe under way, which ends by
@@ -29,17 +30,6 @@ type node struct {
 
 	mu   sync.Mutex // guards seen
 	seen []Member
-}
-
-// free returns a loopback address that was free a moment ago, for TCP and UDP.
-func free(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func start(t *testing.T, hub, name string, incarnation uint64, bind string, key []byte, peers ...string) *node {
@@ -94,7 +84,7 @@ func (n *node) waitFor(t *testing.T, what string, holds func([]Member) bool) {
 func size(want int) func([]Member) bool { return func(m []Member) bool { return len(m) == want } }
 
 func TestNodesFindEachOtherAndNoticeWhoLeaves(t *testing.T) {
-	addrs := []string{free(t), free(t), free(t)}
+	addrs := []string{ports.Free(t), ports.Free(t), ports.Free(t)}
 	var nodes []*node
 	for i, addr := range addrs {
 		nodes = append(nodes, start(t, "hub", fmt.Sprintf("node-%d", i), 1, addr, nil, addrs...))
@@ -115,7 +105,7 @@ func TestNodesFindEachOtherAndNoticeWhoLeaves(t *testing.T) {
 }
 
 func TestNewIncarnationAtTheSameAddressAfterACrash(t *testing.T) {
-	a, b := free(t), free(t)
+	a, b := ports.Free(t), ports.Free(t)
 	first := start(t, "hub", "node-0", 1, a, nil, a, b)
 	crashed := start(t, "hub", "node-1", 1, b, nil, a, b)
 	first.waitFor(t, "the other", size(1))
@@ -138,7 +128,7 @@ func TestOthersAreNotHeard(t *testing.T) {
 		"no key where is one": {"hub", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, b, c := free(t), free(t), free(t)
+			a, b, c := ports.Free(t), ports.Free(t), ports.Free(t)
 			ours := start(t, "hub", "node-0", 1, a, key, a, b, c)
 			start(t, other.hub, "node-1", 1, b, other.key, a, b, c)
 			// A third one of ours shows that time enough has passed to hear.
@@ -152,13 +142,13 @@ func TestOthersAreNotHeard(t *testing.T) {
 }
 
 func TestNodeThatNamesNobodyElseIsAlone(t *testing.T) {
-	a := free(t)
+	a := ports.Free(t)
 	n := start(t, "hub", "node-0", 1, a, nil, a)
 	n.waitFor(t, "conclusion", func([]Member) bool { return n.Joined() })
 }
 
 func TestNodeWithUnreachablePeersDoesNotConcludeAtOnce(t *testing.T) {
-	n := start(t, "hub", "node-0", 1, free(t), nil, free(t))
+	n := start(t, "hub", "node-0", 1, ports.Free(t), nil, ports.Free(t))
 	n.conclude(false, false)
 	if n.Joined() {
 		t.Error("it says it has joined although nobody answers")

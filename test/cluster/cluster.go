@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/test/ports"
 )
 
 // Patience is how long a test waits for what has to happen.
@@ -41,7 +41,7 @@ func Start(tb testing.TB, size int, change func(*config.Config)) *Cluster {
 	c := &Cluster{tb: tb}
 	var peers []string
 	for range size {
-		peers = append(peers, freeAddr(tb))
+		peers = append(peers, ports.Free(tb))
 	}
 	for i := range size {
 		cfg := config.Default()
@@ -50,7 +50,7 @@ func Start(tb testing.TB, size int, change func(*config.Config)) *Cluster {
 		cfg.Replicas = size
 		cfg.Advertise = "127.0.0.1"
 		cfg.Peers = peers
-		cfg.Listen = config.Listen{Client: freeAddr(tb), Cluster: freeAddr(tb), HTTP: freeAddr(tb), Gossip: peers[i]}
+		cfg.Listen = config.Listen{Client: ports.Free(tb), Cluster: ports.Free(tb), HTTP: ports.Free(tb), Gossip: peers[i]}
 		cfg.Drain.Timeout = config.Duration(10 * time.Second)
 		if change != nil {
 			change(&cfg)
@@ -62,17 +62,6 @@ func Start(tb testing.TB, size int, change func(*config.Config)) *Cluster {
 		c.WaitReady(n)
 	}
 	return c
-}
-
-// freeAddr returns a loopback address that was free a moment ago.
-func freeAddr(tb testing.TB) string {
-	tb.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func (c *Cluster) run(cfg config.Config) *Node {
