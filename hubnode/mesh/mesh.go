@@ -78,7 +78,7 @@ type Mesh struct {
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
 	links map[string]*Link
-	run   *errgroup.Group
+	run   *errgroup.Group // nil when no goroutine may be added
 	ctx   context.Context //nolint:containedctx // the span of Run, which every link ends with
 }
 
@@ -96,23 +96,25 @@ func New(cfg Config, ln net.Listener) *Mesh {
 // Run serves links until ctx ends and returns when all goroutines have ended.
 func (m *Mesh) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	m.mu.Lock()
-	m.run, m.ctx = g, ctx
-	for _, p := range m.peers {
-		m.dialLocked(p)
-	}
-	m.mu.Unlock()
 	g.Go(func() error { return m.accept(ctx, g) })
 	g.Go(func() error {
 		<-ctx.Done()
 		_ = m.ln.Close() // unblocks accept
+		// While this goroutine counts, SetPeers may add more to the group.
+		m.mu.Lock()
+		m.run = nil
+		m.mu.Unlock()
 		return nil
 	})
-	err := g.Wait()
 	m.mu.Lock()
-	m.run = nil
+	if ctx.Err() == nil {
+		m.run, m.ctx = g, ctx
+	}
+	for _, p := range m.peers {
+		m.dialLocked(p)
+	}
 	m.mu.Unlock()
-	return err
+	return g.Wait()
 }
 
 // SetPeers replaces the set of nodes that links are kept to. Links to nodes

@@ -295,3 +295,30 @@ func TestStrangersAreRefused(t *testing.T) {
 		t.Errorf("%d links are up, want none", n)
 	}
 }
+
+// The members are learned while the node's parts start and while they stop.
+func TestPeersMayBeSetAtAnyTime(t *testing.T) {
+	nobody := mesh.Peer{Name: "node-1", Incarnation: 1, Addr: "127.0.0.1:1"}
+	for range 200 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := mesh.New(mesh.Config{Hub: "hub", Self: mesh.Peer{Name: "node-0", Incarnation: 1}, Log: slog.New(slog.DiscardHandler)}, ln)
+		ctx, cancel := context.WithCancel(t.Context())
+		var setting sync.WaitGroup
+		for range 4 {
+			setting.Go(func() {
+				for ctx.Err() == nil {
+					m.SetPeers([]mesh.Peer{nobody})
+					m.SetPeers(nil)
+				}
+			})
+		}
+		time.AfterFunc(time.Millisecond, cancel)
+		if err := m.Run(ctx); err != nil {
+			t.Errorf("Run = %v", err)
+		}
+		setting.Wait()
+	}
+}
