@@ -77,7 +77,7 @@ func TestCheckClientID(t *testing.T) {
 		"a":                                "",
 		"ünïcode/with:all@kinds_of.mark":   "",
 		strings.Repeat("x", MaxClientID):   "",
-		"":                                 "empty",
+		"":                                 "nothing there at byte 0",
 		strings.Repeat("x", MaxClientID+1): "longer than 128 bytes",
 		"$hub.clients":                     "reserved for the hub at byte 0",
 		"a b":                              "white space at byte 1",
@@ -91,6 +91,27 @@ func TestCheckClientID(t *testing.T) {
 			t.Errorf("CheckClientID(%.20q) = %v, want nil", id, err)
 		case want != "" && (!errors.As(err, &coded) || coded.Code != CodeInvalidClientID || !strings.Contains(coded.Detail, want)):
 			t.Errorf("CheckClientID(%.20q) = %v, want one that says %q", id, err, want)
+		}
+	}
+}
+
+func TestCheckGroup(t *testing.T) {
+	for name, want := range map[string]string{
+		"workers":                       "",
+		"$any":                          "",
+		strings.Repeat("x", MaxGroup):   "",
+		"":                              "nothing there at byte 0",
+		strings.Repeat("x", MaxGroup+1): "longer than 128 bytes at byte 128",
+		"night shift":                   "white space at byte 5",
+		"a\x00b":                        "control character at byte 1",
+	} {
+		err := CheckGroup(name)
+		var coded *Error
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("CheckGroup(%.20q) = %v, want nil", name, err)
+		case want != "" && (!errors.As(err, &coded) || coded.Code != CodeInvalidRequest || !strings.Contains(coded.Detail, want)):
+			t.Errorf("CheckGroup(%.20q) = %v, want one that says %q", name, err, want)
 		}
 	}
 }

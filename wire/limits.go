@@ -16,6 +16,7 @@ const (
 
 	MaxClientID       = 128
 	MaxTopic          = 255
+	MaxGroup          = 128
 	MaxContentType    = 255
 	MaxAttributes     = 64 // per artifact
 	MaxAttributeKey   = 255
@@ -46,26 +47,44 @@ func MaxFrame(maxArtifact int) int {
 // is valid: 1 to 128 bytes of UTF-8 without white space and control
 // characters, not starting with '$', which is for the hub itself.
 func CheckClientID(id ClientID) error {
-	bad := func(at int, why string) error {
-		return &Error{Code: CodeInvalidClientID, Detail: fmt.Sprintf("client id %.64q: %s at byte %d", id, why, at)}
+	at, why := wordFault(string(id), MaxClientID)
+	if id != "" && id[0] == '$' {
+		at, why = 0, "'$' is reserved for the hub"
 	}
-	switch {
-	case id == "":
-		return &Error{Code: CodeInvalidClientID, Detail: "client id is empty"}
-	case len(id) > MaxClientID:
-		return bad(MaxClientID, fmt.Sprintf("longer than %d bytes", MaxClientID))
-	case id[0] == '$':
-		return bad(0, "'$' is reserved for the hub")
+	if why == "" {
+		return nil
 	}
-	for i, r := range id {
-		switch {
-		case r == utf8.RuneError:
-			return bad(i, "not UTF-8")
-		case unicode.IsSpace(r):
-			return bad(i, "white space")
-		case unicode.IsControl(r):
-			return bad(i, "control character")
-		}
+	return &Error{Code: CodeInvalidClientID, Detail: fmt.Sprintf("client id %.64q: %s at byte %d", id, why, at)}
+}
+
+// CheckGroup returns an error that says what is wrong with the name of a group
+// of subscriptions, nil when it is valid: 1 to 128 bytes of UTF-8 without white
+// space and control characters.
+func CheckGroup(name string) error {
+	if at, why := wordFault(name, MaxGroup); why != "" {
+		return &Error{Code: CodeInvalidRequest, Detail: fmt.Sprintf("group %.64q: %s at byte %d", name, why, at)}
 	}
 	return nil
+}
+
+// wordFault returns where a word of 1 to most bytes is wrong and why; no reason
+// when it is right.
+func wordFault(word string, most int) (int, string) {
+	switch {
+	case word == "":
+		return 0, "nothing there"
+	case len(word) > most:
+		return most, fmt.Sprintf("longer than %d bytes", most)
+	}
+	for i, r := range word {
+		switch {
+		case r == utf8.RuneError:
+			return i, "not UTF-8"
+		case unicode.IsSpace(r):
+			return i, "white space"
+		case unicode.IsControl(r):
+			return i, "control character"
+		}
+	}
+	return 0, ""
 }

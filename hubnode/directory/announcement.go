@@ -39,7 +39,9 @@ type Change struct {
 // taken into a log and not parsed.
 const (
 	MaxNode = 255
-	MaxName = wire.MaxTopic // the longer of a client's id and a pattern
+	// MaxName is the longer of a client's id and an interest: a pattern, a byte
+	// between, and a group.
+	MaxName = wire.MaxTopic + 1 + wire.MaxGroup
 )
 
 // Announcement is a piece of an owner's log: the changes of versions From+1 to

@@ -44,6 +44,11 @@ func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 	if err := checkPattern(s.pattern); err != nil {
 		return err
 	}
+	if want.Group != "" {
+		if err := wire.CheckGroup(want.Group); err != nil {
+			return err
+		}
+	}
 	switch want.Since {
 	case "", wire.SinceNew, wire.SinceAll, wire.SinceLast, wire.SinceSequence, wire.SinceAge:
 	default:
