@@ -47,7 +47,7 @@ func MaxFrame(maxArtifact int) int {
 // is valid: 1 to 128 bytes of UTF-8 without white space and control
 // characters, not starting with '$', which is for the hub itself.
 func CheckClientID(id ClientID) error {
-	at, why := wordFault(string(id), MaxClientID)
+	at, why := wordFault(id, MaxClientID)
 	if id != "" && id[0] == '$' {
 		at, why = 0, "'$' is reserved for the hub"
 	}
