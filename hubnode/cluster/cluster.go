@@ -81,12 +81,13 @@ type Config struct {
 	Changed func([]Member)
 }
 
-// Cluster is this node's membership. Make it with [Join].
+// Cluster is this node's membership. Make it with [Start].
 type Cluster struct {
 	cfg     Config
 	list    *memberlist.Memberlist
 	changed chan struct{} // holds one: members have to be looked at again
 	joined  atomic.Bool
+	ending  atomic.Bool
 
 	mu    sync.Mutex // guards the fields below
 	self  Member
@@ -115,7 +116,7 @@ func Start(cfg Config) (*Cluster, error) {
 	mc.Label = cfg.Hub
 	mc.SecretKey = cfg.Key
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = c, c, c, c
-	mc.Logger = newLogger(cfg.Log)
+	mc.Logger = newLogger(cfg.Log, &c.ending)
 	mc.DeadNodeReclaimTime = 0
 	if c.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
@@ -176,6 +177,7 @@ func (c *Cluster) SetState(s State) {
 
 // Leave tells the others that this node goes, and ends the gossip.
 func (c *Cluster) Leave() error {
+	c.ending.Store(true)
 	err := c.list.Leave(leaveTime)
 	if e := c.list.Shutdown(); e != nil && err == nil {
 		err = e
@@ -188,6 +190,7 @@ func (c *Cluster) Leave() error {
 
 // Abandon ends the gossip without telling the others.
 func (c *Cluster) Abandon() error {
+	c.ending.Store(true)
 	if err := c.list.Shutdown(); err != nil {
 		return fmt.Errorf("abandon the gossip: %w", err)
 	}

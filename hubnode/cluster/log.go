@@ -6,14 +6,20 @@ import (
 	"log"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 )
 
 // newLogger makes memberlist's log lines ours.
-func newLogger(l *slog.Logger) *log.Logger { return log.New(lines{l}, "", 0) }
+func newLogger(l *slog.Logger, ending *atomic.Bool) *log.Logger {
+	return log.New(lines{l, ending}, "", 0)
+}
 
 // lines turns "[WARN] memberlist: text" into log records. What memberlist says
-// as information is detail here.
-type lines struct{ log *slog.Logger }
+// as information is detail here, and so is what fails because this node ends.
+type lines struct {
+	log    *slog.Logger
+	ending *atomic.Bool
+}
 
 func (w lines) Write(b []byte) (int, error) {
 	level, text := slog.LevelDebug, string(bytes.TrimSpace(b))
@@ -24,6 +30,9 @@ func (w lines) Write(b []byte) (int, error) {
 			level, text = l, rest
 			break
 		}
+	}
+	if w.ending.Load() {
+		level = slog.LevelDebug
 	}
 	w.log.LogAttrs(context.Background(), level, "gossip", slog.String("detail", strings.TrimPrefix(text, "memberlist: ")))
 	return len(b), nil

@@ -43,9 +43,10 @@ func (n *devNode) json() devNodeJSON {
 func (a *app) keepRunning(ctx context.Context, n *devNode) error {
 	for {
 		err := a.runNode(ctx, n)
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return nil
+		}
+		select {
 		case <-n.started:
 		default:
 			return fmt.Errorf("%s ended before it was ready: %w", n.name, errOrEnd(err))

@@ -113,6 +113,7 @@ func (h *devHub) said() string {
 // stop interrupts the hub, which has to end in order and clean up.
 func (h *devHub) stop(t *testing.T, out io.Reader) {
 	t.Helper()
+	before := len(h.said())
 	if err := h.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Error(err)
 	}
@@ -122,6 +123,9 @@ func (h *devHub) stop(t *testing.T, out io.Reader) {
 	<-h.copied
 	if err := h.cmd.Wait(); err != nil {
 		t.Errorf("hubctl dev ended with %v; it says:\n%s", err, h.said())
+	}
+	if last := h.said()[before:]; strings.Contains(last, "started again") {
+		t.Errorf("hubctl dev was told to end and says:\n%s", last)
 	}
 	if left, err := os.ReadDir(h.dir); err != nil || len(left) > 0 {
 		t.Errorf("hubctl dev left %v behind (%v)", left, err)
