@@ -44,7 +44,7 @@ func (a *app) keepRunning(ctx context.Context, n *devNode) error {
 	for {
 		err := a.runNode(ctx, n)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was told to end
 		}
 		select {
 		case <-n.started:
