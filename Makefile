@@ -134,7 +134,7 @@ bench-smoke: ## Run each benchmark once, so that it can't rot
 	go test -run '^$$' -bench . -benchtime=1x $(PKG)
 
 .PHONY: bench
-bench: ## Measure beside nats-server (four minutes; ARGS='-quick')
+bench: ## Measure beside nats-server, redis and mosquitto (25 minutes; ARGS='-quick')
 	@cd bench && go run . $(ARGS)
 
 .PHONY: e2e

@@ -2,10 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 )
+
+// TestMain makes the test's program a relay when a scenario runs it as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == relayArg {
+		fmt.Fprintln(os.Stderr, runRelay(os.Args[2], os.Args[3:]))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // TestEveryScenarioWorksForEverySystem runs all with few messages. It looks at
 // what arrived, never at how fast.
@@ -24,11 +35,36 @@ func TestEveryScenarioWorksForEverySystem(t *testing.T) {
 		if len(r.Wrong) > 0 {
 			t.Errorf("%s: %v", r.Scenario, r.Wrong)
 		}
-		if len(r.Medians) != 2 {
-			t.Errorf("%s, %s: measured for %v, want switchboard and nats", r.Scenario, r.Metric, r.Medians)
+		for _, s := range []string{ours, oursWithClient, "nats", "nats, nats.go"} {
+			if r.Medians[s] == 0 {
+				t.Errorf("%s, %s: not measured for %s: %v", r.Scenario, r.Metric, s, r.Medians)
+			}
 		}
 	}
 	if len(seen) != len(scenarios()) {
 		t.Errorf("%d scenarios have rows, want %d", len(seen), len(scenarios()))
+	}
+}
+
+func TestJudge(t *testing.T) {
+	sc := scenario{name: "x", targets: map[string]float64{perSecond: 2, cpuPerMsg: 0.5}}
+	rows := judge(sc, map[string]rounds{
+		perSecond: {ours: {10, 30, 20}, oursWithClient: {1, 1, 1}, "nats": {8, 8, 8}, "redis": {10, 10, 10}, reference: {99, 99, 99}},
+		cpuPerMsg: {ours: {3, 3, 3}, oursWithClient: {1, 1, 1}, "nats": {1, 1, 1}, "redis": {5, 5, 5}, reference: {0, 0, 0}},
+	}, nil)
+	if len(rows) != 2 {
+		t.Fatalf("%d rows, want one for each metric: %+v", len(rows), rows)
+	}
+	for i, want := range []row{
+		{Metric: perSecond, Peer: "redis", Ratio: 2, Met: true},
+		{Metric: cpuPerMsg, Peer: "redis", Ratio: 0.6, Met: false}, // of the same systems as the row before
+	} {
+		if r := rows[i]; r.Metric != want.Metric || r.Peer != want.Peer || r.Ratio != want.Ratio || r.Met != want.Met {
+			t.Errorf("row %d is %+v, want %+v", i, r, want)
+		}
+	}
+	sc.versus = "nats"
+	if r := judge(sc, map[string]rounds{p50: {ours: {2}, "nats": {4}, "redis": {1}}}, nil)[0]; r.Peer != "nats" || r.Ratio != 0.5 {
+		t.Errorf("judged against nats: %+v", r)
 	}
 }

@@ -10,9 +10,8 @@ import (
 
 // natsServer runs nats-server processes.
 type natsServer struct {
-	binary  string
-	servers []*server
-	clients []string
+	binary, dir string
+	fleet
 }
 
 func (s *natsServer) name() string { return "nats" }
@@ -38,15 +37,16 @@ func (s *natsServer) start(ctx context.Context, n int) error {
 		if n > 1 {
 			args = append(args, "--cluster_name", "bench", "--cluster", routes[i], "--routes", strings.Join(routes, ","))
 		}
-		p, err := run(s.binary, args...)
-		if err != nil {
+		if n == 1 {
+			args = append(args, "-js", "-sd", s.dir)
+		}
+		if err := s.add(addr, s.binary, args...); err != nil {
 			return err
 		}
-		s.servers, s.clients = append(s.servers, p), append(s.clients, "nats://"+addr)
 	}
-	for i, url := range s.clients {
+	for i, addr := range s.clients {
 		err := poll(ctx, func() error {
-			c, err := nats.Connect(url)
+			c, err := nats.Connect("nats://" + addr)
 			if err != nil {
 				return err
 			}
@@ -63,27 +63,106 @@ func (s *natsServer) start(ctx context.Context, n int) error {
 	return nil
 }
 
-func (s *natsServer) processes() []int { return pids(s.servers) }
-
-func (s *natsServer) stop() {
-	for _, p := range s.servers {
-		p.stop()
-	}
-	s.servers, s.clients = nil, nil
+func (s *natsServer) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
+	return opened(dialNats(ctx, s.clients[server], id, h))
 }
 
-func (s *natsServer) connect(_ context.Context, server int) (conn, error) {
-	c, err := nats.Connect(s.clients[server], nats.NoReconnect())
+// fill publishes to a stream in memory of JetStream.
+func (s *natsServer) fill(ctx context.Context, topic string, payload []byte, n int) error {
+	c, err := nats.Connect("nats://" + s.clients[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	js, err := c.JetStream(nats.PublishAsyncMaxPending(16 << 10))
+	if err != nil {
+		return err
+	}
+	if _, err := js.AddStream(&nats.StreamConfig{Name: stream, Subjects: []string{topic}, Storage: nats.MemoryStorage}); err != nil {
+		return err
+	}
+	for range n {
+		if _, err := js.PublishAsync(topic, payload); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+const stream = "BENCH"
+
+// replay makes a consumer that pushes the stream without asking for
+// acknowledgements.
+func (s *natsServer) replay(ctx context.Context, _ string, h handler) (func(), error) {
+	reader, err := dialNats(ctx, s.clients[0], "reader", h)
 	if err != nil {
 		return nil, err
 	}
-	return &natsConn{c}, nil
+	if err := reader.listen(ctx); err != nil {
+		return reader.close, err
+	}
+	c, err := nats.Connect("nats://" + s.clients[0])
+	if err != nil {
+		return reader.close, err
+	}
+	defer c.Close()
+	js, err := c.JetStream()
+	if err != nil {
+		return reader.close, err
+	}
+	_, err = js.AddConsumer(stream, &nats.ConsumerConfig{DeliverSubject: "client.reader", AckPolicy: nats.AckNonePolicy, DeliverPolicy: nats.DeliverAllPolicy})
+	return reader.close, err
 }
 
-type natsConn struct{ c *nats.Conn }
+// natsClient is the same servers with nats.go instead of the barest client.
+type natsClient struct{ natsServer }
 
-func (c *natsConn) subscribe(ctx context.Context, topic string, got func([]byte)) error {
-	sub, err := c.c.Subscribe(topic, func(m *nats.Msg) { got(m.Data) })
+func (s *natsClient) name() string { return "nats, nats.go" }
+
+func (s *natsClient) connect(_ context.Context, server int, id string, h handler) (conn, error) {
+	c, err := nats.Connect("nats://"+s.clients[server], nats.NoReconnect())
+	if err != nil {
+		return nil, err
+	}
+	return &natsLibraryConn{c: c, id: id, h: h}, nil
+}
+
+func (s *natsClient) replay(_ context.Context, topic string, h handler) (func(), error) {
+	c, err := nats.Connect("nats://" + s.clients[0])
+	if err != nil {
+		return nil, err
+	}
+	js, err := c.JetStream()
+	if err != nil {
+		return c.Close, err
+	}
+	_, err = js.Subscribe(topic, func(m *nats.Msg) {
+		h.message(message{payload: m.Data})
+		h.drained()
+	}, nats.OrderedConsumer())
+	return c.Close, err
+}
+
+type natsLibraryConn struct {
+	c   *nats.Conn
+	id  string
+	h   handler
+	err error // the first that publishing met
+}
+
+func (c *natsLibraryConn) subscribe(ctx context.Context, topic string) error {
+	sub, err := c.c.Subscribe(topic, func(m *nats.Msg) {
+		c.h.message(message{payload: m.Data})
+		c.h.drained()
+		if m.Reply != "" {
+			_ = m.Respond(m.Data) // what is missing shows at the asker
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -95,24 +174,29 @@ func (c *natsConn) subscribe(ctx context.Context, topic string, got func([]byte)
 	return c.c.FlushWithContext(ctx)
 }
 
-func (c *natsConn) publish(_ context.Context, topic string, payload []byte) error {
-	return c.c.Publish(topic, payload)
-}
+func (c *natsLibraryConn) listen(ctx context.Context) error { return c.subscribe(ctx, "client."+c.id) }
 
-func (c *natsConn) flush(ctx context.Context) error { return c.c.FlushWithContext(ctx) }
-
-func (c *natsConn) serve(ctx context.Context) error {
-	if _, err := c.c.Subscribe(c.id(), func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil {
-		return err
+func (c *natsLibraryConn) publish(topic string, payload []byte, n int) {
+	for range n {
+		if err := c.c.Publish(topic, payload); err != nil && c.err == nil {
+			c.err = err
+		}
 	}
-	return c.c.FlushWithContext(ctx)
 }
 
-func (c *natsConn) request(ctx context.Context, topic string, payload []byte) error {
-	_, err := c.c.RequestWithContext(ctx, topic, payload)
-	return err
+func (c *natsLibraryConn) send(id string, payload []byte, n int) { c.publish("client."+id, payload, n) }
+
+func (c *natsLibraryConn) request(id string, payload []byte) {
+	go func() { // one for each question in flight; it ends with the answer
+		if m, err := c.c.Request("client."+id, payload, onceTime); err == nil {
+			c.h.message(message{payload: m.Data})
+			c.h.drained()
+		}
+	}()
 }
 
-func (c *natsConn) id() string { return "bench.echo" }
+func (c *natsLibraryConn) reply(message, []byte) {} // subscribe has done it
 
-func (c *natsConn) close() { c.c.Close() }
+func (c *natsLibraryConn) write() error                   { return c.err }
+func (c *natsLibraryConn) sync(ctx context.Context) error { return c.c.FlushWithContext(ctx) }
+func (c *natsLibraryConn) close()                         { c.c.Close() }

@@ -3,26 +3,29 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
-// scenario is one row: a piece of work that every system does.
+// scenario is one piece of work that every system does which can.
 type scenario struct {
 	name    string
 	servers int
 	run     func(ctx context.Context, s system, scale float64) (result, error)
+	targets map[string]float64 // metric → ratio to the peer that is aimed at
+	versus  string             // the start of the peer's name; empty: the best one
 }
 
-// result is what one run of a scenario found. Keys are metrics, such as
-// "msg/s"; wrong says what did not come out right.
+// result is what one run of a scenario found. Keys are metrics; wrong says what
+// did not come out right.
 type result struct {
 	metrics map[string]float64
 	wrong   string
 }
 
-// The metrics, with the direction that is better.
+// The metrics.
 const (
 	perSecond  = "msg/s"
 	cpuPerMsg  = "server CPU s/M"
@@ -32,197 +35,165 @@ const (
 	connection = "connects/s"
 )
 
-var higherIsBetter = map[string]bool{perSecond: true, connection: true}
+// metrics are in the order of the report; with each whether more is better.
+var metrics = []struct {
+	name   string
+	higher bool
+}{{perSecond, true}, {p50, false}, {p99, false}, {connection, true}, {perConn, false}, {cpuPerMsg, false}}
 
-func scenarios() []scenario {
-	var all []scenario
-	for _, size := range []int{16, 128, 1024, 16384} {
-		all = append(all, scenario{
-			name: fmt.Sprintf("one to one, %d B", size), servers: 1,
-			run: func(ctx context.Context, s system, scale float64) (result, error) {
-				return oneToOne(ctx, s, 0, 0, size, scaled(messages(size), scale))
-			},
-		})
-	}
-	return append(all,
-		scenario{
-			name: "one to one across nodes, 128 B", servers: 3,
-			run: func(ctx context.Context, s system, scale float64) (result, error) {
-				return oneToOne(ctx, s, 0, 1, 128, scaled(messages(128), scale))
-			},
-		},
-		scenario{
-			name: "request and reply, one in flight, 128 B", servers: 1,
-			run: func(ctx context.Context, s system, scale float64) (result, error) {
-				return echo(ctx, s, 128, scaled(5000, scale))
-			},
-		},
-		scenario{
-			name: "idle connections", servers: 1,
-			run: func(ctx context.Context, s system, scale float64) (result, error) {
-				return idle(ctx, s, scaled(2000, scale))
-			},
-		},
-	)
+const (
+	pumpTime  = time.Second
+	openTime  = 2 * time.Second
+	openRate  = 50_000
+	echoCount = 10_000
+	manyCount = 150_000
+	replayAll = 1_000_000
+	idleAll   = 10_000
+	dialers   = 16 // connect at a time
+)
+
+func lasting(d time.Duration, scale float64) time.Duration {
+	return max(20*time.Millisecond, time.Duration(float64(d)*scale))
 }
-
-// windowBytes bounds what a publisher is ahead of its subscriber.
-const windowBytes = 4 << 20
-
-// messages is how many of a size make a run of a second or two.
-func messages(size int) int { return min(2_000_000, 2<<30/(size+512)) }
 
 func scaled(n int, scale float64) int { return max(10, int(float64(n)*scale)) }
 
-// oneToOne measures one publisher and one subscriber, on servers from and to.
-func oneToOne(ctx context.Context, s system, from, to, size, count int) (result, error) {
-	sub, err := s.connect(ctx, to)
-	if err != nil {
-		return result{}, err
-	}
-	defer sub.close()
-	pub, err := s.connect(ctx, from)
-	if err != nil {
-		return result{}, err
-	}
-	defer pub.close()
+// goals are the targets of a throughput scenario.
+func goals(rate, cpu float64) map[string]float64 {
+	return map[string]float64{perSecond: rate, cpuPerMsg: cpu}
+}
 
-	const topic, probe = "bench.one", "bench.probe"
-	// No hub keeps what a subscriber is behind by without end, so the
-	// publisher stays within a window, the same for all.
-	window := int64(max(16, min(50_000, windowBytes/(size+64))))
-	var received, bytes atomic.Int64
-	done, probed, moved := make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
-	err = sub.subscribe(ctx, topic, func(b []byte) {
-		bytes.Add(int64(len(b)))
-		n := received.Add(1)
-		if n%(window/4) == 0 {
-			select {
-			case moved <- struct{}{}:
-			default:
-			}
-		}
-		if n == int64(count) {
-			close(done)
-		}
-	})
-	if err != nil {
-		return result{}, err
-	}
-	err = sub.subscribe(ctx, probe, func([]byte) {
-		select {
-		case probed <- struct{}{}:
-		default:
-		}
-	})
-	if err != nil {
-		return result{}, err
-	}
-	if err := reach(ctx, pub, probe, probed); err != nil {
-		return result{}, err
-	}
+// pumping is a scenario of flows at full speed.
+func pumping(name string, servers, size int, targets map[string]float64, flows ...flow) scenario {
+	return scenario{name: name, servers: servers, targets: targets, run: func(ctx context.Context, s system, scale float64) (result, error) {
+		return pump(ctx, s, flows, size, lasting(pumpTime, scale))
+	}}
+}
 
-	payload := make([]byte, size)
+func echoing(name string, servers, inFlight, count int, targets map[string]float64) scenario {
+	return scenario{name: name, servers: servers, targets: targets, run: func(ctx context.Context, s system, scale float64) (result, error) {
+		return echo(ctx, s, 0, servers/2, 128, scaled(count, scale), inFlight)
+	}}
+}
+
+func timing(name string, servers int, targets map[string]float64) scenario {
+	return scenario{name: name, servers: servers, targets: targets, versus: "nats", run: func(ctx context.Context, s system, scale float64) (result, error) {
+		return openLoop(ctx, s, 0, servers/2, 128, openRate, lasting(openTime, scale))
+	}}
+}
+
+// many is n subscribers on one server.
+func many(n int) flow { return flow{to: make([]int, n)} }
+
+func times(f flow, n int) []flow {
+	all := make([]flow, n)
+	for i := range all {
+		all[i] = f
+	}
+	return all
+}
+
+// scenarios are the rows of the table, with the targets of the project.
+func scenarios() []scenario {
+	const node, cluster = 1, 3
+	here, across := flow{to: []int{0}}, flow{to: []int{1}}
+	direct, directAcross := flow{to: []int{0}, direct: true}, flow{to: []int{1}, direct: true}
+	return []scenario{
+		pumping("a: publish only, 128 B", node, 128, goals(2, 0.4), flow{alone: true}),
+		pumping("b: one to one, 16 B", node, 16, goals(3, 0.15), here),
+		pumping("b: one to one, 128 B", node, 128, goals(2.75, 0.2), here),
+		pumping("b: one to one, 1 KiB", node, 1<<10, goals(1.4, 0.45), here),
+		pumping("b: one to one, 16 KiB", node, 16<<10, goals(1.25, 0.6), here),
+		pumping("c: fan-out 1:10, 128 B", node, 128, goals(2.5, 0.35), many(10)),
+		pumping("c: fan-out 1:100, 128 B", node, 128, goals(2.75, 0.35), many(100)),
+		pumping("c: fan-out 1:1000, 128 B", node, 128, goals(3, 0.35), many(1000)),
+		pumping("d: 8 to 8, 128 B", node, 128, goals(3.75, 0.15), times(here, 8)...),
+		pumping("e: across nodes, 128 B", cluster, 128, goals(3.5, 0.2), across),
+		pumping("e: across nodes, 16 KiB", cluster, 16<<10, goals(1.4, 0.5), across),
+		pumping("f: direct, 128 B", node, 128, goals(2.75, 0.2), direct),
+		pumping("f: direct across nodes, 128 B", cluster, 128, goals(4, 0.15), directAcross),
+		echoing("g: echo, 1 in flight, 128 B", node, 1, echoCount, map[string]float64{p50: 0.8, p99: 1, cpuPerMsg: 1}),
+		echoing("g: echo, 64 in flight, 128 B", node, 64, manyCount, goals(1.75, 0.6)),
+		echoing("g: echo across nodes, 64 in flight, 128 B", cluster, 64, manyCount, goals(3, 0.35)),
+		timing("h: open loop 50 k/s, 128 B", node, map[string]float64{p50: 0.7, p99: 0.5, cpuPerMsg: 0.7}),
+		timing("h: open loop 50 k/s across nodes, 128 B", cluster, map[string]float64{p50: 0.7, p99: 1, cpuPerMsg: 0.7}),
+		{
+			name: "i: replay of 1,000,000 from memory, 128 B", servers: node, targets: goals(1.5, 0.7),
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return replay(ctx, s, 128, scaled(replayAll, scale))
+			},
+		},
+		{
+			name: "j: 10,000 idle connections", servers: node, versus: "nats", targets: map[string]float64{connection: 2},
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return idle(ctx, s, scaled(idleAll, scale))
+			},
+		},
+	}
+}
+
+// replay measures how fast a late joiner gets a topic's history.
+func replay(ctx context.Context, s system, size, count int) (result, error) {
+	k, ok := s.(keeper)
+	if !ok {
+		return result{}, errCannot
+	}
+	const topic = "kept.bench"
+	if err := k.fill(ctx, topic, make([]byte, size), count); err != nil {
+		return result{}, err
+	}
 	cpu, err := cpuOf(s)
 	if err != nil {
 		return result{}, err
 	}
+	got := &tally{size: size, want: int64(count), done: make(chan struct{})}
 	start := time.Now()
-	for i := range int64(count) {
-		for i-received.Load() >= window {
-			select {
-			case <-moved:
-			case <-ctx.Done():
-				return result{}, fmt.Errorf("the subscriber has %d of %d: %w", received.Load(), i, ctx.Err())
-			}
-		}
-		if err := pub.publish(ctx, topic, payload); err != nil {
-			return result{}, err
-		}
+	stop, err := k.replay(ctx, topic, got)
+	if stop != nil {
+		defer stop()
 	}
-	if err := pub.flush(ctx); err != nil {
+	if err != nil {
 		return result{}, err
 	}
 	r := result{metrics: make(map[string]float64)}
 	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		r.wrong = fmt.Sprintf("%d of %d arrived", received.Load(), count)
+	case <-got.done:
+	case <-time.After(settleTime):
+		r.wrong = fmt.Sprintf("%d of %d arrived", got.count.Load(), count)
 	}
 	took := time.Since(start)
 	used, err := cpuOf(s)
 	if err != nil {
 		return result{}, err
 	}
-	if got := bytes.Load(); r.wrong == "" && got != int64(count*size) {
-		r.wrong = fmt.Sprintf("%d bytes of %d arrived", got, count*size)
+	if got.wrong.Load() {
+		r.wrong = "something of another size arrived"
 	}
-	n := float64(received.Load())
+	n := float64(got.count.Load())
 	r.metrics[perSecond] = n / took.Seconds()
 	r.metrics[cpuPerMsg] = (used - cpu) / n * 1e6
 	return r, nil
 }
 
-// reach publishes until the subscriber hears it: the servers know of each
-// other's subscriptions a little later.
-func reach(ctx context.Context, pub conn, topic string, heard <-chan struct{}) error {
-	return poll(ctx, func() error {
-		if err := pub.publish(ctx, topic, nil); err != nil {
-			return err
-		}
-		if err := pub.flush(ctx); err != nil {
-			return err
-		}
-		select {
-		case <-heard:
-			return nil
-		case <-time.After(10 * time.Millisecond):
-			return fmt.Errorf("the subscriber hears nothing")
-		}
-	})
+// tally counts until a number is reached.
+type tally struct {
+	size  int
+	want  int64
+	count atomic.Int64
+	wrong atomic.Bool
+	done  chan struct{}
 }
 
-// echo measures round trips, one after another.
-func echo(ctx context.Context, s system, size, count int) (result, error) {
-	answerer, err := s.connect(ctx, 0)
-	if err != nil {
-		return result{}, err
+func (t *tally) message(m message) {
+	if len(m.payload) != t.size {
+		t.wrong.Store(true)
 	}
-	defer answerer.close()
-	asker, err := s.connect(ctx, 0)
-	if err != nil {
-		return result{}, err
+	if t.count.Add(1) == t.want {
+		close(t.done)
 	}
-	defer asker.close()
-	if err := answerer.serve(ctx); err != nil {
-		return result{}, err
-	}
-	payload := make([]byte, size)
-	for range count/10 + 1 { // warms both sides up
-		if err := asker.request(ctx, answerer.id(), payload); err != nil {
-			return result{}, err
-		}
-	}
-	cpu, err := cpuOf(s)
-	if err != nil {
-		return result{}, err
-	}
-	took := make([]time.Duration, count)
-	for i := range took {
-		start := time.Now()
-		if err := asker.request(ctx, answerer.id(), payload); err != nil {
-			return result{}, err
-		}
-		took[i] = time.Since(start)
-	}
-	used, err := cpuOf(s)
-	if err != nil {
-		return result{}, err
-	}
-	slices.Sort(took)
-	micros := func(q float64) float64 { return float64(took[int(q*float64(count-1))].Nanoseconds()) / 1000 }
-	return result{metrics: map[string]float64{p50: micros(0.5), p99: micros(0.99), cpuPerMsg: (used - cpu) / float64(count) * 1e6}}, nil
 }
+
+func (t *tally) drained() {}
 
 // idle measures what connections cost that have nothing to say.
 func idle(ctx context.Context, s system, count int) (result, error) {
@@ -230,19 +201,25 @@ func idle(ctx context.Context, s system, count int) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	var open []conn
+	open := make([]conn, count)
 	defer func() {
 		for _, c := range open {
-			c.close()
+			if c != nil {
+				c.close()
+			}
 		}
 	}()
 	start := time.Now()
-	for range count {
-		c, err := s.connect(ctx, 0)
-		if err != nil {
-			return result{}, err
-		}
-		open = append(open, c)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(dialers)
+	for i := range open {
+		g.Go(func() (err error) {
+			open[i], err = s.connect(gctx, 0, fmt.Sprintf("idle-%d", i), nobody{})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return result{}, err
 	}
 	took := time.Since(start)
 	after, err := memoryOf(s)

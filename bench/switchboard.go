@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,14 +13,19 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
+// keptTopics is the pattern of the topics that keep keptMax messages.
+const (
+	keptTopics = "kept.>"
+	keptMax    = 2_000_000
+)
+
 // switchboard runs hubnode processes.
 type switchboard struct {
 	binary, dir string
-	servers     []*server
-	clients     []string
+	fleet
 }
 
-func (s *switchboard) name() string { return "switchboard" }
+func (s *switchboard) name() string { return ours }
 
 func (s *switchboard) start(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -30,6 +36,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		c := config.Default()
 		c.Hub, c.Node, c.Replicas, c.Advertise = "bench", fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
 		c.Log.Level = "warn"
+		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
 		for _, into := range []*string{&c.Listen.Client, &c.Listen.Cluster, &c.Listen.Gossip, &c.Listen.HTTP} {
 			addr, err := freeAddr()
 			if err != nil {
@@ -40,7 +47,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		peers = append(peers, c.Listen.Gossip)
 		configs[i] = c
 	}
-	for i, c := range configs {
+	for _, c := range configs {
 		c.Peers = peers
 		text, err := c.Marshal()
 		if err != nil {
@@ -50,11 +57,9 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			return err
 		}
-		p, err := run(s.binary, "--config", path)
-		if err != nil {
+		if err := s.add(c.Listen.Client, s.binary, "--config", path); err != nil {
 			return err
 		}
-		s.servers, s.clients = append(s.servers, p), append(s.clients, configs[i].Listen.Client)
 	}
 	for _, c := range configs {
 		if err := poll(ctx, func() error { return ready(ctx, "http://"+c.Listen.HTTP+"/readyz") }); err != nil {
@@ -80,64 +85,111 @@ func ready(ctx context.Context, url string) error {
 	return nil
 }
 
-func (s *switchboard) processes() []int { return pids(s.servers) }
-
-func pids(servers []*server) []int {
-	var all []int
-	for _, p := range servers {
-		all = append(all, p.cmd.Process.Pid)
-	}
-	return all
+func (s *switchboard) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
+	return opened(dialSwitchboard(ctx, s.clients[server], id, h))
 }
 
-func (s *switchboard) stop() {
-	for _, p := range s.servers {
-		p.stop()
+func (s *switchboard) fill(ctx context.Context, topic string, payload []byte, n int) error {
+	c, err := client.Connect(ctx, s.clients[0])
+	if err != nil {
+		return err
 	}
-	s.servers, s.clients = nil, nil
+	defer func() { _ = c.Close() }() // all was acknowledged
+	for range n {
+		if _, err := c.PublishAsync(ctx, topic, &wire.Artifact{Payload: payload}); err != nil {
+			return err
+		}
+	}
+	return c.Flush(ctx)
 }
 
-func (s *switchboard) connect(ctx context.Context, server int) (conn, error) {
-	c, err := client.Connect(ctx, s.clients[server], client.WithoutBroadcast())
+func (s *switchboard) replay(ctx context.Context, topic string, h handler) (func(), error) {
+	c, err := dialSwitchboard(ctx, s.clients[0], "reader", h)
 	if err != nil {
 		return nil, err
 	}
-	return &switchboardConn{c: c}, nil
+	return c.close, c.subscribeSince(ctx, topic, wire.SinceAll)
 }
 
-type switchboardConn struct {
-	c        *client.Client
-	outgoing wire.Artifact // of publish, which one goroutine calls
+func kept() *config.TopicHistory {
+	artifacts, bytes := keptMax, config.Bytes(keptMax<<10)
+	return &config.TopicHistory{MaxArtifacts: &artifacts, MaxBytes: &bytes}
 }
 
-func (c *switchboardConn) subscribe(ctx context.Context, topic string, got func([]byte)) error {
-	_, err := c.c.Subscribe(ctx, topic, func(_ context.Context, a *wire.Artifact) error {
-		got(a.Payload)
-		return nil
-	})
-	return err
+// switchboardClient is the same servers with the Go client instead of the
+// barest one.
+type switchboardClient struct{ switchboard }
+
+func (s *switchboardClient) name() string { return oursWithClient }
+
+func (s *switchboardClient) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
+	c := &libraryConn{ctx: ctx, h: h}
+	var err error
+	c.c, err = client.Connect(ctx, s.clients[server], client.WithID(id), client.WithHandler(c.answer))
+	return opened(c, err)
 }
 
-func (c *switchboardConn) publish(ctx context.Context, topic string, payload []byte) error {
-	c.outgoing = wire.Artifact{Payload: payload}
-	_, err := c.c.PublishAsync(ctx, topic, &c.outgoing)
-	return err
+func (s *switchboardClient) replay(ctx context.Context, topic string, h handler) (func(), error) {
+	c, err := s.connect(ctx, 0, "reader", h)
+	if err != nil {
+		return nil, err
+	}
+	l, _ := c.(*libraryConn)
+	_, err = l.c.Subscribe(ctx, topic, l.got, client.SinceAll())
+	return c.close, err
 }
 
-func (c *switchboardConn) flush(ctx context.Context) error { return c.c.Flush(ctx) }
+// libraryConn is a connection of the Go client.
+type libraryConn struct {
+	c   *client.Client
+	ctx context.Context //nolint:containedctx // of the scenario, which the connection belongs to
+	h   handler
+	err error // the first that publishing met
+}
 
-func (c *switchboardConn) serve(context.Context) error {
-	c.c.Handle(func(_ context.Context, a *wire.Artifact) (*wire.Artifact, error) {
-		return &wire.Artifact{Payload: a.Payload}, nil
-	})
+func (c *libraryConn) got(_ context.Context, a *wire.Artifact) error {
+	c.h.message(message{payload: a.Payload})
+	c.h.drained()
 	return nil
 }
 
-func (c *switchboardConn) request(ctx context.Context, target string, payload []byte) error {
-	_, err := c.c.Request(ctx, target, &wire.Artifact{Payload: payload})
+func (c *libraryConn) answer(ctx context.Context, a *wire.Artifact) (*wire.Artifact, error) {
+	return &wire.Artifact{Payload: a.Payload}, c.got(ctx, a)
+}
+
+func (c *libraryConn) subscribe(ctx context.Context, topic string) error {
+	_, err := c.c.Subscribe(ctx, topic, c.got)
 	return err
 }
 
-func (c *switchboardConn) id() string { return c.c.ID() }
+func (c *libraryConn) listen(context.Context) error { return nil }
 
-func (c *switchboardConn) close() { _ = c.c.Close() }
+func (c *libraryConn) publish(topic string, payload []byte, n int) {
+	for range n {
+		_, err := c.c.PublishAsync(c.ctx, topic, &wire.Artifact{Payload: payload})
+		c.err = errors.Join(c.err, err)
+	}
+}
+
+func (c *libraryConn) send(id string, payload []byte, n int) {
+	for range n {
+		_, err := c.c.SendAsync(c.ctx, id, &wire.Artifact{Payload: payload})
+		c.err = errors.Join(c.err, err)
+	}
+}
+
+func (c *libraryConn) request(id string, payload []byte) {
+	go func() { // one for each question in flight; it ends with the answer or the scenario
+		if a, err := c.c.Request(c.ctx, id, &wire.Artifact{Payload: payload}); err == nil {
+			_ = c.got(c.ctx, a) // never fails
+		}
+	}()
+}
+
+func (c *libraryConn) reply(message, []byte) {} // answer has done it
+
+func (c *libraryConn) write() error { return c.err }
+
+func (c *libraryConn) sync(ctx context.Context) error { return c.c.Flush(ctx) }
+
+func (c *libraryConn) close() { _ = c.c.Close() }

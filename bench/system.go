@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// system is a message hub that scenarios run against: its servers as processes,
+// and connections to them.
+type system interface {
+	name() string
+	// start runs n servers that form one hub and returns when they are ready.
+	start(ctx context.Context, n int) error
+	// connect opens a connection to a server, 0 to n-1.
+	connect(ctx context.Context, server int, id string, h handler) (conn, error)
+	// processes are the servers' ids.
+	processes() []int
+	stop()
+}
+
+// keeper is a system with topics that keep history.
+type keeper interface {
+	system
+	// fill publishes n messages that are kept.
+	fill(ctx context.Context, topic string, payload []byte, n int) error
+	// replay reads all that is kept: h gets each message.
+	replay(ctx context.Context, topic string, h handler) (stop func(), err error)
+}
+
+const startTime = 30 * time.Second
+
+// errCannot is returned by start for what a system does not do.
+var errCannot = errors.New("this system does not do that")
+
+// fleet is the processes of a system and the addresses that clients connect to.
+type fleet struct {
+	servers []*server
+	clients []string
+}
+
+func (f *fleet) add(client, binary string, args ...string) error {
+	p, err := run(binary, args...)
+	if err != nil {
+		return err
+	}
+	f.servers, f.clients = append(f.servers, p), append(f.clients, client)
+	return nil
+}
+
+func (f *fleet) processes() []int {
+	var all []int
+	for _, p := range f.servers {
+		all = append(all, p.cmd.Process.Pid)
+	}
+	return all
+}
+
+func (f *fleet) stop() {
+	for _, p := range f.servers {
+		p.stop()
+	}
+	f.servers, f.clients = nil, nil
+}
+
+// answering waits until a client can connect to every server.
+func answering(ctx context.Context, s system, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for i := range n {
+		err := poll(ctx, func() error {
+			c, err := s.connect(ctx, i, "probe", nobody{})
+			if err == nil {
+				c.close()
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
