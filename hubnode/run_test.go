@@ -170,7 +170,7 @@ func TestHTTPAnswers(t *testing.T) {
 	}
 	for _, name := range []string{
 		"clients", "sessions", "artifacts_received_total", "artifacts_delivered_total", "artifacts_dropped_total", "bytes_received_total",
-		"pending_bytes", "slow_clients_total", "client_round_trip_seconds", "directory_entries", "mesh_links", "gossip_members", "history_artifacts", "history_bytes",
+		"pending_bytes", "slow_clients_total", "clients_joined_total", "clients_left_total", "client_round_trip_seconds", "directory_entries", "mesh_links", "gossip_members", "history_artifacts", "history_bytes",
 	} {
 		if families["switchboard_"+name] == nil {
 			t.Errorf("there is no metric switchboard_%s", name)

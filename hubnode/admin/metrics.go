@@ -29,6 +29,8 @@ var (
 	pendingBytes     = describe("pending_bytes", "Bytes that wait to be written to this node's clients.")
 	slowClients      = describe("slow_clients_total", "Clients disconnected for reading too slowly.")
 	unhealthyClients = describe("unhealthy_clients_total", "Clients disconnected for leaving health checks unanswered.")
+	clientsJoined    = describe("clients_joined_total", "Clients that were registered on this node, each session counted.")
+	clientsLeft      = describe("clients_left_total", "Clients that left this node, by what ended their session.", "reason")
 	malformed        = describe("malformed_frames_total", "Frames that ended their connection.")
 	roundTrip        = describe("client_round_trip_seconds", "Round trips of health checks.")
 	directoryEntries = describe("directory_entries", "Clients that are known on other nodes.")
@@ -68,6 +70,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(pendingBytes, float64(m.PendingBytes))
 	counter(slowClients, m.SlowClients)
 	counter(unhealthyClients, m.UnhealthyClients)
+	counter(clientsJoined, m.ClientsJoined)
+	for reason, count := range m.ClientsLeft {
+		counter(clientsLeft, count, reason)
+	}
 	counter(malformed, m.MalformedFrames)
 	ch <- prometheus.MustNewConstSummary(roundTrip, m.RoundTrips, m.RoundTripTime.Seconds(), nil)
 	gauge(directoryEntries, float64(n.DirectoryEntries))

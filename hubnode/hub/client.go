@@ -53,8 +53,8 @@ type Client struct {
 	pinged atomic.Int64 // when the ping under way was sent, nanoseconds since 1970
 
 	gone   chan struct{} // closed when it is removed
+	reason error         // guarded by Hub.mu; does not change once gone is closed
 	leave  sync.Once
-	reason error // set before gone is closed
 	shut   sync.Once
 }
 
@@ -125,7 +125,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	c.out = outbox.New(conn, outbox.Config{
 		LimitBytes: s.PendingBytes,
 		Failed: func(err error) { // by the writer, which removing waits for
-			h.spawn(func() { h.remove(c, err) })
+			h.spawn(func() { h.remove(c, &ConnectionError{Op: "write", Err: err}) })
 		},
 	})
 
@@ -144,7 +144,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 
 	c.out.Flush()
 	if replaces {
-		h.remove(older, &SessionReplacedError{ID: id})
+		h.dismiss(older)
 	}
 	return nil
 }
@@ -165,6 +165,11 @@ func (h *Hub) admitLocked(c, older *Client) {
 	}
 	h.clients.Store(c.id, c)
 	h.remote.ClientUp(c.id, c.epoch)
+	if older != nil {
+		h.departLocked(older, &SessionReplacedError{ID: c.id})
+	}
+	h.metrics.joined.Add(1)
+	h.raiseLocked(ClientJoined{c})
 	if !c.noBroadcast {
 		h.addLocked(&subscription{client: c, pattern: Broadcast})
 	}
@@ -209,10 +214,38 @@ func (h *Hub) Supersede(id wire.ClientID, newer func(epoch uint64) bool) {
 // remove takes the client out of the hub, tells it why, and closes its
 // connection once what is queued is written or a second has passed.
 func (h *Hub) remove(c *Client, reason error) {
-	if !h.retire(c, reason) {
-		return
+	h.mu.Lock()
+	first := h.departLocked(c, reason)
+	h.mu.Unlock()
+	if first {
+		h.dismiss(c)
 	}
-	if isDisconnect(reason) || !h.spawn(func() {
+}
+
+// departLocked takes the client out of the hub; it reports false when that was
+// done before.
+func (h *Hub) departLocked(c *Client, reason error) bool {
+	if c.reason != nil {
+		return false
+	}
+	c.reason = reason
+	if h.clients.CompareAndDelete(c.id, c) {
+		h.clientN--
+		h.remote.ClientDown(c.id, c.epoch)
+	}
+	for _, s := range c.subs {
+		h.dropLocked(s)
+	}
+	close(c.gone) // with the lock held: nobody subscribes it any more
+	h.metrics.left[departureOf(reason)].Add(1)
+	h.raiseLocked(ClientLeft{Client: c, Reason: reason})
+	return true
+}
+
+// dismiss ends the connection of a client that has departed.
+func (h *Hub) dismiss(c *Client) {
+	c.sayGoodbye()
+	if departureOf(c.reason).unreachable() || !h.spawn(func() {
 		ctx, cancel := context.WithTimeout(h.life, goodbyeTime)
 		defer cancel()
 		c.out.Drain(ctx)
@@ -222,30 +255,14 @@ func (h *Hub) remove(c *Client, reason error) {
 	}
 }
 
-// retire takes the client out of the hub and queues its Goodbye, which is the
-// last frame; it reports false when that was done before. The connection stays
-// open.
-func (h *Hub) retire(c *Client, reason error) bool {
-	first := false
+// sayGoodbye queues the last frame of a client that has departed, once.
+func (c *Client) sayGoodbye() {
 	c.leave.Do(func() {
-		first = true
-		c.reason = reason
-		h.mu.Lock()
-		if h.clients.CompareAndDelete(c.id, c) {
-			h.clientN--
-			h.remote.ClientDown(c.id, c.epoch)
-		}
-		for _, s := range c.subs {
-			h.dropLocked(s)
-		}
-		close(c.gone) // with the lock held: nobody subscribes it any more
-		h.mu.Unlock()
-		h.log.LogAttrs(h.life, slog.LevelDebug, "client left", slog.String("client", c.id), slog.Any("reason", reason))
-		if c.out.PushLast(goodbye(reason)) == outbox.QueuedCold {
+		c.hub.log.LogAttrs(c.hub.life, slog.LevelDebug, "client left", slog.String("client", c.id), slog.Any("reason", c.reason))
+		if c.out.PushLast(goodbye(c.reason)) == outbox.QueuedCold {
 			c.out.Flush()
 		}
 	})
-	return first
 }
 
 // drain waits until what is queued is written, for as long as the client takes
@@ -279,18 +296,4 @@ func (c *Client) close() {
 		_ = c.conn.Close() // nothing more is wanted of it
 		c.out.Wait()
 	})
-}
-
-// isDisconnect reports whether the connection is gone already, so that a
-// Goodbye would reach nobody.
-func isDisconnect(err error) bool {
-	var coded *wire.Error
-	var replaced *SessionReplacedError
-	var slow *SlowClientError
-	switch {
-	case errors.As(err, &coded), errors.As(err, &replaced), errors.As(err, &slow), errors.Is(err, ErrStopped),
-		errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrFrameTooLarge):
-		return false
-	}
-	return true
 }

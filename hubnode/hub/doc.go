@@ -25,8 +25,8 @@
 // # Lock order
 //
 // topicLog.mu, then subscription.mu, then Hub.mu, then the locks that call
-// nothing: of outboxes, of the Remote, of what waits for answers and for clients
-// to be found. No lock is held across network I/O or a callback.
+// nothing: of outboxes, of the Remote, of listeners to events, of what waits for
+// answers and for clients to be found. No lock is held across network I/O or a callback.
 //
 // # What bounds each queue
 //
@@ -35,12 +35,16 @@
 // and reads from history instead. Frames that wait for a topic's log to open,
 // or for a client to be found, are bounded in number and bytes and refused
 // beyond that. A link to another node is bounded by whoever made it: what does
-// not fit is refused to the publisher or, forwarded, counted as dropped.
+// not fit is refused to the publisher or, forwarded, counted as dropped. Events
+// that a listener has not heard yet are not bounded: two for each session.
 //
 // # While a client goes away
 //
 // Routing to a client that is being removed either queues the artifact before
 // its Goodbye or finds no client; it never blocks and never reaches a newer
 // session of the same id by mistake. Nothing is queued behind the Goodbye.
-// Removing is idempotent, and the reason that comes first stays.
+// Removing is idempotent, and the reason that comes first stays. It is told
+// apart with errors.Is and errors.As: see [ClientLeft], which says that nothing
+// is routed to the client any more, and [Hub.OnEvent] for what listeners can
+// count on.
 package hub

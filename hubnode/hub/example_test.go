@@ -100,6 +100,47 @@ func ExampleHub_Route() {
 	// Output: nobody is called b
 }
 
+// A program follows who comes and goes, and why.
+func ExampleWithEvents() {
+	h, err := hub.New(hub.WithEvents(func(e hub.Event) {
+		switch e := e.(type) {
+		case hub.ClientJoined:
+			fmt.Println(e.Client.ID(), "joined")
+		case hub.ClientLeft:
+			if errors.Is(e.Reason, hub.ErrDisconnected) {
+				fmt.Println(e.Client.ID(), "was disconnected")
+			} else {
+				fmt.Println(e.Client.ID(), "left:", e.Reason)
+			}
+		}
+	}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	if err := h.Start(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	ours, theirs := net.Pipe()
+	if err := h.RegisterClient("a", ours); err != nil {
+		fmt.Println(err)
+		return
+	}
+	_ = theirs.Close() // the other side goes away
+	a, ok := h.Client("a")
+	if ok {
+		<-a.Done()
+	}
+	if err := h.Stop(ctx); err != nil { // returns when everything has been told
+		fmt.Println(err)
+	}
+	// Output:
+	// a joined
+	// a was disconnected
+}
+
 // A late subscriber of a topic with history gets what it missed.
 func ExampleWithHistory() {
 	ctx := context.Background()

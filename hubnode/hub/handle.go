@@ -3,14 +3,10 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
-
-// errLeft ends the reading of a client that said goodbye.
-var errLeft = errors.New("the client said goodbye")
 
 // read serves a client's connection until that ends, in a goroutine of its own.
 func (c *Client) read() {
@@ -20,10 +16,11 @@ func (c *Client) read() {
 	c.reader.Close()
 	var coded *wire.Error
 	switch {
-	case errors.Is(err, io.EOF):
-		err = errLeft
+	case errors.Is(err, ErrLeft):
 	case errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrFrameTooLarge), errors.As(err, &coded):
 		c.hub.metrics.malformed.Add(1)
+	default:
+		err = &ConnectionError{Op: "read", Err: err}
 	}
 	c.hub.remove(c, err)
 }
@@ -62,7 +59,7 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 	case wire.KindUnsubscribe:
 		c.unsubscribe(in, f)
 	case wire.KindGoodbye:
-		return errLeft
+		return ErrLeft
 	default:
 		return &wire.Error{Code: wire.CodeUnknownKind, Detail: fmt.Sprintf("frames of kind %d are not for clients to send", f.Kind())}
 	}

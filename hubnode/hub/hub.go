@@ -79,6 +79,7 @@ type Hub struct {
 	clientN   int
 	lastSub   uint32
 	early     []func() // goroutines that wait for Start
+	listeners []*listener
 	stopped   chan struct{}
 }
 
@@ -104,6 +105,9 @@ func New(opts ...Option) (*Hub, error) {
 	s := b.settings.withDefaults()
 	h.settings.Store(&s)
 	h.peers.Store(&map[string]Link{})
+	for _, listen := range b.events {
+		h.OnEvent(listen)
+	}
 	for _, step := range append(b.clients, b.topics...) {
 		if err := step(h); err != nil {
 			h.abort() // closes the connections that it owns already

@@ -545,7 +545,7 @@ func TestStopIsNotHeldUpForever(t *testing.T) {
 // and removing the client waits for the writer.
 func TestAConnectionThatCannotBeWrittenIsRemoved(t *testing.T) {
 	h := start(t)
-	conn := &halfOpen{gone: make(chan struct{})}
+	conn := &halfOpen{gone: make(chan struct{}), fault: errors.New("out of order")}
 	if err := h.RegisterClient("a", conn); err != nil {
 		t.Fatal(err)
 	}
@@ -568,15 +568,16 @@ func TestAConnectionThatCannotBeWrittenIsRemoved(t *testing.T) {
 
 // halfOpen is a connection that can't be written, and never says anything.
 type halfOpen struct {
-	gone chan struct{}
-	once sync.Once
+	gone  chan struct{}
+	once  sync.Once
+	fault error // of every write
 }
 
 func (c *halfOpen) Read([]byte) (int, error) {
 	<-c.gone
 	return 0, net.ErrClosed
 }
-func (c *halfOpen) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+func (c *halfOpen) Write([]byte) (int, error) { return 0, c.fault }
 func (c *halfOpen) Close() error {
 	c.once.Do(func() { close(c.gone) })
 	return nil
@@ -662,7 +663,8 @@ func TestRedirectSpreadsClients(t *testing.T) {
 
 // Everything at once, for the race detector.
 func TestStress(t *testing.T) {
-	h := start(t, hub.WithHistory("kept.>", 100), hub.WithHealthCheck(20*time.Millisecond, 3))
+	sessions := &ledger{t: t, there: make(map[string]*hub.Client)}
+	h := start(t, hub.WithHistory("kept.>", 100), hub.WithHealthCheck(20*time.Millisecond, 3), hub.WithEvents(sessions.hear))
 	var running, reading sync.WaitGroup
 	for worker := range 8 {
 		running.Go(func() {
@@ -709,5 +711,13 @@ func TestStress(t *testing.T) {
 	reading.Wait()
 	if m := h.Metrics(); m.ActiveClients != 0 || len(m.TopicSubscribers) != 0 || len(h.Clients()) != 0 {
 		t.Errorf("left behind: %+v", m)
+	}
+	m, left := h.Metrics(), uint64(0)
+	for _, n := range m.ClientsLeft {
+		left += n
+	}
+	if len(sessions.there) != 0 || sessions.joined != sessions.left || sessions.joined != m.ClientsJoined || left != m.ClientsJoined {
+		t.Errorf("heard of %d that joined and %d that left, counted are %d and %d; there: %v",
+			sessions.joined, sessions.left, m.ClientsJoined, left, sessions.there)
 	}
 }

@@ -25,6 +25,7 @@ func (h *Hub) Start(ctx context.Context) error {
 		h.wg.Go(f)
 	}
 	h.early = nil
+	h.wakeListenersLocked()
 	h.wg.Go(h.keepHouse)
 	return nil
 }
@@ -38,7 +39,7 @@ func (h *Hub) abort() {
 
 // Stop says goodbye to every client, writes what is queued for them until ctx
 // ends, closes their connections and waits until everything that the hub
-// started has ended. It returns ctx's error when that cut the draining short;
+// started has ended, the listeners to events included. It returns ctx's error when that cut the draining short;
 // a client that takes nothing for five seconds is not waited for any longer.
 // Further calls wait for the first, and cut it short when their ctx ends.
 func (h *Hub) Stop(ctx context.Context) error {
@@ -47,6 +48,7 @@ func (h *Hub) Stop(ctx context.Context) error {
 	if first {
 		h.state = stateStopping
 		h.early = nil
+		h.wakeListenersLocked()
 	}
 	h.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { h.rush.Do(func() { close(h.hurry) }) })
@@ -89,7 +91,10 @@ func (h *Hub) sayGoodbye() (cut int) {
 	})
 	h.eachClient(func(c *Client) {
 		leaving.Go(func() {
-			h.retire(c, ErrStopped)
+			h.mu.Lock()
+			h.departLocked(c, ErrStopped)
+			h.mu.Unlock()
+			c.sayGoodbye()
 			if !c.drain(ctx) && ctx.Err() != nil {
 				hurried.Add(1)
 			}

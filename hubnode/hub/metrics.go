@@ -28,6 +28,8 @@ type counters struct {
 	unhealthy     atomic.Uint64
 	rttCount      atomic.Uint64
 	rttNanos      atomic.Uint64
+	joined        atomic.Uint64
+	left          departureCounts
 
 	dropSlow, dropLink, dropClient, dropFilter atomic.Uint64
 }
@@ -63,6 +65,8 @@ type Metrics struct {
 	MalformedFrames    uint64            // malformed, too large, of an unknown kind or from another sender: each ended a connection
 	SlowClients        uint64            // disconnected for being slow
 	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
+	ClientsJoined      uint64
+	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
 	PendingBytes       int64             // what waits for this hub's clients
 	RoundTrips         uint64            // answered health checks
@@ -84,6 +88,8 @@ func (h *Hub) Metrics() Metrics {
 		},
 		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
 		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),
+		ClientsJoined:    c.joined.Load(),
+		ClientsLeft:      c.left.byName(),
 		TopicSubscribers: make(map[string]int),
 		RoundTrips:       c.rttCount.Load(),
 		RoundTripTime:    time.Duration(c.rttNanos.Load()),

@@ -22,6 +22,7 @@ type blueprint struct {
 	log      *slog.Logger
 	compile  func(string) (Filter, error)
 	system   System
+	events   []func(Event)
 	clients  []func(*Hub) error
 	topics   []func(*Hub) error
 }
@@ -77,6 +78,12 @@ func WithHealthCheck(interval time.Duration, failures int) Option {
 
 // WithLogger sets where the hub logs; the default is nowhere.
 func WithLogger(log *slog.Logger) Option { return func(b *blueprint) { b.log = log } }
+
+// WithEvents calls listen for every client that joins or leaves, those of
+// WithClient included; see [Hub.OnEvent].
+func WithEvents(listen func(Event)) Option {
+	return func(b *blueprint) { b.events = append(b.events, listen) }
+}
 
 // WithRemote makes the hub one node of a cluster.
 func WithRemote(r Remote) Option { return func(b *blueprint) { b.remote = r } }

@@ -1,0 +1,134 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+var (
+	// ErrLeft is the reason of a client that said goodbye.
+	ErrLeft = errors.New("the client said goodbye")
+	// ErrDisconnected is in the reason of a client whose connection ended
+	// without a goodbye: the other side closed or reset it, or is gone.
+	ErrDisconnected = errors.New("the connection has ended")
+)
+
+// ConnectionError is the reason of a client whose connection can't be read or
+// written. It is [ErrDisconnected] when the connection has ended, which happens
+// to the best; other faults are those of the connection itself.
+type ConnectionError struct {
+	Op  string // "read" or "write"
+	Err error  // as the connection returned it
+}
+
+func (e *ConnectionError) Error() string {
+	if e.Err == io.EOF { //nolint:errorlint // only the bare one says so little
+		return e.Op + ": " + ErrDisconnected.Error()
+	}
+	return fmt.Sprintf("%s: %v", e.Op, e.Err)
+}
+
+func (e *ConnectionError) Unwrap() error { return e.Err }
+
+// Is reports whether target is [ErrDisconnected] and the connection has ended.
+func (e *ConnectionError) Is(target error) bool {
+	return target == ErrDisconnected && isEnd(e.Err)
+}
+
+// isEnd reports whether an error of a connection says that it has ended.
+func isEnd(err error) bool {
+	for _, end := range []error{
+		io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
+		syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+		syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, // keep-alives and retransmissions that nobody answered
+	} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// departure is the kind of a reason to leave.
+type departure int
+
+const (
+	departedGoodbye departure = iota
+	departedDisconnected
+	departedConnectionFault
+	departedBadInput
+	departedSlow
+	departedUnhealthy
+	departedReplaced
+	departedRemoved
+	departedStopped
+	departures // how many kinds there are
+)
+
+// departureNames are the keys of Metrics.ClientsLeft.
+var departureNames = [departures]string{
+	departedGoodbye:         "goodbye",
+	departedDisconnected:    "disconnected",
+	departedConnectionFault: "connection_fault",
+	departedBadInput:        "bad_input",
+	departedSlow:            "slow",
+	departedUnhealthy:       "unhealthy",
+	departedReplaced:        "replaced",
+	departedRemoved:         "removed",
+	departedStopped:         "stopped",
+}
+
+func departureOf(reason error) departure {
+	var (
+		coded    *wire.Error
+		replaced *SessionReplacedError
+		slow     *SlowClientError
+	)
+	switch {
+	case errors.Is(reason, ErrLeft):
+		return departedGoodbye
+	case errors.As(reason, &replaced):
+		return departedReplaced
+	case errors.As(reason, &slow):
+		return departedSlow
+	case errors.Is(reason, ErrStopped):
+		return departedStopped
+	case errors.Is(reason, wire.ErrMalformed), errors.Is(reason, wire.ErrFrameTooLarge):
+		return departedBadInput
+	case errors.As(reason, &coded):
+		switch coded.Code {
+		case wire.CodeUnhealthy:
+			return departedUnhealthy
+		case wire.CodeRemoved:
+			return departedRemoved
+		default:
+			return departedBadInput
+		}
+	case errors.Is(reason, ErrDisconnected):
+		return departedDisconnected
+	default:
+		return departedConnectionFault
+	}
+}
+
+// unreachable reports whether a Goodbye would reach nobody.
+func (d departure) unreachable() bool {
+	return d == departedGoodbye || d == departedDisconnected || d == departedConnectionFault
+}
+
+// departureCounts are how many clients left for each kind of reason.
+type departureCounts [departures]atomic.Uint64
+
+func (n *departureCounts) byName() map[string]uint64 {
+	counts := make(map[string]uint64, departures)
+	for d, name := range departureNames {
+		counts[name] = n[d].Load()
+	}
+	return counts
+}
