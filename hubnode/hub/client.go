@@ -52,10 +52,11 @@ type Client struct {
 	health health       // of the health checker's goroutine alone
 	pinged atomic.Int64 // when the ping under way was sent, nanoseconds since 1970
 
-	gone   chan struct{} // closed when it is removed
-	reason error         // guarded by Hub.mu; does not change once gone is closed
-	leave  sync.Once
-	shut   sync.Once
+	gone      chan struct{} // closed when it is removed
+	reason    error         // guarded by Hub.mu; does not change once gone is closed
+	leave     sync.Once
+	lastBytes int // of its Goodbye, when that was queued
+	shut      sync.Once
 }
 
 // ID returns the client's id.
@@ -246,10 +247,10 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 func (h *Hub) dismiss(c *Client) {
 	c.sayGoodbye()
 	if departureOf(c.reason).unreachable() || !h.spawn(func() {
-		ctx, cancel := context.WithTimeout(h.life, goodbyeTime)
+		ctx, cancel := context.WithTimeout(h.grace, goodbyeTime)
 		defer cancel()
 		c.out.Drain(ctx)
-		c.close()
+		h.finish(c)
 	}) {
 		c.close()
 	}
@@ -259,7 +260,12 @@ func (h *Hub) dismiss(c *Client) {
 func (c *Client) sayGoodbye() {
 	c.leave.Do(func() {
 		c.hub.log.LogAttrs(c.hub.life, slog.LevelDebug, "client left", slog.String("client", c.id), slog.Any("reason", c.reason))
-		if c.out.PushLast(goodbye(c.reason)) == outbox.QueuedCold {
+		last := goodbye(c.reason)
+		v := c.out.PushLast(last)
+		if queued(v) {
+			c.lastBytes = len(last)
+		}
+		if v == outbox.QueuedCold {
 			c.out.Flush()
 		}
 	})

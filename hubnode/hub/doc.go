@@ -47,4 +47,8 @@
 // apart with errors.Is and errors.As: see [ClientLeft], which says that nothing
 // is routed to the client any more, and [Hub.OnEvent] for what listeners can
 // count on.
+//
+// A hub that stops removes its clients in the same way, but gives them as much
+// time to take what is queued as Stop's context has, and says what it dropped:
+// see [StopError].
 package hub

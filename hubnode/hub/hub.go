@@ -65,10 +65,11 @@ type Hub struct {
 
 	wg     sync.WaitGroup
 	retick chan struct{} // holds one: the housekeeper looks at the settings anew
-	hurry  chan struct{} // closed when Stop has to stop waiting for clients
-	rush   sync.Once
+	unsent unsent
 	life   context.Context //nolint:containedctx // the span from Start to Stop, which every goroutine of the hub ends with
 	end    context.CancelFunc
+	grace  context.Context //nolint:containedctx // ended when Stop has to stop waiting for clients
+	hurry  context.CancelFunc
 
 	mu        sync.Mutex // guards the fields below, and writes to those above
 	state     state
@@ -98,10 +99,10 @@ func New(opts ...Option) (*Hub, error) {
 		interests: make(map[string]int),
 		peerSubs:  make(map[string]map[string]*subscription),
 		retick:    make(chan struct{}, 1),
-		hurry:     make(chan struct{}),
 		stopped:   make(chan struct{}),
 	}
 	h.life, h.end = context.WithCancel(context.Background())
+	h.grace, h.hurry = context.WithCancel(context.Background())
 	s := b.settings.withDefaults()
 	h.settings.Store(&s)
 	h.peers.Store(&map[string]Link{})

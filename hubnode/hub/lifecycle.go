@@ -2,8 +2,8 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"sync"
-	"sync/atomic"
 )
 
 // Start begins to serve the registered clients. When ctx ends, so does the hub,
@@ -39,9 +39,12 @@ func (h *Hub) abort() {
 
 // Stop says goodbye to every client, writes what is queued for them until ctx
 // ends, closes their connections and waits until everything that the hub
-// started has ended, the listeners to events included. It returns ctx's error when that cut the draining short;
-// a client that takes nothing for five seconds is not waited for any longer.
-// Further calls wait for the first, and cut it short when their ctx ends.
+// started has ended, the listeners to events included.
+//
+// It returns a [StopError] that says what was dropped when ctx cut that short,
+// and wraps ctx's cause; or when some client took nothing for five seconds,
+// which is not waited for any longer, and wraps [ErrStalled]. Further calls
+// wait for the first, cut it short when their ctx ends, and return nil.
 func (h *Hub) Stop(ctx context.Context) error {
 	h.mu.Lock()
 	first := h.state < stateStopping
@@ -51,60 +54,52 @@ func (h *Hub) Stop(ctx context.Context) error {
 		h.wakeListenersLocked()
 	}
 	h.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { h.rush.Do(func() { close(h.hurry) }) })
+	stop := context.AfterFunc(ctx, h.hurry)
 	defer stop()
 	if !first {
 		<-h.stopped
 		return nil
 	}
 
-	cut := h.sayGoodbye()
+	h.dismissAll()
 	h.mu.Lock()
 	h.state = stateStopped
 	h.mu.Unlock()
 	h.end()
 	h.wg.Wait()
-	close(h.stopped)
-	switch {
-	case cut == 0:
-		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return context.Canceled // by another Stop
+	cause := context.Cause(ctx)
+	if cause == nil && h.grace.Err() != nil {
+		cause = context.Canceled // by another Stop
 	}
+	h.hurry()
+	close(h.stopped)
+	return h.unsent.err(cause)
 }
 
-// sayGoodbye removes all clients and waits until their queues are written. It
-// returns how many were cut off by the hurry.
-func (h *Hub) sayGoodbye() (cut int) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var leaving, watching sync.WaitGroup
-	var hurried atomic.Int32
-	watching.Go(func() {
-		select {
-		case <-h.hurry:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
+// dismissAll removes all clients and returns when their connections are closed.
+func (h *Hub) dismissAll() {
+	var leaving sync.WaitGroup
 	h.eachClient(func(c *Client) {
 		leaving.Go(func() {
 			h.mu.Lock()
 			h.departLocked(c, ErrStopped)
 			h.mu.Unlock()
 			c.sayGoodbye()
-			if !c.drain(ctx) && ctx.Err() != nil {
-				hurried.Add(1)
-			}
-			c.close()
+			c.drain(h.grace)
+			h.finish(c)
 		})
 	})
 	leaving.Wait()
-	cancel()
-	watching.Wait()
-	return int(hurried.Load())
+}
+
+// finish closes the connection of a client that had its time to take what was
+// queued for it, and notes what it did not take of that when the hub stops.
+func (h *Hub) finish(c *Client) {
+	cut := h.grace.Err() != nil
+	c.close()
+	if lost := c.out.Lost(); lost > 0 && (cut || errors.Is(c.reason, ErrStopped)) {
+		h.unsent.add(lost-c.lastBytes, cut)
+	}
 }
 
 // spawn runs f in a goroutine that Stop waits for. It reports false, and f

@@ -45,7 +45,7 @@ type Outbox struct {
 	dirty   bool      // somebody who pushed will flush
 	sealed  bool      // the last frame is queued
 	closed  bool
-	lost    bool // something that was queued was not written
+	lost    int // bytes that were queued and not written
 	waiters []waiter
 }
 
@@ -141,7 +141,7 @@ func (o *Outbox) closeLocked() {
 	o.closed = true
 	for _, s := range o.queue {
 		o.pending -= len(s.b)
-		o.lost = true
+		o.lost += len(s.b)
 	}
 	recycle(o.queue)
 	o.queue = nil

@@ -295,6 +295,7 @@ func TestCloseDropsWhatWaitsAndWakesEveryone(t *testing.T) {
 	o.Flush()
 	<-w.entered
 	push(o, live(2, 100))
+	waiting := o.Pending()
 	below := o.Below(0)
 	drained := make(chan bool, 1)
 	go func() { drained <- o.Drain(context.Background()) }()
@@ -318,6 +319,9 @@ func TestCloseDropsWhatWaitsAndWakesEveryone(t *testing.T) {
 	}
 	if got := w.refs(t); len(got) != 0 {
 		t.Errorf("written: %v", got)
+	}
+	if lost := o.Lost(); lost != waiting {
+		t.Errorf("Lost = %d, want %d: the write under way and what waited", lost, waiting)
 	}
 }
 

@@ -60,5 +60,14 @@ func (o *Outbox) Drain(ctx context.Context) bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.pending == 0 && !o.lost
+	return o.pending == 0 && o.lost == 0
+}
+
+// Lost returns how many bytes were queued and not written, once the outbox is
+// closed and its writer has ended. All of a write that failed counts, though
+// the connection may have taken some of it.
+func (o *Outbox) Lost() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.lost
 }

@@ -77,6 +77,7 @@ func (o *Outbox) next(wrote int, err error) []segment {
 	defer o.mu.Unlock()
 	o.pending -= wrote
 	if err != nil {
+		o.lost += wrote // from the write that failed on
 		o.failLocked(err)
 	}
 	if len(o.queue) == 0 {
@@ -95,7 +96,6 @@ func (o *Outbox) next(wrote int, err error) []segment {
 // closed before: then the error is only the connection's end. o.mu is held
 // but for the call.
 func (o *Outbox) failLocked(err error) {
-	o.lost = true
 	if o.closed {
 		return
 	}
