@@ -42,7 +42,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	repeat := flags.Int("rounds", 5, "how often each system does each scenario; medians are reported")
 	quick := flags.Bool("quick", false, "one round with few messages: shows that it works, not how fast")
-	only := flags.String("run", "", "only scenarios whose name contains this")
+	only := flags.String("run", "", "only scenarios whose name contains one of these, separated by semicolons")
 	with := flags.String("with", "", "only systems whose name contains one of these, separated by commas")
 	format := flags.String("o", "text", "text or json")
 	if err := flags.Parse(args); err != nil {
@@ -63,7 +63,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	}
 	var rows []row
 	for _, sc := range scenarios() {
-		if strings.Contains(sc.name, *only) {
+		if containsOne(sc.name, strings.Split(*only, ";")) {
 			r, err := measure(ctx, sc, systems, *repeat, scale, progress)
 			if err != nil {
 				return err
@@ -99,8 +99,12 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	}
 	all = append(all, &relay{})
 	return slices.DeleteFunc(all, func(s system) bool {
-		return !slices.ContainsFunc(strings.Split(with, ","), func(part string) bool { return strings.Contains(s.name(), part) })
+		return !containsOne(s.name(), strings.Split(with, ","))
 	}), nil
+}
+
+func containsOne(text string, parts []string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // installed finds a server of Debian's.

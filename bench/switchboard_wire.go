@@ -16,6 +16,10 @@ type switchboardConn struct {
 	ids  wire.ID
 	ref  uint32
 	subs uint32
+
+	run    wire.Run
+	next   []byte // an artifact behind another one of the same payload,
+	nextOf *byte  // which starts here
 }
 
 const askTime = 60_000 // milliseconds that an answer may take
@@ -115,21 +119,24 @@ func (c *switchboardConn) send(id string, payload []byte, n int) {
 // frames of up to wire.RunSize.
 func (c *switchboardConn) frames(h wire.Header, target string, payload []byte, n int) {
 	for n > 0 {
-		var run wire.Run
 		a := wire.Artifact{ID: c.ids, Time: time.Now(), Payload: payload}
-		_ = run.Append(&a, len(payload)) // can't be over its own size
-		first := len(run.Body())
-		a.ID = a.ID.Next()
-		_ = run.Append(&a, len(payload)) // can't be over its own size
-		next := run.Body()[first:]       // as all that follow are encoded
-
-		k := min(n, 1+max(0, wire.RunSize-first)/len(next))
+		c.run.Reset()
+		_ = c.run.Append(&a, len(payload)) // can't be over its own size
+		first := c.run.Body()
+		if len(c.next) == 0 || &payload[0] != c.nextOf { // how all that follow are encoded
+			var two wire.Run
+			_ = two.Append(&a, len(payload)) // as above
+			a.ID = a.ID.Next()
+			_ = two.Append(&a, len(payload)) // as above
+			c.next, c.nextOf = two.Body()[len(first):], &payload[0]
+		}
+		k := min(n, 1+max(0, wire.RunSize-len(first))/len(c.next))
 		c.ref++
 		h.Ref, h.Count = c.ref, uint16(k)
 		at := len(c.out)
-		c.out = wire.AppendFrame(c.out, h, target, c.id, run.Body()[:first])
+		c.out = wire.AppendFrame(c.out, h, target, c.id, first)
 		for range k - 1 {
-			c.out = append(c.out, next...)
+			c.out = append(c.out, c.next...)
 		}
 		binary.BigEndian.PutUint32(c.out[at:], uint32(len(c.out)-at-4))
 		binary.BigEndian.PutUint64(c.ids[8:], binary.BigEndian.Uint64(c.ids[8:])+uint64(k))
