@@ -9,8 +9,12 @@ import (
 	"sync/atomic"
 )
 
-// slabSize is the size of pooled buffers: one full read of a busy connection.
-const slabSize = 64 << 10
+// slabSizes are those of pooled buffers. A connection's buffer is as large as
+// its reads have lately been: one that says little should cost little, and one
+// that is busy should read as much as the kernel holds in one system call.
+var slabSizes = [...]int{4 << 10, 32 << 10, 256 << 10}
+
+const largest = len(slabSizes) - 1
 
 // Slab is a reference-counted buffer that holds frames as they were read. Who
 // keeps a frame beyond the reader's next step retains its slab and releases it
@@ -20,16 +24,22 @@ type Slab struct {
 	refs atomic.Int32
 }
 
-var slabs = sync.Pool{New: func() any { return &Slab{buf: make([]byte, slabSize)} }}
+var slabs [len(slabSizes)]sync.Pool
 
-// newSlab returns a slab of at least size bytes with one reference.
-func newSlab(size int) *Slab {
-	s := &Slab{}
-	if size <= slabSize {
-		s, _ = slabs.Get().(*Slab)
-	} else {
-		s.buf = make([]byte, size)
+// newSlab returns a slab of the size class, or of at least size bytes when that
+// is more, with one reference.
+func newSlab(class, size int) *Slab {
+	for class < largest && slabSizes[class] < size {
+		class++
 	}
+	if size <= slabSizes[class] {
+		if s, ok := slabs[class].Get().(*Slab); ok {
+			s.refs.Store(1)
+			return s
+		}
+		size = slabSizes[class]
+	}
+	s := &Slab{buf: make([]byte, size)}
 	s.refs.Store(1)
 	return s
 }
@@ -49,27 +59,55 @@ func (s *Slab) Release() {
 	switch n := s.refs.Add(-1); {
 	case n < 0:
 		panic("wire: slab released too often")
-	case n == 0 && len(s.buf) == slabSize:
-		slabs.Put(s)
+	case n == 0:
+		for class, size := range slabSizes {
+			if len(s.buf) == size {
+				slabs[class].Put(s)
+			}
+		}
 	}
+}
+
+// Lazy is a source that does not need a buffer while it waits. ReadTo reads at
+// least one byte into what buffer returns, or returns an error; whenever it has
+// to wait, it calls drop before and buffer anew after.
+type Lazy interface {
+	ReadTo(buffer func() []byte, drop func()) (int, error)
 }
 
 // Reader cuts a byte stream into frames. It is for one goroutine.
 //
-// While nothing arrives it holds only a small buffer: a slab is taken when a
-// read brings more than fits there, and given back once reads are small again.
+// It takes a slab when there is something to read, larger ones while reads fill
+// them, and smaller ones once reads are small again. While it waits between
+// frames it holds none; of a source that is not [Lazy] it then reads the first
+// bytes into a small buffer of its own, unless it is busy.
 type Reader struct {
 	src        io.Reader
-	limit      int // bytes of a frame with its length field
+	lazy       Lazy // src when it is one
+	limit      int  // bytes of a frame with its length field
 	slab       *Slab
 	start, end int // what is read and not yet returned: slab.buf[start:end]
-	busy       bool
-	lead       [256]byte
+	class      int // of the slab to be taken next
+	lead       []byte
+
+	// For the lazy source, made once.
+	buffer func() []byte
+	drop   func()
+	need   int // what buffer makes room for
 }
+
+// leadSize is the size of the buffer in which others than lazy sources wait.
+const leadSize = 256
 
 // NewReader returns a reader of frames of at most limit bytes, length field
 // included.
-func NewReader(src io.Reader, limit int) *Reader { return &Reader{src: src, limit: limit} }
+func NewReader(src io.Reader, limit int) *Reader {
+	r := &Reader{src: src, limit: limit}
+	if lazy, ok := src.(Lazy); ok {
+		r.lazy, r.buffer, r.drop = lazy, r.room, r.rest
+	}
+	return r
+}
 
 // SetLimit changes the largest frame accepted, from the next frame on.
 func (r *Reader) SetLimit(limit int) { r.limit = limit }
@@ -125,41 +163,80 @@ func (r *Reader) Close() {
 
 // fill reads at least one byte more, with room for need bytes from start on.
 func (r *Reader) fill(need int) error {
-	if r.start == r.end && !r.busy {
-		return r.fillIdle()
+	r.need = need
+	var n int
+	var err error
+	switch {
+	case r.lazy != nil:
+		n, err = r.lazy.ReadTo(r.buffer, r.drop)
+	case r.start == r.end && r.class == 0:
+		n, err = r.fillLead()
+	default:
+		n, err = readSome(r.src, r.room())
 	}
-	r.makeRoom(need)
-	n, err := readSome(r.src, r.slab.buf[r.end:])
-	r.end += n
-	r.busy = n >= len(r.lead)
+	if n > 0 {
+		r.adapt(n, len(r.slab.buf)-r.end)
+		r.end += n
+	}
 	return err
 }
 
-// fillIdle waits for data without holding a slab.
-func (r *Reader) fillIdle() error {
-	r.slab.Release()
-	r.slab, r.start, r.end = nil, 0, 0
-	n, err := readSome(r.src, r.lead[:])
-	if n > 0 {
-		r.slab = newSlab(slabSize)
-		r.end = copy(r.slab.buf, r.lead[:n])
-		r.busy = n == len(r.lead)
+// room returns where the next bytes go.
+func (r *Reader) room() []byte {
+	r.makeRoom(r.need)
+	return r.slab.buf[r.end:]
+}
+
+// rest gives the slab back for the time in which nothing comes.
+func (r *Reader) rest() {
+	if r.start == r.end {
+		r.slab.Release()
+		r.slab, r.start, r.end = nil, 0, 0
 	}
-	return err
+}
+
+// adapt chooses the class of the next slab by what a read brought of what it had
+// room for.
+func (r *Reader) adapt(n, room int) {
+	switch {
+	case n == room && r.class < largest:
+		r.class++
+	case r.class > 0 && n < slabSizes[r.class-1]/4:
+		r.class--
+	}
+}
+
+// fillLead waits for data without holding a slab, and reads on when that was
+// not all.
+func (r *Reader) fillLead() (int, error) {
+	r.rest()
+	if r.lead == nil {
+		r.lead = make([]byte, leadSize)
+	}
+	n, err := readSome(r.src, r.lead)
+	if n > 0 {
+		copy(r.room(), r.lead[:n])
+	}
+	return n, err
 }
 
 // makeRoom sees to it that the slab has room for need bytes from start on and
 // that none of it is shared.
 func (r *Reader) makeRoom(need int) {
-	if r.slab != nil && r.start == r.end && r.slab.refs.Load() == 1 {
-		r.start, r.end = 0, 0 // nobody else looks at it: start over
-	}
-	const worthwhile = slabSize / 8 // a shorter read is not worth its system call
-	if r.slab != nil && len(r.slab.buf)-r.start >= need && (r.start < r.end || len(r.slab.buf)-r.end >= worthwhile) {
-		return
+	size := slabSizes[r.class]
+	if r.slab != nil && len(r.slab.buf)-r.start >= need {
+		switch {
+		case r.start < r.end && len(r.slab.buf) >= size:
+			return // a frame that has begun
+		case r.start == r.end && len(r.slab.buf) == size && r.slab.refs.Load() == 1:
+			r.start, r.end = 0, 0 // nobody else looks at it: start over
+			return
+		case r.start == r.end && len(r.slab.buf) == size && size-r.end >= size/8: // a shorter read is not worth its system call
+			return
+		}
 	}
 	old := r.slab
-	next := newSlab(need)
+	next := newSlab(r.class, need)
 	r.end = copy(next.buf, old.bytes(r.start, r.end))
 	r.slab, r.start = next, 0
 	old.Release()

@@ -10,9 +10,13 @@ import (
 )
 
 // stream is frames of sizes that meet each border of the reader: its idle
-// buffer, a slab, and what is larger.
+// buffer, each slab, and what is larger.
 func stream() (frames []Frame, all []byte) {
-	for i, size := range []int{0, 1, 100, 231, 232, 233, 256, 1000, 30_000, slabSize - HeaderSize - 8, slabSize, slabSize + 1, 300_000, 5, 5, 5} {
+	sizes := []int{0, 1, 100, 231, 232, 233, 256, 1000}
+	for _, slab := range slabSizes {
+		sizes = append(sizes, slab-HeaderSize-8, slab, slab+1)
+	}
+	for i, size := range append(sizes, 300_000, 5, 5, 5) {
 		f := AppendFrame(nil, Header{Kind: KindSend, Ref: uint32(i)}, "target", "", bytes.Repeat([]byte{byte(i)}, size))
 		frames, all = append(frames, f), append(all, f...)
 	}
@@ -64,7 +68,7 @@ func TestReaderRefusesALongFrameBeforeItTakesMemory(t *testing.T) {
 		if _, err := r.Next(); !errors.Is(err, ErrFrameTooLarge) {
 			t.Errorf("Next = %v, want ErrFrameTooLarge", err)
 		}
-		if r.slab != nil && len(r.slab.buf) > slabSize {
+		if r.slab != nil && len(r.slab.buf) > slabSizes[0] {
 			t.Errorf("the reader took %d bytes for a frame that it refused", len(r.slab.buf))
 		}
 		r.Close()
@@ -143,7 +147,7 @@ func TestIdleReaderHoldsNoSlab(t *testing.T) {
 }
 
 func TestReleasingTooOftenIsNoticed(t *testing.T) {
-	s := newSlab(slabSize + 1)
+	s := newSlab(0, slabSizes[largest]+1)
 	s.Release()
 	defer func() {
 		if recover() == nil {

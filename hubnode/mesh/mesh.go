@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -202,6 +203,7 @@ func (m *Mesh) dial(ctx context.Context, p Peer) error {
 	if err != nil {
 		return err
 	}
+	conn = socket.Wrap(conn)
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	got, err := m.greet(conn, r, p.Name)
 	if err != nil {
@@ -242,6 +244,7 @@ func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
 
 // welcome answers a handshake and serves the link.
 func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
+	conn = socket.Wrap(conn)
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	got, err := m.answer(conn, r)
 	if err == nil {

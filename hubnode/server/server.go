@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -74,6 +75,7 @@ func (s *Server) Run(ctx context.Context) error {
 			s.cfg.Log.Warn("client not accepted", slog.Any("error", err))
 			continue
 		}
+		conn = socket.Wrap(conn)
 		if s.begin(conn) {
 			shaking.Go(func() {
 				defer s.end(conn)

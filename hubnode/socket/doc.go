@@ -1,0 +1,4 @@
+// Package socket gives TCP connections two things that net.Conn can't do and
+// that messages which come one by one need: to wait for data without holding a
+// buffer, and to write in passing, without waiting and so without a goroutine.
+package socket

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package socket
+
+import "net"
+
+// Wrap returns conn as it is: this system has no calls that don't wait.
+func Wrap(conn net.Conn) net.Conn { return conn }

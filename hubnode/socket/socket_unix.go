@@ -1,0 +1,110 @@
+//go:build unix
+
+package socket
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// Conn is a TCP connection. Besides what net.TCPConn allows, ReadTo is for one
+// goroutine at a time, and so is TryWrite.
+type Conn struct {
+	*net.TCPConn
+	raw syscall.RawConn
+	in  reading
+	out writing
+}
+
+// reading and writing are the arguments and results of a call under way: kept
+// here, a call allocates nothing.
+type reading struct {
+	step   func(fd uintptr) bool
+	buffer func() []byte
+	drop   func()
+	n      int
+	err    error
+}
+
+type writing struct {
+	step func(fd uintptr) bool
+	b    []byte
+	n    int
+	err  error
+}
+
+// Wrap returns conn with the methods of this package when it is a TCP
+// connection, else conn as it is.
+func Wrap(conn net.Conn) net.Conn {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return conn // closed already: its next use says so
+	}
+	c := &Conn{TCPConn: tcp, raw: raw}
+	c.in.step, c.out.step = c.readStep, c.writeStep
+	return c
+}
+
+// ReadTo reads at least one byte into what buffer returns. While there is
+// nothing to read it waits, and calls drop before: the buffer may be given to
+// others then.
+func (c *Conn) ReadTo(buffer func() []byte, drop func()) (int, error) {
+	c.in.buffer, c.in.drop, c.in.n, c.in.err = buffer, drop, 0, nil
+	if err := c.raw.Read(c.in.step); err != nil {
+		return 0, err
+	}
+	if c.in.err != nil {
+		return 0, os.NewSyscallError("read", c.in.err)
+	}
+	if c.in.n == 0 {
+		return 0, io.EOF
+	}
+	return c.in.n, nil
+}
+
+// readStep tries to read; it reports false when there is nothing yet.
+func (c *Conn) readStep(fd uintptr) bool {
+	c.in.n, c.in.err = retry(syscall.Read, fd, c.in.buffer())
+	if errors.Is(c.in.err, syscall.EAGAIN) {
+		c.in.drop()
+		return false
+	}
+	return true
+}
+
+// TryWrite writes as much of b as the connection takes at once, which may be
+// nothing, and does not wait.
+func (c *Conn) TryWrite(b []byte) (int, error) {
+	c.out.b, c.out.n, c.out.err = b, 0, nil
+	err := c.raw.Write(c.out.step)
+	c.out.b = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case c.out.err != nil && !errors.Is(c.out.err, syscall.EAGAIN):
+		return 0, os.NewSyscallError("write", c.out.err)
+	}
+	return max(c.out.n, 0), nil
+}
+
+func (c *Conn) writeStep(fd uintptr) bool {
+	c.out.n, c.out.err = retry(syscall.Write, fd, c.out.b)
+	return true
+}
+
+// retry makes a system call until no signal interrupts it.
+func retry(call func(int, []byte) (int, error), fd uintptr, b []byte) (int, error) {
+	for {
+		n, err := call(int(fd), b)
+		if !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
+}
