@@ -77,6 +77,13 @@ func FuzzRun(f *testing.F) {
 		if diff := sameArtifacts(artifacts[skip:], decode(t, rest)); diff != "" {
 			t.Errorf("after %d skipped (-want +got):\n%s", skip, diff)
 		}
+		var picked Run
+		if err := picked.AppendPicked(body, func(place int) bool { return place >= skip }); err != nil {
+			t.Fatalf("AppendPicked = %v", err)
+		}
+		if diff := sameArtifacts(artifacts[skip:], decode(t, picked.Body())); diff != "" {
+			t.Errorf("picked behind %d (-want +got):\n%s", skip, diff)
+		}
 	})
 }
 

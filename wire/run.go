@@ -51,31 +51,15 @@ func (r *Run) Append(a *Artifact, limit int) error {
 	if r.count == MaxCount {
 		return &Error{Code: CodeInvalidRequest, Detail: fmt.Sprintf("a frame holds at most %d artifacts", MaxCount)}
 	}
-	nanos := a.Time.UnixNano()
 	var flags byte
-	if r.count == 0 || a.ID != r.id.Next() {
-		flags |= artifactID
-		size += len(a.ID)
-	}
-	if r.count == 0 || nanos != r.nanos {
-		flags |= artifactTime
-		size += 8
-	}
 	if a.ContentType != "" {
 		flags |= artifactContentType
 	}
 	if len(a.Attributes) > 0 {
 		flags |= artifactAttributes
 	}
+	r.begin(flags, size, a.ID, a.Time.UnixNano())
 	b := r.body
-	b = append(b, flags)
-	b = binary.AppendUvarint(b, uint64(size)) //nolint:gosec // never negative
-	if flags&artifactID != 0 {
-		b = append(b, a.ID[:]...)
-	}
-	if flags&artifactTime != 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(nanos))
-	}
 	if flags&artifactContentType != 0 {
 		b = appendText(b, a.ContentType)
 	}
@@ -84,9 +68,32 @@ func (r *Run) Append(a *Artifact, limit int) error {
 	}
 	b = append(b, a.Payload...)
 	r.body = b
-	r.count++
-	r.id, r.nanos = a.ID, nanos
 	return nil
+}
+
+// begin writes what comes before an artifact's content of size bytes: id and
+// time only where they don't follow from the artifact before.
+func (r *Run) begin(flags byte, size int, id ID, nanos int64) {
+	if r.count == 0 || id != r.id.Next() {
+		flags |= artifactID
+		size += len(id)
+	}
+	if r.count == 0 || nanos != r.nanos {
+		flags |= artifactTime
+		size += 8
+	}
+	b := r.body
+	b = append(b, flags)
+	b = binary.AppendUvarint(b, uint64(size)) //nolint:gosec // never negative
+	if flags&artifactID != 0 {
+		b = append(b, id[:]...)
+	}
+	if flags&artifactTime != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(nanos)) //nolint:gosec // two's complement on purpose
+	}
+	r.body = b
+	r.count++
+	r.id, r.nanos = id, nanos
 }
 
 // Body returns the encoded run, valid until the run is changed.
@@ -187,6 +194,22 @@ func (r *RunReader) Next(a *Artifact) (bool, error) {
 	}
 	a.Payload = e.payload
 	return true, nil
+}
+
+// Skip passes over the next artifact without decoding it and returns how many
+// bytes of the run it takes, 0 when there is none, and the value of one of its
+// attributes, nil when it has none of that name. The value aliases the body.
+// The error wraps [ErrMalformed].
+func (r *RunReader) Skip(attribute string) (size int, value []byte, err error) {
+	if len(r.rest) == 0 {
+		return 0, nil, nil
+	}
+	size = len(r.rest)
+	e, err := r.element()
+	if err != nil {
+		return 0, nil, err
+	}
+	return size - len(r.rest), findAttribute(e.attributes, attribute), nil
 }
 
 // element is one artifact's parts; all alias the body.
@@ -295,6 +318,25 @@ func decodeAttributes(b []byte) map[string]string {
 	return attributes
 }
 
+// findAttribute returns the value of one attribute of those that skipAttributes
+// has checked, nil when it is not there.
+func findAttribute(b []byte, name string) []byte {
+	if b == nil {
+		return nil
+	}
+	count, n := binary.Uvarint(b)
+	b = b[n:]
+	for range count {
+		var key, value []byte
+		key, b, _ = cutText(b, MaxAttributeKey)
+		value, b, _ = cutText(b, MaxAttributeValue)
+		if string(key) == name {
+			return value
+		}
+	}
+	return nil
+}
+
 // CheckRun walks over a run without decoding payloads and returns nil when it
 // is well formed, holds exactly count artifacts and none of them is over limit
 // bytes. The error wraps [ErrMalformed] or is an [ArtifactTooLargeError]; the
@@ -346,4 +388,25 @@ func SkipRun(body []byte, skip int) ([]byte, error) {
 		return nil, err
 	}
 	return append(head.body, r.rest...), nil
+}
+
+// AppendPicked appends to the run those artifacts of another run's body that
+// pick names by their place in it, counted from 0. It copies their content
+// without decoding it. The error wraps [ErrMalformed]; the run then holds those
+// before.
+func (r *Run) AppendPicked(body []byte, pick func(place int) bool) error {
+	from := NewRunReader(body)
+	for place := 0; len(from.rest) > 0; place++ {
+		flags, all := from.rest[0], from.rest
+		e, err := from.element()
+		if err != nil {
+			return err
+		}
+		if pick(place) {
+			all = all[:len(all)-len(from.rest)]
+			r.begin(flags&^(artifactID|artifactTime), e.content, from.id, from.nanos)
+			r.body = append(r.body, all[len(all)-e.content:]...)
+		}
+	}
+	return nil
 }

@@ -204,6 +204,66 @@ func TestSkipRunStandsAlone(t *testing.T) {
 	}
 }
 
+func TestPickedArtifactsAreThoseOfTheRun(t *testing.T) {
+	for name, artifacts := range someRuns() {
+		t.Run(name, func(t *testing.T) {
+			body := encode(t, artifacts).Body()
+			for set := range 1 << len(artifacts) {
+				pick := func(place int) bool { return set>>place&1 == 1 }
+				var want []Artifact
+				for i := range artifacts {
+					if pick(i) {
+						want = append(want, artifacts[i])
+					}
+				}
+				var picked Run
+				if err := picked.AppendPicked(body, pick); err != nil {
+					t.Fatal(err)
+				}
+				if diff := sameArtifacts(want, decode(t, picked.Body())); diff != "" || picked.Count() != len(want) {
+					t.Errorf("picked %b: %d artifacts, differ (-want +got):\n%s", set, picked.Count(), diff)
+				}
+				if again := encode(t, want).Body(); !bytes.Equal(picked.Body(), again) {
+					t.Errorf("picked %b: encoded in %d bytes, anew in %d", set, len(picked.Body()), len(again))
+				}
+			}
+		})
+	}
+	var picked Run
+	if err := picked.AppendPicked([]byte{0xff, 0}, func(int) bool { return true }); !errors.Is(err, ErrMalformed) {
+		t.Errorf("AppendPicked of a malformed run = %v, want ErrMalformed", err)
+	}
+}
+
+func TestSkipFindsOneAttribute(t *testing.T) {
+	artifacts := []Artifact{
+		{ID: someID, Time: someTime, Attributes: map[string]string{"key": "one", "a": "b", "z": ""}, Payload: []byte("1")},
+		{ID: someID.Next(), Time: someTime, Attributes: map[string]string{"a": "key", "key": ""}, ContentType: "text/plain"},
+		{ID: someID, Time: someTime, Attributes: map[string]string{"keys": "x"}},
+		{ID: someID, Time: someTime, Payload: []byte("key")},
+	}
+	body := encode(t, artifacts).Body()
+	total := 0
+	r := NewRunReader(body)
+	for _, a := range artifacts {
+		size, value, err := r.Skip("key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += size
+		if want, ok := a.Attributes["key"]; string(value) != want || (value != nil) != ok {
+			t.Errorf("Skip found %q (nil: %v), want %q, %v", value, value == nil, want, ok)
+		}
+	}
+	if size, value, err := r.Skip("key"); size != 0 || value != nil || err != nil || total != len(body) {
+		t.Errorf("Skip at the end = %d, %q, %v after %d bytes of %d", size, value, err, total, len(body))
+	}
+	r = NewRunReader([]byte{0xff, 0})
+	if _, _, err := r.Skip("key"); !errors.Is(err, ErrMalformed) {
+		t.Errorf("Skip in a malformed run = %v, want ErrMalformed", err)
+	}
+}
+
 func TestIDsFollowEachOtherAndSourcesDiffer(t *testing.T) {
 	var a, b IDs
 	first := a.Next()
