@@ -24,6 +24,7 @@ func settingsOf(cfg config.Config) (hub.Settings, error) {
 		// One frame always has to fit, whatever else waits.
 		PendingBytes: max(int(cfg.Limits.MaxPendingBytes), wire.MaxFrame(int(cfg.Limits.MaxArtifactSize))),
 		SlowClient:   hub.Policy(cfg.Limits.SlowClientPolicy),
+		ConflateKey:  cfg.Limits.ConflateKey,
 		HealthCheck: hub.HealthCheck{
 			Interval: time.Duration(cfg.HealthCheck.Interval),
 			Timeout:  time.Duration(cfg.HealthCheck.Timeout),

@@ -238,7 +238,7 @@ type SessionsSpec struct {
 
 // SlowClientPolicy says what happens to a client that does not keep up, on
 // topics without history.
-// +kubebuilder:validation:Enum=Disconnect;DropOldest;DropNewest
+// +kubebuilder:validation:Enum=Disconnect;DropOldest;DropNewest;Conflate
 type SlowClientPolicy string
 
 // The policies for slow clients.
@@ -246,6 +246,7 @@ const (
 	SlowClientDisconnect SlowClientPolicy = "Disconnect"
 	SlowClientDropOldest SlowClientPolicy = "DropOldest"
 	SlowClientDropNewest SlowClientPolicy = "DropNewest"
+	SlowClientConflate   SlowClientPolicy = "Conflate"
 )
 
 // LimitsSpec bounds what clients may ask of a node.
@@ -281,6 +282,16 @@ type LimitsSpec struct {
 	// +kubebuilder:default=Disconnect
 	// +optional
 	SlowClientPolicy SlowClientPolicy `json:"slowClientPolicy,omitempty"`
+
+	// conflateKey is the attribute that the policy Conflate goes by: what waits
+	// for a slow client and has been followed by an artifact with the same
+	// value of it, on the same topic, is dropped.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 255",message="must have at most 255 bytes"
+	// +kubebuilder:default=key
+	// +optional
+	ConflateKey string `json:"conflateKey,omitempty"`
 }
 
 // DrainSpec says how a node stops.

@@ -51,6 +51,7 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		MaxArtifactSize:  config.Bytes(spec.Limits.MaxArtifactSize.Value()),
 		MaxPendingBytes:  config.Bytes(spec.Limits.MaxPendingBytes.Value()),
 		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
+		ConflateKey:      spec.Limits.ConflateKey,
 	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
 	return c

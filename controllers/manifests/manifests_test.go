@@ -36,6 +36,7 @@ func plainHub() *switchboardv1alpha1.Hub {
 				MaxArtifactSize:  resource.MustParse("1Mi"),
 				MaxPendingBytes:  resource.MustParse("16Mi"),
 				SlowClientPolicy: switchboardv1alpha1.SlowClientDisconnect,
+				ConflateKey:      "key",
 			},
 			Drain: switchboardv1alpha1.DrainSpec{Timeout: d(time.Minute)},
 		},
@@ -61,7 +62,8 @@ func fullHub() *switchboardv1alpha1.Hub {
 		{Pattern: "logs.*", History: &switchboardv1alpha1.TopicHistorySpec{MaxArtifacts: new(int64(0))}},
 		{Pattern: "plain"},
 	}
-	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientDropOldest
+	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientConflate
+	hub.Spec.Limits.ConflateKey = "symbol"
 	hub.Spec.Drain.Timeout.Duration = 1500 * time.Millisecond
 	hub.Spec.Image = "registry.example/switchboard:1"
 	hub.Spec.ImagePullPolicy = corev1.PullAlways

@@ -99,6 +99,7 @@ type Limits struct {
 	MaxArtifactSize  Bytes            `yaml:"maxArtifactSize"` // content type, attributes and payload of one artifact
 	MaxPendingBytes  Bytes            `yaml:"maxPendingBytes"` // waiting for one client
 	SlowClientPolicy SlowClientPolicy `yaml:"slowClientPolicy"`
+	ConflateKey      string           `yaml:"conflateKey"` // the attribute that Conflate goes by
 }
 
 // SlowClientPolicy says what happens when MaxPendingBytes wait for a client.
@@ -109,6 +110,7 @@ const (
 	Disconnect SlowClientPolicy = "Disconnect" // the client is disconnected and told why
 	DropOldest SlowClientPolicy = "DropOldest" // what waits longest is dropped
 	DropNewest SlowClientPolicy = "DropNewest" // what comes is dropped
+	Conflate   SlowClientPolicy = "Conflate"   // of each value of ConflateKey the newest stays, else as DropOldest
 )
 
 // Drain is how a node leaves.
@@ -133,7 +135,7 @@ func Default() Config {
 		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
 		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
 		Sessions:    Sessions{ResumeWindow: Duration(30 * time.Second)},
-		Limits:      Limits{MaxClients: 100_000, MaxArtifactSize: 1 << 20, MaxPendingBytes: 16 << 20, SlowClientPolicy: Disconnect},
+		Limits:      Limits{MaxClients: 100_000, MaxArtifactSize: 1 << 20, MaxPendingBytes: 16 << 20, SlowClientPolicy: Disconnect, ConflateKey: "key"},
 		Drain:       Drain{Timeout: Duration(time.Minute)},
 		Log:         Log{Level: "info", Format: "json"},
 	}

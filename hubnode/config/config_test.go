@@ -54,7 +54,8 @@ limits:
   maxClients: 7
   maxArtifactSize: 64Ki
   maxPendingBytes: 1000001
-  slowClientPolicy: DropOldest
+  slowClientPolicy: Conflate
+  conflateKey: symbol
 drain:
   timeout: 0s
 log:
@@ -86,7 +87,7 @@ func fullConfig() config.Config {
 			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: new(0)}},
 		},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second)},
-		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.DropOldest},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol"},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},
 	}

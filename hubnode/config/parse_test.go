@@ -39,6 +39,7 @@ limits:
   maxPendingBytes: 1Mi
   maxClients: 5
   slowClientPolicy: Wait
+  conflateKey: ""
 drain: {timeout: -1s}
 log: {level: loud, format: xml}
 `
@@ -71,10 +72,11 @@ line 21: sessions: must be a mapping of fields, not "30s"
 line 24: limits.maxArtifactSize: must be from 1Ki to 16Mi, is 1Gi
 line 25: limits.maxPendingBytes: must not be below limits.maxArtifactSize, which is 1Gi, is 1Mi: one artifact has to fit
 line 26: limits.maxClients: is given twice
-line 27: limits.slowClientPolicy: must be one of Disconnect, DropOldest, DropNewest, is "Wait"
-line 28: drain.timeout: must not be negative, is -1s
-line 29: log.level: must be one of debug, info, warn, error, is "loud"
-line 29: log.format: must be one of json, text, is "xml"`
+line 27: limits.slowClientPolicy: must be one of Disconnect, DropOldest, DropNewest, Conflate, is "Wait"
+line 28: limits.conflateKey: must have from 1 to 255 bytes, has 0
+line 29: drain.timeout: must not be negative, is -1s
+line 30: log.level: must be one of debug, info, warn, error, is "loud"
+line 30: log.format: must be one of json, text, is "xml"`
 	c, err := config.Parse([]byte(file))
 	if err == nil {
 		t.Fatal("got no error")

@@ -26,6 +26,7 @@ const (
 	MaxTopics           = 256
 	MaxPeers            = 256
 	MaxFilter           = 4096 // bytes
+	MaxConflateKey      = 255  // bytes; what an attribute's name can have
 	MaxArtifacts        = 1_000_000_000
 	MaxClients          = 10_000_000
 	MaxFailureThreshold = 100
@@ -236,7 +237,10 @@ func (l *Limits) check(f *faults) {
 	if l.MaxPendingBytes >= MinArtifactSize && l.MaxPendingBytes < l.MaxArtifactSize {
 		f.add("limits.maxPendingBytes", "must not be below limits.maxArtifactSize, which is %v, is %v: one artifact has to fit", l.MaxArtifactSize, l.MaxPendingBytes)
 	}
-	f.oneOf("limits.slowClientPolicy", string(l.SlowClientPolicy), string(Disconnect), string(DropOldest), string(DropNewest))
+	f.oneOf("limits.slowClientPolicy", string(l.SlowClientPolicy), string(Disconnect), string(DropOldest), string(DropNewest), string(Conflate))
+	if n := len(l.ConflateKey); n < 1 || n > MaxConflateKey {
+		f.add("limits.conflateKey", "must have from 1 to %d bytes, has %d", MaxConflateKey, n)
+	}
 }
 
 // wordFault returns what is wrong with an identity; empty when it is right.

@@ -30,7 +30,9 @@
 //
 // # What bounds each queue
 //
-// A client's queue has Settings.PendingBytes and the policy for slow clients; a
+// A client's queue has Settings.PendingBytes and the policy for slow clients
+// (Conflate keeps room for the newest beside a large write that is under way, so
+// that up to half as much again and a frame may wait); a
 // subscription to a topic with history leaves the queue when it is half full
 // and reads from history instead. Frames that wait for a topic's log to open,
 // or for a client to be found, are bounded in number and bytes and refused

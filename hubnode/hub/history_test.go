@@ -114,6 +114,7 @@ func TestSeam(t *testing.T) {
 		"a small queue":          {settings: hub.Settings{PendingBytes: 16 << 10}, rounds: 5, runs: 10, size: 3000},
 		"large artifacts":        {settings: hub.Settings{PendingBytes: 64 << 10}, rounds: 3, runs: 2, size: 30 << 10},
 		"dropping the oldest":    {settings: hub.Settings{PendingBytes: 4 << 10, SlowClient: hub.DropOldest}, rounds: 5, runs: 10, size: 200},
+		"conflating":             {settings: hub.Settings{PendingBytes: 4 << 10, SlowClient: hub.Conflate}, rounds: 5, runs: 10, size: 200},
 		"slow readers":           {settings: hub.Settings{PendingBytes: 4 << 10}, rounds: 3, runs: 10, size: 100, slow: 100 * time.Microsecond},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -292,7 +293,7 @@ func (s *seam) session(i int, want wire.Subscription, heard map[wire.Sequence]bo
 }
 
 func TestSlowClientsHoldUpNobody(t *testing.T) {
-	for _, policy := range []hub.Policy{hub.Disconnect, hub.DropOldest, hub.DropNewest} {
+	for _, policy := range []hub.Policy{hub.Disconnect, hub.DropOldest, hub.DropNewest, hub.Conflate} {
 		t.Run(string(policy), func(t *testing.T) {
 			h := start(t, hub.WithSettings(hub.Settings{PendingBytes: 10_000, SlowClient: policy}))
 			hubs, far := pair(t, "pipe")
@@ -350,7 +351,7 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 			if want := h.Metrics().ArtifactsDropped["slow_client"]; lost == 0 || uint64(lost) != want {
 				t.Errorf("told of %d lost ones, the hub counts %d", lost, want)
 			}
-			if newest := last == artifacts-1; newest != (policy == hub.DropOldest) {
+			if newest := last == artifacts-1; newest == (policy == hub.DropNewest) {
 				t.Errorf("the last one that came is %d", last)
 			}
 			if c, _ := h.Client("slow"); c.DroppedArtifacts() != uint64(lost) {
@@ -359,6 +360,50 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 			slow.quiet()
 		})
 	}
+}
+
+// Of a stream of updates, a slow client gets the newest for each key, and is
+// told how many it did not get.
+func TestASlowClientGetsTheNewestOfEachKey(t *testing.T) {
+	h := start(t, hub.WithSettings(hub.Settings{PendingBytes: 10_000, SlowClient: hub.Conflate, ConflateKey: "symbol"}))
+	hubs, far := pair(t, "pipe")
+	if err := h.RegisterClient("slow", hubs); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Subscribe("slow", "prices.*"); err != nil {
+		t.Fatal(err)
+	}
+	const artifacts, symbols = 5000, 20
+	for i := range artifacts {
+		a := &wire.Artifact{Topic: "prices.live", Payload: fmt.Append(nil, i), Attributes: map[string]string{"symbol": fmt.Sprint(i % symbols)}}
+		if n, err := h.Route(t.Context(), a); n != 1 || err != nil {
+			t.Fatalf("Route = %d, %v", n, err)
+		}
+	}
+	slow := newPeer(t, "slow", far)
+	received, lost := 0, 0
+	newest := make(map[string]bool)
+	for received+lost < artifacts {
+		switch f := slow.next(); f.Kind() {
+		case wire.KindLost:
+			lost += int(f.Sequence())
+		default:
+			received += f.Count()
+			for _, payload := range f.payloads() {
+				newest[payload] = true
+			}
+		}
+	}
+	for i := artifacts - symbols; i < artifacts; i++ {
+		if !newest[fmt.Sprint(i)] {
+			t.Errorf("%d did not come, though it is the newest of its symbol", i)
+		}
+	}
+	c, _ := h.Client("slow")
+	if want := h.Metrics().ArtifactsDropped["slow_client"]; received > artifacts/2 || uint64(lost) != want || c.DroppedArtifacts() != want {
+		t.Errorf("%d came, told of %d lost ones; the hub counts %d, the client %d", received, lost, want, c.DroppedArtifacts())
+	}
+	slow.quiet()
 }
 
 // A client that falls behind on live artifacts keeps what has history.

@@ -313,10 +313,10 @@ func TestRouteErrors(t *testing.T) {
 }
 
 func TestSettingsAreRefusedAsAWhole(t *testing.T) {
-	bad := hub.Settings{MaxClients: -1, PendingBytes: -2, SlowClient: "Wait", Topics: []hub.Topic{{Pattern: "a..b"}}}
+	bad := hub.Settings{MaxClients: -1, PendingBytes: -2, SlowClient: "Wait", ConflateKey: strings.Repeat("k", 256), Topics: []hub.Topic{{Pattern: "a..b"}}}
 	if _, err := hub.New(hub.WithSettings(bad)); err == nil || !strings.Contains(err.Error(), "MaxClients") ||
-		!strings.Contains(err.Error(), "PendingBytes") || !strings.Contains(err.Error(), "Wait") || !strings.Contains(err.Error(), "a..b") {
-		t.Errorf("New = %v, want all four faults", err)
+		!strings.Contains(err.Error(), "PendingBytes") || !strings.Contains(err.Error(), "ConflateKey has 256") || !strings.Contains(err.Error(), "Wait") || !strings.Contains(err.Error(), "a..b") {
+		t.Errorf("New = %v, want all five faults", err)
 	}
 	h := start(t)
 	if err := h.Configure(bad); err == nil {

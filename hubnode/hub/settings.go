@@ -26,6 +26,11 @@ const (
 	Disconnect Policy = "Disconnect" // it is removed with a SlowClientError
 	DropOldest Policy = "DropOldest" // what waits longest is dropped, and the client told
 	DropNewest Policy = "DropNewest" // what comes is dropped, and the client told
+	// Conflate drops what waits and has been followed by an artifact with the
+	// same value of a key attribute, from the same topic or, sent directly,
+	// the same sender. Where that is not enough, and for artifacts without
+	// that attribute, it is DropOldest.
+	Conflate Policy = "Conflate"
 )
 
 // Settings are what may change while a hub runs.
@@ -39,6 +44,8 @@ type Settings struct {
 	PendingBytes int
 	// SlowClient applies when PendingBytes are reached. Empty: Disconnect.
 	SlowClient Policy
+	// ConflateKey is the attribute that Conflate goes by. Empty: "key".
+	ConflateKey string
 	// HealthCheck is off while its Interval is 0.
 	HealthCheck HealthCheck
 	// History is what topics keep that no element of Topics matches.
@@ -86,6 +93,9 @@ func (s Settings) withDefaults() Settings {
 	if s.SlowClient == "" {
 		s.SlowClient = Disconnect
 	}
+	if s.ConflateKey == "" {
+		s.ConflateKey = "key"
+	}
 	if s.HealthCheck.Timeout == 0 {
 		s.HealthCheck.Timeout = s.HealthCheck.Interval / 2
 	}
@@ -106,9 +116,12 @@ func (s Settings) validate() error {
 		errs = append(errs, errors.New("HealthCheck has a negative duration"))
 	}
 	switch s.SlowClient {
-	case Disconnect, DropOldest, DropNewest, "":
+	case Disconnect, DropOldest, DropNewest, Conflate, "":
 	default:
-		errs = append(errs, fmt.Errorf("SlowClient is %q: use Disconnect, DropOldest or DropNewest", s.SlowClient))
+		errs = append(errs, fmt.Errorf("SlowClient is %q: use Disconnect, DropOldest, DropNewest or Conflate", s.SlowClient))
+	}
+	if len(s.ConflateKey) > wire.MaxAttributeKey {
+		errs = append(errs, fmt.Errorf("ConflateKey has %d bytes, no attribute's name has more than %d", len(s.ConflateKey), wire.MaxAttributeKey))
 	}
 	for _, t := range s.Topics {
 		errs = append(errs, topic.CheckPattern(t.Pattern))

@@ -30,6 +30,13 @@ func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
 		return v
 	case DropNewest:
 		c.lose(count)
+	case Conflate:
+		v, lost := c.out.PushConflated(head, p.frame[wire.HeaderSize:], p.slab, s.ConflateKey)
+		if v == outbox.QueuedCold {
+			in.touched = append(in.touched, c.out)
+		}
+		c.lose(lost)
+		return v
 	case Disconnect:
 		c.slow.dropped.Add(uint64(count))
 		c.hub.metrics.dropped(dropSlowClient, count)

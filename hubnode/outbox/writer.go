@@ -1,6 +1,9 @@
 package outbox
 
-import "net"
+import (
+	"net"
+	"slices"
+)
 
 const (
 	// keepMax is how many segments' records an idle outbox keeps room for.
@@ -70,8 +73,8 @@ func (o *Outbox) writeStep(segments []segment) error {
 	return err
 }
 
-// next accounts for the write before and takes all that waits; nil ends the
-// writer.
+// next accounts for the write before and takes what waits, about a step of it;
+// nil ends the writer.
 func (o *Outbox) next(wrote int, err error) []segment {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -87,6 +90,15 @@ func (o *Outbox) next(wrote int, err error) []segment {
 		return nil
 	}
 	o.wakeLocked()
+	n, _ := step(o.queue)
+	for n < len(o.queue) && o.queue[n].chunk == nil { // a tail goes with its head
+		n++
+	}
+	if n < len(o.queue) { // what stays can still be dropped for something newer
+		o.spare = append(o.spare[:0], o.queue[:n]...)
+		o.queue = slices.Delete(o.queue, 0, n)
+		return o.spare
+	}
 	batch := o.queue
 	o.queue, o.spare = o.spare[:0], batch
 	return batch
