@@ -21,21 +21,21 @@ func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
 	count := p.frame.Count()
 	switch s.SlowClient {
 	case DropOldest:
-		lost := c.out.DropOldest(len(p.frame))
+		lost, again := c.out.DropOldest(len(p.frame))
 		v := in.push(c.out, head, p.frame[wire.HeaderSize:], p.slab)
 		if v == outbox.Full {
 			lost += count
 		}
-		c.lose(lost)
+		c.lose(lost, again)
 		return v
 	case DropNewest:
-		c.lose(count)
+		c.lose(count, 0)
 	case Conflate:
-		v, lost := c.out.PushConflated(head, p.frame[wire.HeaderSize:], p.slab, s.ConflateKey)
+		v, lost, again := c.out.PushConflated(head, p.frame[wire.HeaderSize:], p.slab, s.ConflateKey)
 		if v == outbox.QueuedCold {
 			in.touched = append(in.touched, c.out)
 		}
-		c.lose(lost)
+		c.lose(lost, again)
 		return v
 	case Disconnect:
 		c.slow.dropped.Add(uint64(count))
@@ -56,14 +56,13 @@ func (c *Client) cutOff() {
 }
 
 // lose counts artifacts that the client will never get, and sees to it that it
-// is told.
-func (c *Client) lose(artifacts int) {
-	if artifacts == 0 {
+// is told of them and of those that it has to be told of again.
+func (c *Client) lose(artifacts, again int) {
+	if artifacts+again == 0 {
 		return
 	}
-	n := uint64(artifacts)
-	c.slow.dropped.Add(n)
-	c.slow.untold.Add(n)
+	c.slow.dropped.Add(uint64(artifacts))
+	c.slow.untold.Add(uint64(artifacts + again))
 	c.hub.metrics.dropped(dropSlowClient, artifacts)
 	if c.slow.telling.CompareAndSwap(false, true) {
 		c.hub.spawn(c.tellInTime)

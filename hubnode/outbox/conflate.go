@@ -12,7 +12,8 @@ import (
 // for. It makes room: queued live artifacts go that were followed by another
 // one of the same route and the same value of the attribute key; where that is
 // not enough, the oldest of those without the attribute, then the oldest ones.
-// It returns how many artifacts that took.
+// It returns how many artifacts that took, and what Lost frames told of that
+// went too.
 //
 // A route is a subscription and a topic, or a sender's way to this client. What
 // stays keeps its order. Requests have no key, for each waits for an answer;
@@ -20,27 +21,28 @@ import (
 //
 // What is being written can't be dropped any more. What is not has at least half
 // of the limit, and the pushed frame finds room whatever its size.
-func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (v Verdict, artifacts int) {
+func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (v Verdict, artifacts, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	v = o.pushLocked(head, tail, slab, math.MaxInt)
 	if v == Closed {
-		return v, 0
+		return v, 0, 0
 	}
 	for {
 		waiting := waitingBytes(o.queue)
 		room := max(o.cfg.LimitBytes-(o.pending-waiting), o.cfg.LimitBytes/2)
 		if waiting <= room {
-			return v, artifacts
+			return v, artifacts, untold
 		}
 		// A walk through the queue has to pay for itself: a quarter of the room
 		// can be filled before the next one.
 		most := room - room/4 + len(head) + len(tail)
-		n := o.conflateLocked(key, waiting-most)
-		if n == 0 {
-			return v, artifacts
-		}
-		artifacts += n // look again: a run's rest may take more than it did
+		dropped, told := o.conflateLocked(key, waiting-most)
+		artifacts += dropped
+		untold += told
+		if dropped == 0 {
+			return v, artifacts, untold
+		} // else look again: a run's rest may take more than it did
 	}
 }
 
@@ -52,12 +54,17 @@ func waitingBytes(queue []segment) (n int) {
 }
 
 // conflateLocked drops about as many bytes as wanted, or more.
-func (o *Outbox) conflateLocked(key string, want int) (artifacts int) {
+func (o *Outbox) conflateLocked(key string, want int) (artifacts, untold int) {
 	plan := planConflation(o.queue, key, want)
 	old := o.queue
 	o.queue = make([]segment, 0, len(old))
 	var stay wire.Run
 	for f, tail := range frames(old) {
+		if f.Kind() == wire.KindLost {
+			o.pending -= len(f)
+			untold += lostIn(f)
+			continue
+		}
 		if !droppable(f) {
 			o.requeueLocked(f, tail)
 			continue
@@ -81,7 +88,7 @@ func (o *Outbox) conflateLocked(key string, want int) (artifacts int) {
 	}
 	recycle(old)
 	o.wakeLocked()
-	return artifacts
+	return artifacts, untold
 }
 
 // requeueLocked queues a frame again that was queued before; a tail that is a

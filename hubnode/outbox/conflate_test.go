@@ -103,61 +103,68 @@ func TestConflate(t *testing.T) {
 		return packed(wire.Header{Kind: wire.KindSend, Flags: flags, Ref: 7}, "me", from, wide(text))
 	}
 	pong := wire.AppendFrame(nil, wire.Header{Kind: wire.KindPong}, "", "", nil)
+	lost := wire.AppendFrame(nil, wire.Header{Kind: wire.KindLost, Sequence: 7}, "", "", nil)
 	stored := packed(wire.Header{Kind: wire.KindPublish, Ref: 1, Sequence: 5}, "t", "pub", wide("a=0"))
 	for name, test := range map[string]struct {
 		queued [][]byte
 		pushed []byte
 		lost   int
+		untold int
 		left   []string
 	}{
 		"the newest of each key stays where it is": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), publish("t", "a=2"), publish("t", "b=2"), publish("t", "c=1")},
-			publish("t", "a=3"), 3,
+			publish("t", "a=3"), 3, 0,
 			[]string{"t: b=2", "t: c=1", "t: a=3"},
 		},
 		"runs are cut": {
 			[][]byte{publish("t", "a=1", "b=1", "c=1"), publish("t", "b=2", "a=2")},
-			publish("t", "b=3"), 3,
+			publish("t", "b=3"), 3, 0,
 			[]string{"t: c=1", "t: a=2", "t: b=3"},
 		},
 		"a key is one of its topic and subscription": {
 			[][]byte{publish("t", "a=1"), publish("u", "a=1"), published(2, "t", wide("a=1")), publish("t", "a=2")},
-			publish("u", "a=2"), 2,
+			publish("u", "a=2"), 2, 0,
 			[]string{"t: a=1", "t: a=2", "u: a=2"},
 		},
 		"a key of what is sent directly is one of the sender": {
 			[][]byte{direct(0, "x", "a=1"), direct(0, "y", "a=1"), direct(0, "x", "a=2")},
-			publish("t", "a=1", "b=1"), 1,
+			publish("t", "a=1", "b=1"), 1, 0,
 			[]string{"me: a=1", "me: a=2", "t: a=1 b=1"},
 		},
 		"without a key the oldest go first": {
 			[][]byte{publish("t", "a=1"), publish("t", "1"), publish("t", "2"), publish("t", "b=1"), publish("t", "3")},
-			publish("t", "4"), 2,
+			publish("t", "4"), 2, 0,
 			[]string{"t: a=1", "t: b=1", "t: 3", "t: 4"},
 		},
 		"a key may be empty": {
 			[][]byte{publish("t", "=1"), publish("t", "1"), publish("t", "=2"), publish("t", "2")},
-			publish("t", "=3"), 2,
+			publish("t", "=3"), 2, 0,
 			[]string{"t: 1", "t: 2", "t: =3"},
 		},
 		"the oldest keys go when there are too many": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), publish("t", "c=1"), publish("t", "d=1")},
-			publish("t", "e=1"), 1,
+			publish("t", "e=1"), 1, 0,
 			[]string{"t: b=1", "t: c=1", "t: d=1", "t: e=1"},
 		},
 		"requests go like those without a key": {
 			[][]byte{direct(wire.FlagRequest, "x", "a=1"), direct(wire.FlagRequest, "x", "a=2"), publish("t", "a=1"), publish("t", "b=1")},
-			publish("t", "c=1"), 1,
+			publish("t", "c=1"), 1, 0,
 			[]string{"me: a=2", "t: a=1", "t: b=1", "t: c=1"},
 		},
 		"control frames and topics with history stay": {
 			[][]byte{pong, stored, stored, publish("t", "a=1"), pong, publish("t", "1")},
-			publish("t", "a=2"), 2,
+			publish("t", "a=2"), 2, 0,
 			[]string{"pong", "t: a=0", "t: a=0", "pong", "t: a=2"},
+		},
+		"what tells of losses is taken back": {
+			[][]byte{lost, publish("t", "a=1"), lost, publish("t", "b=1"), publish("t", "c=1")},
+			publish("t", "a=2"), 1, 14,
+			[]string{"t: b=1", "t: c=1", "t: a=2"},
 		},
 		"a frame of any size finds room": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), pong},
-			publish("t", "c=1"+strings.Repeat(" ", 2000)), 1,
+			publish("t", "c=1"+strings.Repeat(" ", 2000)), 1, 0,
 			[]string{"t: b=1", "pong", "t: c=1"},
 		},
 	} {
@@ -177,9 +184,9 @@ func TestConflate(t *testing.T) {
 			if v := push(o, test.pushed); v != outbox.Full {
 				t.Fatalf("Push = %v, want Full", v)
 			}
-			v, lost := o.PushConflated(test.pushed[:wire.HeaderSize], test.pushed[wire.HeaderSize:], nil, conflateKey)
-			if v != outbox.Queued || lost != test.lost {
-				t.Errorf("PushConflated = %v, %d; want Queued, %d", v, lost, test.lost)
+			v, lost, untold := o.PushConflated(test.pushed[:wire.HeaderSize], test.pushed[wire.HeaderSize:], nil, conflateKey)
+			if v != outbox.Queued || lost != test.lost || untold != test.untold {
+				t.Errorf("PushConflated = %v, %d, %d; want Queued, %d, %d", v, lost, untold, test.lost, test.untold)
 			}
 			o.Flush()
 			drain(t, o)
@@ -229,7 +236,7 @@ func TestConflateProperties(t *testing.T) {
 			f := published(1, "t", texts...)
 			largest = max(largest, len(f))
 			if push(o, f) == outbox.Full {
-				v, n := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+				v, n, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
 				if v != outbox.Queued {
 					t.Fatalf("PushConflated = %v", v)
 				}
@@ -277,7 +284,7 @@ func TestConflateReleasesWhatItDrops(t *testing.T) {
 	f, slab := countedSlab(t, published(1, "t", "a="+strings.Repeat("x", 20_000)))
 	for range 10 {
 		if v := o.Push(f[:wire.HeaderSize], f[wire.HeaderSize:], slab); v == outbox.Full {
-			if v, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], slab, conflateKey); v != outbox.Queued {
+			if v, _, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], slab, conflateKey); v != outbox.Queued {
 				t.Fatalf("PushConflated = %v", v)
 			}
 		}
@@ -309,7 +316,7 @@ func TestTheWriterLeavesWhatItDoesNotWriteYet(t *testing.T) {
 	for i := range 80 {
 		f := published(1, "t", fmt.Sprintf("k%d=new%s", i, value))
 		if push(o, f) == outbox.Full {
-			_, n := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+			_, n, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
 			lost += n
 		}
 	}

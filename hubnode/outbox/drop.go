@@ -7,13 +7,16 @@ import "github.com/switchboardhub/switchboard/wire"
 // Control frames stay, and so do artifacts of topics with history, whose
 // subscriber counts on finding no hole; what stays keeps its order.
 //
+// Lost frames on the way go too, or a queue that nobody reads would fill with
+// them. What they tell of is returned as untold.
+//
 // It makes a little more room than asked for, so that pushing to a queue that
 // stays full does not mean dropping each time.
-func (o *Outbox) DropOldest(want int) (artifacts int) {
+func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.pending+want <= o.cfg.LimitBytes {
-		return 0
+		return 0, 0
 	}
 	most := o.cfg.LimitBytes - o.cfg.LimitBytes/16 - want // may stay
 	old := o.queue
@@ -23,11 +26,12 @@ func (o *Outbox) DropOldest(want int) (artifacts int) {
 		n := frameLen(front.b)
 		tail := n > len(front.b) // it is the next segment
 		f := wire.Frame(front.b[:min(n, len(front.b))])
-		keep := !droppable(f)
+		keep := !droppable(f) && f.Kind() != wire.KindLost
 		if keep {
 			o.copyLocked(f, nil)
 		} else {
 			artifacts += f.Count()
+			untold += lostIn(f)
 			o.pending -= n
 		}
 		if front.b = front.b[len(f):]; len(front.b) == 0 {
@@ -44,11 +48,19 @@ func (o *Outbox) DropOldest(want int) (artifacts int) {
 		}
 	}
 	o.queue = append(o.queue, old...)
-	return artifacts
+	return artifacts, untold
 }
 
 func frameLen(b []byte) int {
 	return 4 + int(b[0])<<24 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
+}
+
+// lostIn returns how many artifacts a frame says were lost.
+func lostIn(f wire.Frame) int {
+	if f.Kind() != wire.KindLost {
+		return 0
+	}
+	return int(f.Sequence())
 }
 
 // droppable reports whether a frame carries live artifacts.

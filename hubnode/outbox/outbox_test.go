@@ -448,18 +448,25 @@ func TestDropOldest(t *testing.T) {
 	control := func(ref uint32) []byte { return frame(wire.KindPong, 0, ref, size) }
 	stored := func(ref uint32) []byte { return frame(wire.KindPublish, 7, ref, size) }
 	direct := func(ref uint32) []byte { return frame(wire.KindSend, 500, ref, size) }
+	lost := func(n uint32) []byte {
+		f := frame(wire.KindLost, wire.Sequence(n), n, size) // as long as the others, to count in frames
+		binary.BigEndian.PutUint16(f[6:], 0)
+		return f
+	}
 	for name, test := range map[string]struct {
 		frames  [][]byte
 		limit   int // in frames
 		want    int // in frames
 		dropped int
+		untold  int
 		left    []uint32
 	}{
-		"nothing when there is room":        {[][]byte{live(1, size), live(2, size)}, 3, 1, 0, []uint32{1, 2}},
-		"the oldest first":                  {[][]byte{live(1, size), live(2, size), live(3, size)}, 3, 1, 1 + 1, []uint32{3}},
-		"control frames stay in order":      {[][]byte{control(1), live(2, size), control(3), live(4, size), control(5)}, 5, 5, 2, []uint32{1, 3, 5}},
-		"direct artifacts go":               {[][]byte{direct(1), direct(2)}, 2, 2, 2, nil},
-		"artifacts of a topic with history": {[][]byte{stored(1), live(2, size), stored(3)}, 3, 3, 1, []uint32{1, 3}},
+		"nothing when there is room":         {[][]byte{live(1, size), live(2, size)}, 3, 1, 0, 0, []uint32{1, 2}},
+		"the oldest first":                   {[][]byte{live(1, size), live(2, size), live(3, size)}, 3, 1, 1 + 1, 0, []uint32{3}},
+		"control frames stay in order":       {[][]byte{control(1), live(2, size), control(3), live(4, size), control(5)}, 5, 5, 2, 0, []uint32{1, 3, 5}},
+		"direct artifacts go":                {[][]byte{direct(1), direct(2)}, 2, 2, 2, 0, nil},
+		"artifacts of a topic with history":  {[][]byte{stored(1), live(2, size), stored(3)}, 3, 3, 1, 0, []uint32{1, 3}},
+		"what tells of losses is taken back": {[][]byte{lost(7), live(2, size), lost(5), live(4, size), lost(1)}, 5, 2, 1, 12, []uint32{4, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newStuck()
@@ -470,8 +477,8 @@ func TestDropOldest(t *testing.T) {
 					t.Fatal("a frame does not fit")
 				}
 			}
-			if got := o.DropOldest(test.want * whole); got != test.dropped {
-				t.Errorf("DropOldest = %d, want %d", got, test.dropped)
+			if got, untold := o.DropOldest(test.want * whole); got != test.dropped || untold != test.untold {
+				t.Errorf("DropOldest = %d, %d; want %d, %d", got, untold, test.dropped, test.untold)
 			}
 			if got, want := o.Pending(), len(test.left)*whole; got != want {
 				t.Errorf("Pending = %d, want %d", got, want)
@@ -498,7 +505,7 @@ func TestDropOldestKeepsLargeFramesWhole(t *testing.T) {
 		}
 		push(o, frame(kind, 0, i, int(i%2)*(70<<10)+10))
 	}
-	if got := o.DropOldest(1 << 20); got != 6 {
+	if got, _ := o.DropOldest(1 << 20); got != 6 {
 		t.Errorf("DropOldest = %d, want 6", got)
 	}
 	push(o, live(10, 10))
