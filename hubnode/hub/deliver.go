@@ -40,7 +40,7 @@ func (in *intake) fanOut(r *route, f *fan, p *parcel) int {
 		n += in.deliverGroup(g, p)
 	}
 	for _, link := range f.links {
-		n += in.forward(link, p, 0)
+		n += in.forward(link, p)
 	}
 	return n
 }
@@ -62,30 +62,62 @@ func (in *intake) deliverLocal(r *route, f *fan, p *parcel) int {
 // another node's, else whichever local one is next.
 func (in *intake) deliverGroup(g *group, p *parcel) int {
 	turn := int(g.next.Add(1))
-	for i := range g.locals {
-		s := g.locals[(turn+i)%len(g.locals)]
-		if s.client.out.Pending() < in.hub.settings.Load().PendingBytes/2 {
-			return in.deliver(s, p)
-		}
+	if s := in.roomy(g, turn); s != nil {
+		return in.deliver(s, p)
 	}
 	for i := range g.links {
-		if n := in.forward(g.links[(turn+i)%len(g.links)], p, g.hash); n > 0 {
-			return n
+		link := g.links[(turn+i)%len(g.links)]
+		if queued(in.push(link, in.stamp(p, wire.KindPublish, 0, g.hash), p.frame[wire.HeaderSize:], p.slab)) {
+			return 1
 		}
 	}
 	if len(g.locals) > 0 {
 		return in.deliver(g.locals[turn%len(g.locals)], p)
 	}
+	in.linksFull(p, g.links...)
 	return 0
 }
 
-// forward queues the frame for another node.
-func (in *intake) forward(link Link, p *parcel, ref uint32) int {
-	n := one(in.push(link, in.stamp(p, wire.KindPublish, 0, ref), p.frame[wire.HeaderSize:], p.slab))
-	if n == 0 {
-		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
+// deliverGroupHere hands the frame to a local member, as another node asks.
+func (in *intake) deliverGroupHere(g *group, p *parcel) {
+	turn := int(g.next.Add(1))
+	s := in.roomy(g, turn)
+	if s == nil && len(g.locals) > 0 {
+		s = g.locals[turn%len(g.locals)]
 	}
-	return n
+	if s != nil {
+		in.deliver(s, p)
+	}
+}
+
+// roomy returns the local member that is next, stalled ones passed over; nil
+// when there is none.
+func (in *intake) roomy(g *group, turn int) *subscription {
+	for i := range g.locals {
+		s := g.locals[(turn+i)%len(g.locals)]
+		if s.client.out.Pending() < in.hub.settings.Load().PendingBytes/2 {
+			return s
+		}
+	}
+	return nil
+}
+
+// forward queues the frame for another node.
+func (in *intake) forward(link Link, p *parcel) int {
+	if queued(in.push(link, in.stamp(p, wire.KindPublish, 0, 0), p.frame[wire.HeaderSize:], p.slab)) {
+		return 1
+	}
+	in.linksFull(p, link)
+	return 0
+}
+
+// linksFull counts a published frame that does not reach other nodes. They ask
+// for what has a sequence once they hear of the next one.
+func (in *intake) linksFull(p *parcel, links ...Link) {
+	in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
+	if p.seq == 0 {
+		in.missed.link(links...)
+	}
 }
 
 // deliver queues a frame for one subscription, less what its filter holds back.
@@ -114,7 +146,9 @@ func (c *Client) push(in *intake, head []byte, p *parcel) outbox.Verdict {
 	}
 	v := in.push(c.out, head, p.frame[wire.HeaderSize:], p.slab)
 	if v == outbox.Full {
-		v = c.pushSlow(in, head, p)
+		if v = c.pushSlow(in, head, p); v == outbox.Full {
+			in.missed.client(c.id)
+		}
 	}
 	if queued(v) {
 		c.hub.metrics.sent.Add(uint64(p.frame.Count()))

@@ -16,6 +16,7 @@ type intake struct {
 	routes  map[string]*route
 	targets map[string]*Client
 	touched []flusher
+	missed  *undelivered          // who could not be given what is routed; nil: nobody asked
 	from    wire.ClientID         // the publisher of the frame before
 	parcel  parcel                // of the frame being routed
 	head    [wire.HeaderSize]byte // of the frame being queued

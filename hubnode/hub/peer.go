@@ -134,8 +134,8 @@ func (b *Inbound) published(p *parcel) {
 		return
 	}
 	for _, g := range fan.groups {
-		if g.hash == hash && len(g.locals) > 0 {
-			b.in.deliver(g.locals[int(g.next.Add(1))%len(g.locals)], p)
+		if g.hash == hash {
+			b.in.deliverGroupHere(g, p)
 		}
 	}
 }

@@ -10,13 +10,21 @@ import (
 
 // Route brings an artifact to the client in To or to the subscribers of Topic
 // and returns the number of deliveries: subscriptions on this hub, and other
-// nodes. On a topic with history it is stored as well, by its home, and the
-// deliveries are not counted when that is another node.
+// nodes. A topic without subscribers is no error.
 //
-// It queues and does not wait for receivers to read. It sets ID and Time in a
-// when they are zero. Errors: a [NoClientError], an [ArtifactTooLargeError], a
-// wire.Error for a bad topic or an artifact that the topic's filter refuses,
-// [ErrNotRunning] after Stop, or ctx's when that has ended.
+// On a topic with history it is stored first, by the topic's home. Whoever has
+// no room then reads it from history, so that all subscribers that the home has
+// count as deliveries; where the home is another node, those that this hub has.
+//
+// Route queues and does not wait for receivers to read. It sets ID and Time in
+// a when they are zero, and Sequence when it has stored a. Errors:
+//   - an [UndeliveredError], with the number of deliveries, when some receivers
+//     could not be given the artifact;
+//   - a [NoClientError] or a [SlowClientError] of the client in To;
+//   - an [ArtifactTooLargeError];
+//   - a wire.Error for a bad topic, an artifact that the topic's filter refuses,
+//     or a topic whose home can't take it now;
+//   - [ErrNotRunning] after Stop, or ctx's when that has ended.
 func (h *Hub) Route(ctx context.Context, a *wire.Artifact) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -32,6 +40,7 @@ func (h *Hub) Route(ctx context.Context, a *wire.Artifact) (int, error) {
 	}
 	h.metrics.received.Add(1)
 	in := h.newIntake()
+	in.missed = new(undelivered)
 	defer in.flush()
 	if a.To != "" {
 		return in.routeDirect(ctx, p)
@@ -74,6 +83,9 @@ func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 	}
 	if node, link := in.hub.whereabouts(ctx, id); link != nil {
 		in.pass(node, link, p, origin{})
+		if err := in.missed.err(*in.hub.peers.Load()); err != nil {
+			return 0, err
+		}
 		return 1, nil
 	}
 	in.hub.metrics.dropped(dropNoClient, 1)
@@ -104,7 +116,8 @@ func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (
 		return 0, refused(a.Topic)
 	}
 	if !f.keeps {
-		return in.fanOut(r, f, p), nil
+		n := in.fanOut(r, f, p)
+		return n, in.missed.err(*in.hub.peers.Load())
 	}
 	if f.local {
 		if _, _, err := in.hub.ready(ctx, a.Topic); err != nil {
@@ -115,7 +128,7 @@ func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (
 		return 0, err
 	}
 	a.Sequence = p.seq
-	return len(f.plain) + len(f.groups) + len(f.links), nil
+	return len(f.plain) + len(f.groups) + len(f.links), in.missed.err(*in.hub.peers.Load())
 }
 
 // refused is what a publisher hears of a topic's filter.

@@ -75,14 +75,15 @@ func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
 	}
 }
 
-// pass queues a direct frame for the node that holds its target. That node
-// tells the sender what became of it.
+// pass queues a direct frame for the node that holds its target, or refuses it.
+// That node tells the sender what became of it.
 func (in *intake) pass(node string, link Link, p *parcel, o origin) {
 	in.hub.awaiting.add(node, &o, nil)
 	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
 		in.hub.awaiting.forget(&o)
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
+		in.missed.link(link)
 		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"})
 	}
 }
