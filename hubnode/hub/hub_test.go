@@ -119,6 +119,11 @@ func TestRequestAndReply(t *testing.T) {
 	}
 	b.write(frame(wire.KindReply, 0, 9, "gone", "b", "too late"))
 	b.quiet() // nobody's loss
+	ask.Ref = 10
+	a.write(wire.AppendFrame(nil, ask, "gone", "a", run("?")))
+	if fault := a.expectFault(wire.KindError, 10, wire.CodeNoClient); fault.Client != "gone" {
+		t.Errorf("fault = %+v", fault)
+	}
 }
 
 func TestQuestionsToTheHub(t *testing.T) {
@@ -630,6 +635,35 @@ func TestProgramSubscribes(t *testing.T) {
 	var coded *wire.Error
 	if err := h.Subscribe("a", "x..y"); !errors.As(err, &coded) || coded.Code != wire.CodeInvalidTopic {
 		t.Errorf("Subscribe = %v, want code InvalidTopic", err)
+	}
+}
+
+func TestSubscriptionsLimit(t *testing.T) {
+	const most = 10_000
+	h := start(t)
+	a := join(t, h, "a", hub.WithoutBroadcast())
+	var all []byte
+	for i := range most {
+		all = append(all, control(wire.KindSubscribe, uint32(i+1), fmt.Sprint("t.", i), nil)...)
+	}
+	a.write(all)
+	for i := range most {
+		a.expect(wire.KindAck, uint32(i+1))
+	}
+	a.write(control(wire.KindSubscribe, most+1, "one.more", nil))
+	fault := a.expectFault(wire.KindError, most+1, wire.CodeInvalidRequest)
+	if !strings.Contains(fault.Detail, "at most 10000 subscriptions") {
+		t.Errorf("refused with %q", fault.Detail)
+	}
+	coded, ok := errors.AsType[*wire.Error](h.Subscribe("a", "one.more"))
+	if !ok || coded.Code != wire.CodeInvalidRequest || coded.Temporary() {
+		t.Errorf("Subscribe = %v, want a refusal that says not to try again", coded)
+	}
+	a.write(control(wire.KindUnsubscribe, 7, "", nil))
+	a.expect(wire.KindAck, 7)
+	a.subscribe(most+1, "one.more", wire.Subscription{})
+	if n := len(h.Metrics().TopicSubscribers); n != most {
+		t.Errorf("%d patterns are subscribed to, want %d", n, most)
 	}
 }
 

@@ -113,7 +113,7 @@ func (h *Hub) attachLocked(s *subscription) error {
 	case c.Reason() != nil:
 		return &NoClientError{ID: c.id}
 	case len(c.subs) >= maxSubscriptions:
-		return &wire.Error{Code: wire.CodeOverloaded, Detail: fmt.Sprintf("a client may have at most %d subscriptions", maxSubscriptions)}
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("a client may have at most %d subscriptions", maxSubscriptions)}
 	case c.subs[s.id] != nil && s.id != 0:
 		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("subscription %d exists already", s.id)}
 	}
