@@ -20,8 +20,7 @@ type health struct {
 }
 
 // keepHouse checks the health of clients and expires histories. It ticks a few
-// times in a check's timeout, whatever the number of clients; each client's
-// first check is at a random moment, so that pings spread over the interval.
+// times in a check's timeout, whatever the number of clients.
 func (h *Hub) keepHouse() {
 	tick := time.NewTimer(h.tick())
 	defer tick.Stop()
@@ -49,7 +48,15 @@ func (h *Hub) tick() time.Duration {
 	if check.Interval == 0 {
 		return expireEvery
 	}
-	return min(max(min(check.Interval, check.Timeout)/5, minTick), expireEvery)
+	return min(max(min(check.Interval, check.Timeout)/10, minTick), expireEvery)
+}
+
+// silence returns how long a client may say nothing before it is pinged: less
+// than the interval by two ticks, since it takes up to one to notice that the
+// silence has begun and one that it lasts; and by a random part of it, so that
+// clients that came together are not pinged together.
+func (h *Hub) silence(check HealthCheck) time.Duration {
+	return check.Interval - 2*h.tick() - rand.N(check.Interval/4+1) //nolint:gosec // spreads load, guards nothing
 }
 
 // check pings a silent client, or gives it up. The moments are counted from
@@ -57,12 +64,10 @@ func (h *Hub) tick() time.Duration {
 func (h *Hub) check(c *Client, now time.Time, check HealthCheck) {
 	s := &c.health
 	switch {
-	case c.heard.Swap(false):
-		*s = health{due: now.Add(check.Interval)}
-	case s.due.IsZero():
-		s.due = now.Add(check.Interval/2 + rand.N(check.Interval/2+1)) //nolint:gosec // spreads load, guards nothing
+	case c.heard.Swap(false) || s.due.IsZero():
+		*s = health{due: now.Add(h.silence(check))}
 	case s.due.After(now.Add(max(check.Interval, check.Timeout))): // of settings that are no longer
-		s.due = now.Add(check.Interval)
+		s.due = now.Add(h.silence(check))
 	case now.Before(s.due):
 	case s.failures >= check.Failures:
 		h.metrics.unhealthy.Add(1)

@@ -1,7 +1,6 @@
 package hub_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -476,145 +474,4 @@ func TestRetentionTellsASlowSubscriberOfTheGap(t *testing.T) {
 		t.Error("no gap was told")
 	}
 	slow.quiet()
-}
-
-// health runs a client against a hub with fake time and returns when it was
-// removed, or 0 when it is there after limit.
-func health(t *testing.T, check hub.HealthCheck, serve func(ctx context.Context, far net.Conn), limit time.Duration) (removed time.Duration, reason error) {
-	t.Helper()
-	h, err := hub.New(hub.WithSettings(hub.Settings{HealthCheck: check}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	hubs, far := net.Pipe()
-	if err := h.RegisterClient("a", hubs); err != nil {
-		t.Fatal(err)
-	}
-	c, _ := h.Client("a")
-	ctx, cancel := context.WithCancel(t.Context())
-	var serving sync.WaitGroup
-	serving.Go(func() { serve(ctx, far) })
-	begun := time.Now()
-	select {
-	case <-c.Done():
-		removed, reason = time.Since(begun), c.Reason()
-	case <-time.After(limit):
-	}
-	cancel()
-	_ = far.Close()
-	serving.Wait()
-	if err := h.Stop(t.Context()); err != nil {
-		t.Errorf("Stop = %v", err)
-	}
-	return removed, reason
-}
-
-func readAll(ctx context.Context, far net.Conn, found func(wire.Frame)) {
-	r := wire.NewReader(far, 1<<20)
-	defer r.Close()
-	for ctx.Err() == nil {
-		f, err := r.Next()
-		if err != nil {
-			return
-		}
-		found(f)
-	}
-}
-
-func TestHealthCheckRemovesASilentClient(t *testing.T) {
-	for _, check := range []hub.HealthCheck{
-		{Interval: 10 * time.Second, Timeout: 5 * time.Second, Failures: 3},
-		{Interval: 10 * time.Second, Failures: 1},
-		{Interval: time.Second, Timeout: 3 * time.Second, Failures: 2},
-	} {
-		t.Run(fmt.Sprint(check), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				pings := 0
-				removed, reason := health(t, check, func(ctx context.Context, far net.Conn) {
-					readAll(ctx, far, func(f wire.Frame) {
-						if f.Kind() == wire.KindPing {
-							pings++
-						}
-					})
-				}, time.Hour)
-				timeout := check.Timeout
-				if timeout == 0 {
-					timeout = check.Interval / 2
-				}
-				latest := check.Interval + timeout*time.Duration(check.Failures)
-				tick := min(check.Interval, timeout) / 5
-				if removed == 0 || removed > latest+2*tick {
-					t.Errorf("removed after %v, want at most %v and two ticks", removed, latest)
-				}
-				if pings != check.Failures {
-					t.Errorf("%d pings, want %d", pings, check.Failures)
-				}
-				if fault := wire.FaultOf(reason, 0); fault.Code != wire.CodeUnhealthy {
-					t.Errorf("removed for %v", reason)
-				}
-			})
-		})
-	}
-}
-
-func TestHealthCheckLeavesLivingClientsAlone(t *testing.T) {
-	check := hub.HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Failures: 2}
-	for name, serve := range map[string]func(context.Context, net.Conn){
-		"that answer": func(ctx context.Context, far net.Conn) {
-			readAll(ctx, far, func(f wire.Frame) {
-				if f.Kind() == wire.KindPing {
-					time.Sleep(4 * time.Second) // late, and in time
-					_, _ = far.Write(control(wire.KindPong, f.Ref(), "", nil))
-				}
-			})
-		},
-		"that say anything": func(ctx context.Context, far net.Conn) {
-			var reading sync.WaitGroup
-			reading.Go(func() { readAll(ctx, far, func(wire.Frame) {}) })
-			for ctx.Err() == nil {
-				_, _ = far.Write(frame(wire.KindPublish, 0, 1, "t", "a", "x"))
-				time.Sleep(12 * time.Second)
-			}
-			reading.Wait()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				if removed, reason := health(t, check, serve, time.Hour); removed != 0 {
-					t.Errorf("removed after %v: %v", removed, reason)
-				}
-			})
-		})
-	}
-}
-
-func TestHealthCheckCanBeSwitchedOn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, err := hub.New()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		hubs, far := net.Pipe()
-		if err := h.RegisterClient("a", hubs); err != nil {
-			t.Fatal(err)
-		}
-		c, _ := h.Client("a")
-		time.Sleep(time.Minute)
-		if err := h.Configure(hub.Settings{HealthCheck: hub.HealthCheck{Interval: time.Second, Failures: 1}}); err != nil {
-			t.Fatal(err)
-		}
-		begun := time.Now()
-		<-c.Done()
-		if removed := time.Since(begun); removed > 2*time.Second {
-			t.Errorf("removed after %v, want within two seconds", removed)
-		}
-		_ = far.Close()
-		_ = h.Stop(t.Context())
-	})
 }

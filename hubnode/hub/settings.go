@@ -55,7 +55,8 @@ type Settings struct {
 }
 
 // HealthCheck says when a silent client is asked for a sign of life, and when
-// it is given up: after Interval + Timeout × Failures without one.
+// it is given up: Interval + Timeout × Failures without one are never exceeded.
+// It is asked somewhat before the Interval is over.
 type HealthCheck struct {
 	Interval time.Duration
 	Timeout  time.Duration // for each ping; 0: half of Interval
