@@ -34,6 +34,7 @@ type Node struct {
 	configError atomic.Pointer[string] // why the newest config file is not in use
 
 	hub     *hub.Hub
+	filters filters
 	cluster *cluster.Cluster
 	mesh    *mesh.Mesh
 	view    *view
@@ -74,7 +75,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 			return nil, err
 		}
 	}
-	settings, err := settingsOf(cfg)
+	settings, err := settingsOf(cfg, n.filters.compile)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +84,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithLogger(n.log),
-		hub.WithFilterCompiler(compileFilter), hub.WithSystem(n.answer),
+		hub.WithFilterCompiler(n.filters.compile), hub.WithSystem(n.answer),
 	)
 	return n, err
 }
@@ -264,7 +265,7 @@ func (n *Node) waitForClients(ctx context.Context) {
 func (n *Node) Configure(cfg config.Config, hash string) error {
 	old := n.Config()
 	cfg.Node, cfg.Advertise = old.Node, old.Advertise
-	settings, err := settingsOf(cfg)
+	settings, err := settingsOf(cfg, n.filters.compile)
 	if err == nil {
 		err = cfg.Validate()
 	}

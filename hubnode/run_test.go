@@ -20,9 +20,11 @@ import (
 	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
+	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/test/ports"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // memberlist's Shutdown does not wait for the probe under way, which ends by
@@ -170,11 +172,52 @@ func TestHTTPAnswers(t *testing.T) {
 	}
 	for _, name := range []string{
 		"clients", "sessions", "artifacts_received_total", "artifacts_delivered_total", "artifacts_dropped_total", "bytes_received_total",
-		"pending_bytes", "slow_clients_total", "clients_joined_total", "clients_left_total", "client_round_trip_seconds", "directory_entries", "mesh_links", "gossip_members", "history_artifacts", "history_bytes",
+		"pending_bytes", "slow_clients_total", "clients_joined_total", "clients_left_total", "filter_errors_total", "client_round_trip_seconds", "directory_entries", "mesh_links", "gossip_members", "history_artifacts", "history_bytes",
 	} {
 		if families["switchboard_"+name] == nil {
 			t.Errorf("there is no metric switchboard_%s", name)
 		}
+	}
+}
+
+func TestFilterWithoutAnAnswerIsNoMatchAndCounted(t *testing.T) {
+	f := runFile(t, "topics: [{pattern: strict, filter: 'artifact.attributes[\"tenant\"] == \"x\"'}]\n")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := client.Connect(ctx, f.status().Client, client.WithID("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var refused *client.Error
+	if _, err := c.Publish(ctx, "strict", &wire.Artifact{}); !errors.As(err, &refused) || refused.Code != wire.CodeRefused {
+		t.Errorf("Publish = %v, want it refused by the topic's filter", err)
+	}
+	heard := make(chan string, 10)
+	hear := func(_ context.Context, a *wire.Artifact) error {
+		heard <- string(a.Payload)
+		return nil
+	}
+	if _, err := c.Subscribe(ctx, "t", hear, client.Filter(`artifact.attributes["n"] == "1"`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []*wire.Artifact{{Payload: []byte("without")}, {Payload: []byte("with"), Attributes: map[string]string{"n": "1"}}} {
+		if _, err := c.Publish(ctx, "t", a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := <-heard; got != "with" {
+		t.Errorf("heard what came %s the attribute", got)
+	}
+	if body, _ := f.get("/metrics"); !strings.Contains(body, "\nswitchboard_filter_errors_total 2\n") {
+		t.Errorf("two filter errors are not counted:\n%s", body)
+	}
+	const pairs = `artifact.attributes.exists(a, artifact.attributes.exists(b, a == b))`
+	if _, err := c.Subscribe(ctx, "t", hear, client.Filter(pairs)); !errors.As(err, &refused) || refused.Code != wire.CodeInvalidFilter || !strings.Contains(refused.Detail, "allowed are 100000") {
+		t.Errorf("Subscribe with an expensive filter = %v, want a refusal that says what is allowed", err)
+	}
+	if _, err := c.Subscribe(ctx, strings.Repeat("*.", 32)+"*", hear); !errors.As(err, &refused) || refused.Code != wire.CodeInvalidTopic || !strings.Contains(refused.Detail, "32") {
+		t.Errorf("Subscribe to an expensive pattern = %v, want a refusal that says what is allowed", err)
 	}
 }
 

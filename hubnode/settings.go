@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
-	"github.com/switchboardhub/switchboard/hubnode/filter"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/server"
@@ -17,7 +16,7 @@ import (
 
 // settingsOf returns the hub's part of a config. The error names every filter
 // that can't be compiled.
-func settingsOf(cfg config.Config) (hub.Settings, error) {
+func settingsOf(cfg config.Config, compile func(string) (hub.Filter, error)) (hub.Settings, error) {
 	s := hub.Settings{
 		MaxClients:  cfg.Limits.MaxClients,
 		MaxArtifact: int(cfg.Limits.MaxArtifactSize),
@@ -36,7 +35,7 @@ func settingsOf(cfg config.Config) (hub.Settings, error) {
 	for i, t := range cfg.Topics {
 		topic := hub.Topic{Pattern: t.Pattern, History: limitsOf(cfg.History.With(t.History))}
 		if t.Filter != "" {
-			f, err := compileFilter(t.Filter)
+			f, err := compile(t.Filter)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("topics[%d].filter: %w", i, err))
 			}
@@ -49,19 +48,6 @@ func settingsOf(cfg config.Config) (hub.Settings, error) {
 
 func limitsOf(h config.History) history.Limits {
 	return history.Limits{MaxArtifacts: h.MaxArtifacts, MaxBytes: int64(h.MaxBytes), MaxAge: time.Duration(h.MaxAge)}
-}
-
-// compileFilter makes a CEL expression a filter. An artifact on which it fails
-// does not match.
-func compileFilter(expression string) (hub.Filter, error) {
-	f, err := filter.Compile(expression)
-	if err != nil {
-		return nil, err
-	}
-	return func(a *wire.Artifact) bool {
-		ok, err := f.Match(a)
-		return ok && err == nil
-	}, nil
 }
 
 // limits are what the node announces to a client that connects now.

@@ -132,5 +132,6 @@ func (n *Node) Counts() admin.Counts {
 		DirectoryEntries: n.view.table.Len(),
 		MeshLinks:        n.mesh.Links(),
 		GossipMembers:    len(*n.members.Load()) + 1,
+		FilterErrors:     n.filters.failed.Load(),
 	}
 }

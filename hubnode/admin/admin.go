@@ -27,15 +27,16 @@ const (
 // Node is what the API needs of the node around it.
 type Node interface {
 	Ready() bool
-	// Counts are the node's own gauges, beside its hub's.
+	// Counts are the node's own numbers, beside its hub's.
 	Counts() Counts
 }
 
-// Counts are a node's gauges.
+// Counts are a node's own numbers.
 type Counts struct {
 	DirectoryEntries int // clients known on other nodes
 	MeshLinks        int
 	GossipMembers    int
+	FilterErrors     uint64 // artifacts on which a filter had no answer
 }
 
 // Config is what the API serves. All fields are required.

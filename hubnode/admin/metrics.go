@@ -36,6 +36,7 @@ var (
 	directoryEntries = describe("directory_entries", "Clients that are known on other nodes.")
 	meshLinks        = describe("mesh_links", "Links to other nodes that are up.")
 	gossipMembers    = describe("gossip_members", "Nodes that the gossip knows, this one included.")
+	filterErrors     = describe("filter_errors_total", "Artifacts on which a filter had no answer, as when it reads an attribute that is absent: they don't match.")
 	historyArtifacts = describe("history_artifacts", "Artifacts that this node keeps.")
 	historyBytes     = describe("history_bytes", "Bytes of artifacts that this node keeps.")
 )
@@ -79,6 +80,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(directoryEntries, float64(n.DirectoryEntries))
 	gauge(meshLinks, float64(n.MeshLinks))
 	gauge(gossipMembers, float64(n.GossipMembers))
+	counter(filterErrors, n.FilterErrors)
 	gauge(historyArtifacts, float64(m.HistoryArtifacts))
 	gauge(historyBytes, float64(m.HistoryBytes))
 }
