@@ -96,7 +96,7 @@ func routes(cfg Config) http.Handler {
 		mux.HandleFunc("GET /v1/"+question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) })
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{cfg}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collector{cfg.Hub.Metrics, cfg.Node.Counts}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes"}, "\n"))

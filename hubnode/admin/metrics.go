@@ -43,12 +43,15 @@ var (
 
 // collector makes the hub's and the node's numbers metrics when they are asked
 // for, so that the message path pays nothing.
-type collector struct{ cfg Config }
+type collector struct {
+	hub  func() hub.Metrics
+	node func() Counts
+}
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
-	m, n := c.cfg.Hub.Metrics(), c.cfg.Node.Counts()
+	m, n := c.hub(), c.node()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
