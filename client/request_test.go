@@ -162,6 +162,26 @@ func TestRequestTimesOutAndIgnoresTheLateAnswer(t *testing.T) {
 	})
 }
 
+func TestCancelledRequestReturnsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := connect(t, newNetwork("a:1"))
+		ctx, cancel := context.WithCancel(t.Context())
+		asked := request(ctx, c, "b", "x")
+		f := p.want(wire.KindSend)
+		begun := time.Now()
+		cancel()
+		if r := <-asked; !errors.Is(r.err, context.Canceled) || time.Since(begun) != 0 {
+			t.Errorf("Request = %v after %v, want context.Canceled at once", r.err, time.Since(begun))
+		}
+		p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", "b", "late")
+		asked = request(t.Context(), c, "b", "y")
+		p.artifacts(wire.Header{Kind: wire.KindReply, Ref: p.want(wire.KindSend).Ref()}, "me", "b", "yes")
+		if r := <-asked; r.err != nil || string(r.a.Payload) != "yes" {
+			t.Errorf("Request = %+v, %v", r.a, r.err)
+		}
+	})
+}
+
 func TestRequestsAreAnsweredByTheHandler(t *testing.T) {
 	c, p := connect(t, newNetwork("a:1"), WithHandler(func(ctx context.Context, a *wire.Artifact) (*wire.Artifact, error) {
 		switch string(a.Payload) {

@@ -1,12 +1,15 @@
 package server_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -225,9 +228,90 @@ func TestNewerSessionWinsAndTheOlderHearsWhy(t *testing.T) {
 	older.ends(wire.KindGoodbye, wire.CodeSessionReplaced)
 }
 
-func TestSilentConnectionIsGivenUp(t *testing.T) {
-	_, addr := serve(t, hub.Settings{})
-	c := dial(t, addr)
-	c.send(hello("slow")[:10])
-	c.ends(wire.KindError, wire.CodeHandshakeTimeout)
+// inMemory is a listener for pipes.
+type inMemory struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *inMemory) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *inMemory) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *inMemory) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *inMemory) dial() net.Conn {
+	ours, theirs := net.Pipe()
+	l.conns <- theirs
+	return ours
+}
+
+// A connection that is never done with saying who it is takes no more than the
+// time of a handshake, whether it says nothing or a byte a second, and holds up
+// nobody.
+func TestSlowHandshakeIsGivenUp(t *testing.T) {
+	const handshake = 5 * time.Second
+	for name, pause := range map[string]time.Duration{"silent": time.Hour, "a byte a second": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, err := hub.New()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := h.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				ln := &inMemory{conns: make(chan net.Conn), closed: make(chan struct{})}
+				s := server.New(server.Config{
+					Hub: h, HubName: "test", Node: "node-0", Log: slog.New(slog.DiscardHandler),
+					Limits:    func() server.Limits { return server.Limits{MaxArtifact: 1 << 10} },
+					Addresses: func() []string { return nil },
+				}, ln)
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- s.Run(ctx) }() // ended below
+
+				slow := &raw{t: t, conn: ln.dial()}
+				slow.r = wire.NewReader(slow.conn, 1<<20)
+				begun := time.Now()
+				var writing sync.WaitGroup
+				writing.Go(func() { // ends with the connection
+					for _, b := range hello("slow") {
+						if _, err := slow.conn.Write([]byte{b}); err != nil {
+							return
+						}
+						time.Sleep(pause)
+					}
+				})
+				quick := &raw{t: t, conn: ln.dial()}
+				quick.r = wire.NewReader(quick.conn, 1<<20)
+				quick.send(hello("quick"))
+				if f := quick.next(); f.Kind() != wire.KindWelcome || time.Since(begun) != 0 {
+					t.Errorf("a frame of kind %d came after %v, want Welcome at once", f.Kind(), time.Since(begun))
+				}
+				slow.ends(wire.KindError, wire.CodeHandshakeTimeout)
+				if took := time.Since(begun); took != handshake {
+					t.Errorf("given up after %v, want %v", took, handshake)
+				}
+				_, _ = slow.conn.Close(), quick.conn.Close()
+				writing.Wait()
+				cancel()
+				if err := <-ended; err != nil {
+					t.Errorf("Run = %v", err)
+				}
+				_ = h.Stop(context.Background())
+			})
+		})
+	}
 }
