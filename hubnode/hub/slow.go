@@ -35,6 +35,9 @@ func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
 		if v == outbox.QueuedCold {
 			in.touched = append(in.touched, c.out)
 		}
+		if v == outbox.Full {
+			lost += count
+		}
 		c.lose(lost, again)
 		return v
 	case Disconnect:

@@ -33,6 +33,25 @@ func BenchmarkPushAndWrite(b *testing.B) {
 	}
 }
 
+// BenchmarkConflate pushes to a connection that takes nothing: what a slow
+// client costs whoever publishes to it.
+func BenchmarkConflate(b *testing.B) {
+	for _, keys := range []int{1000, 1 << 30} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			o := outbox.New(io.Discard, outbox.Config{LimitBytes: 16 << 20})
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				f := published(1, "t", fmt.Sprintf("k%d=%0128d", i%keys, i))
+				if push(o, f) == outbox.Full {
+					o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+				}
+			}
+			o.Close()
+			o.Wait()
+		})
+	}
+}
+
 // BenchmarkIdle reports what an outbox holds once it has written something and
 // has nothing more to say.
 func BenchmarkIdle(b *testing.B) {

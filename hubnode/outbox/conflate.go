@@ -20,30 +20,39 @@ import (
 // control frames and artifacts of topics with history stay as in DropOldest.
 //
 // What is being written can't be dropped any more. What is not has at least half
-// of the limit, and the pushed frame finds room whatever its size.
+// of the limit, and a pushed frame of live artifacts finds room whatever its
+// size; another one is refused when it does not fit even so.
 func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (v Verdict, artifacts, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	v = o.pushLocked(head, tail, slab, math.MaxInt)
-	if v == Closed {
-		return v, 0, 0
+	size := len(head) + len(tail)
+	toCome := size
+	if droppable(wire.Frame(head)) {
+		if v = o.pushLocked(head, tail, slab, math.MaxInt); v == Closed {
+			return v, 0, 0
+		}
+		toCome = 0
 	}
 	for {
 		waiting := waitingBytes(o.queue)
 		room := max(o.cfg.LimitBytes-(o.pending-waiting), o.cfg.LimitBytes/2)
-		if waiting <= room {
-			return v, artifacts, untold
+		if waiting+toCome <= room {
+			break
 		}
 		// A walk through the queue has to pay for itself: a quarter of the room
 		// can be filled before the next one.
-		most := room - room/4 + len(head) + len(tail)
-		dropped, told := o.conflateLocked(key, waiting-most)
+		most := room - room/4 + size
+		dropped, told := o.conflateLocked(key, waiting+toCome-most)
 		artifacts += dropped
 		untold += told
 		if dropped == 0 {
-			return v, artifacts, untold
+			break
 		} // else look again: a run's rest may take more than it did
 	}
+	if toCome > 0 {
+		v = o.pushLocked(head, tail, slab, o.cfg.LimitBytes)
+	}
+	return v, artifacts, untold
 }
 
 func waitingBytes(queue []segment) (n int) {
@@ -133,7 +142,8 @@ func frames(queue []segment) iter.Seq2[wire.Frame, *segment] {
 type conflation struct {
 	key    string
 	newest map[string]spot // by route and key
-	place  int             // in the queue, of the artifact that is looked at
+	stale  []bool          // by place in the queue: there is a newer one
+	place  int             // of the artifact that is looked at next
 	name   []byte          // its route, and its key
 	route  int             // the route's length
 
@@ -158,18 +168,22 @@ func planConflation(queue []segment, key string, want int) *conflation {
 		c.enter(f)
 		r := wire.NewRunReader(f.Body())
 		for size, keyed := c.look(&r); size > 0; size, keyed = c.look(&r) {
+			place := len(c.stale)
+			c.stale = append(c.stale, false)
 			if !keyed {
 				plain += size
 				continue
 			}
-			want -= c.newest[string(c.name)].size
-			c.newest[string(c.name)] = spot{c.place, size}
+			if older, ok := c.newest[string(c.name)]; ok {
+				want -= older.size
+				c.stale[older.place] = true
+			}
+			c.newest[string(c.name)] = spot{place, size}
 		}
 	}
 	want = max(want, 0)
 	c.plain = min(want, plain)
 	c.keyed = want - c.plain
-	c.place = 0
 	return c
 }
 
@@ -180,11 +194,12 @@ func (c *conflation) stays(f wire.Frame) func(int) bool {
 	r := wire.NewRunReader(f.Body())
 	return func(int) bool {
 		size, keyed := c.look(&r)
+		c.place++
+		if c.stale[c.place-1] {
+			return false
+		}
 		budget := &c.plain
 		if keyed {
-			if c.newest[string(c.name)].place != c.place {
-				return false
-			}
 			budget = &c.keyed
 		}
 		if *budget <= 0 {
@@ -219,7 +234,6 @@ func (c *conflation) look(r *wire.RunReader) (size int, keyed bool) {
 	if size > 0 {
 		size += c.overhead
 		c.overhead = 0
-		c.place++
 	}
 	c.name = append(c.name[:c.route], value...)
 	return size, value != nil && !c.keyless

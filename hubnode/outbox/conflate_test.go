@@ -277,6 +277,41 @@ func TestConflateProperties(t *testing.T) {
 	}
 }
 
+// What can't be dropped later is refused when there is no room, or a queue that
+// nobody reads would grow without bound.
+func TestConflateBoundsWhatItMayNotDrop(t *testing.T) {
+	for name, h := range map[string]wire.Header{
+		"answers":               {Kind: wire.KindReply, Ref: 1},
+		"topics with history":   {Kind: wire.KindPublish, Ref: 1, Sequence: 5},
+		"live artifacts beside": {Kind: wire.KindPublish, Ref: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newStuck()
+			const limit = 10_000
+			o := outbox.New(w, outbox.Config{LimitBytes: limit})
+			push(o, published(1, "t", wide("a=0")))
+			f := packed(h, "t", "pub", wide("a=1"))
+			reply := packed(wire.Header{Kind: wire.KindReply}, "me", "pub", wide("1"))
+			refused := 0
+			for range 1000 {
+				for _, f := range [][]byte{f, reply} {
+					if push(o, f) == outbox.Full {
+						if v, _, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey); v == outbox.Full {
+							refused++
+						}
+					}
+				}
+			}
+			if n := o.Pending(); n > limit+len(f) || refused == 0 {
+				t.Errorf("%d bytes wait, the limit is %d; %d frames were refused", n, limit, refused)
+			}
+			w.free()
+			o.Close()
+			o.Wait()
+		})
+	}
+}
+
 func TestConflateReleasesWhatItDrops(t *testing.T) {
 	w := newStuck()
 	w.free()
