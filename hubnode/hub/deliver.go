@@ -62,8 +62,8 @@ func (in *intake) deliverLocal(r *route, f *fan, p *parcel) int {
 // another node's, else whichever local one is next.
 func (in *intake) deliverGroup(g *group, p *parcel) int {
 	turn := int(g.next.Add(1))
-	if s := in.roomy(g, turn); s != nil {
-		return in.deliver(s, p)
+	if n := in.deliverRoomy(g, turn, p); n > 0 {
+		return n
 	}
 	for i := range g.links {
 		link := g.links[(turn+i)%len(g.links)]
@@ -81,25 +81,24 @@ func (in *intake) deliverGroup(g *group, p *parcel) int {
 // deliverGroupHere hands the frame to a local member, as another node asks.
 func (in *intake) deliverGroupHere(g *group, p *parcel) {
 	turn := int(g.next.Add(1))
-	s := in.roomy(g, turn)
-	if s == nil && len(g.locals) > 0 {
-		s = g.locals[turn%len(g.locals)]
-	}
-	if s != nil {
-		in.deliver(s, p)
+	if in.deliverRoomy(g, turn, p) == 0 && len(g.locals) > 0 {
+		in.deliver(g.locals[turn%len(g.locals)], p)
 	}
 }
 
-// roomy returns the local member that is next, stalled ones passed over; nil
-// when there is none.
-func (in *intake) roomy(g *group, turn int) *subscription {
+// deliverRoomy hands the frame to the local member that is next. It passes over
+// those that stall or are leaving, and those whose filter lets nothing pass.
+func (in *intake) deliverRoomy(g *group, turn int, p *parcel) int {
 	for i := range g.locals {
 		s := g.locals[(turn+i)%len(g.locals)]
-		if s.client.out.Pending() < in.hub.settings.Load().PendingBytes/2 {
-			return s
+		if s.client.out.Pending() >= in.hub.settings.Load().PendingBytes/2 {
+			continue
+		}
+		if n := in.deliver(s, p); n > 0 {
+			return n
 		}
 	}
-	return nil
+	return 0
 }
 
 // forward queues the frame for another node.

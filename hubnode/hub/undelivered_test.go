@@ -126,7 +126,7 @@ func TestUndeliveredNamesOnlyAFew(t *testing.T) {
 	}
 }
 
-// A member of a group that stalls gets nothing while others have room, here or
+// A member of a group that stalls, or does not want it, gets nothing while others have room, here or
 // on another node; when nobody has, the artifact is not lost in silence.
 func TestGroupsPassOverStalledMembers(t *testing.T) {
 	settings := hub.WithSettings(hub.Settings{PendingBytes: smallQueue, SlowClient: hub.DropNewest})
@@ -182,6 +182,22 @@ func TestGroupsPassOverStalledMembers(t *testing.T) {
 		quick.subscribe(1, "jobs", group)
 		c.nodes["a"].wantedBy(t, "jobs", 1)
 		check(t, c.nodes["a"].Hub, quick)
+	})
+	t.Run("whose filter lets nothing pass", func(t *testing.T) {
+		h := start(t, hub.WithFilterCompiler(func(text string) (hub.Filter, error) { return payloadFilter(text), nil }))
+		members := map[string]*peer{"x": join(t, h, "for-x"), "y": join(t, h, "for-y")}
+		for filter, m := range members {
+			m.subscribe(1, "jobs", wire.Subscription{Group: "g", Filter: filter})
+		}
+		for i := range jobs {
+			for filter, m := range members {
+				job := fmt.Sprint(filter, i)
+				if n, err := h.Route(t.Context(), &wire.Artifact{Topic: "jobs", Payload: []byte(job)}); n != 1 || err != nil {
+					t.Fatalf("Route = %d, %v; want 1", n, err)
+				}
+				m.expectPayload(1, job)
+			}
+		}
 	})
 	t.Run("and nobody is left", func(t *testing.T) {
 		h := start(t, settings)
