@@ -30,15 +30,23 @@
 //
 // # What bounds each queue
 //
-// A client's queue has Settings.PendingBytes and the policy for slow clients
-// (Conflate keeps room for the newest beside a large write that is under way, so
-// that up to half as much again and a frame may wait); a
+// A client's queue has Settings.PendingBytes and the policy for slow clients; a
 // subscription to a topic with history leaves the queue when it is half full
-// and reads from history instead. Frames that wait for a topic's log to open,
-// or for a client to be found, are bounded in number and bytes and refused
+// and reads from history instead. Control frames may take the queue to twice the
+// limit. Conflate keeps room for the newest beside a large write that is under
+// way: half as much again, and one frame. Frames that wait for a topic's log to
+// open, or for a client to be found, are bounded in number and bytes and refused
 // beyond that. A link to another node is bounded by whoever made it: what does
 // not fit is refused to the publisher or, forwarded, counted as dropped. Events
 // that a listener has not heard yet are not bounded: two for each session.
+//
+// # Who hears of what was not delivered
+//
+// [Hub.Route] returns who could not be given the artifact: an
+// [UndeliveredError]. A client that publishes is not told, since an
+// acknowledgement of a live topic says only that the hub has the artifact; a
+// client that sends directly is. The receiver is told how many artifacts it was
+// too slow for, once there is room to tell it. [Hub.Metrics] counts everything.
 //
 // # While a client goes away
 //
