@@ -229,7 +229,7 @@ func (p *parrot) Close() error {
 // However many clients came at once: there are as many moments of pinging as
 // the hub's one timer fires, and no moment at which all are pinged.
 func TestPingsAreSpread(t *testing.T) {
-	const clients, interval, rounds = 10_000, 10 * time.Second, 10
+	const clients, interval, rounds = 10_000, 10 * time.Second, 5
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex // guards pings
 		pings := make(map[time.Time]int)
