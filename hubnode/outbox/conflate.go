@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -33,6 +34,7 @@ func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (
 		}
 		toCome = 0
 	}
+	o.conflated = true
 	for {
 		waiting := waitingBytes(o.queue)
 		room := max(o.cfg.LimitBytes-(o.pending-waiting), o.cfg.LimitBytes/2)
@@ -53,6 +55,17 @@ func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (
 		v = o.pushLocked(head, tail, slab, o.cfg.LimitBytes)
 	}
 	return v, artifacts, untold
+}
+
+// nextStepLocked takes about a step of what waits.
+func (o *Outbox) nextStepLocked() []segment {
+	n, _ := step(o.queue)
+	for n < len(o.queue) && o.queue[n].chunk == nil { // a tail goes with its head
+		n++
+	}
+	o.spare = append(o.spare[:0], o.queue[:n]...)
+	o.queue = slices.Delete(o.queue, 0, n)
+	return o.spare
 }
 
 func waitingBytes(queue []segment) (n int) {

@@ -333,15 +333,18 @@ func TestConflateReleasesWhatItDrops(t *testing.T) {
 	o.Wait()
 }
 
-// However much waited when the writer took up its work again, what is not yet
+// However much waits when the writer takes up its work again, what is not yet
 // being written makes room for newer artifacts.
 func TestTheWriterLeavesWhatItDoesNotWriteYet(t *testing.T) {
 	w := newStuck()
 	const limit = 4 << 20
 	o := outbox.New(w, outbox.Config{LimitBytes: limit})
 	value := strings.Repeat("x", 50_000)
-	for i := range 80 {
-		push(o, published(1, "t", fmt.Sprintf("k%d=%s", i, value)))
+	for i := range 90 {
+		f := published(1, "t", fmt.Sprintf("k%d=%s", i, value))
+		if push(o, f) == outbox.Full {
+			o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+		}
 	}
 	o.Flush()
 	w.permits <- struct{}{} // the first step, no more

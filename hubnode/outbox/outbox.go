@@ -47,6 +47,10 @@ type Outbox struct {
 	closed  bool
 	lost    int // bytes that were queued and not written
 	waiters []waiter
+
+	// conflated says that the reader was slow once: the writer leaves what it
+	// does not write yet in the queue, where something newer can replace it.
+	conflated bool
 }
 
 // New returns an empty outbox that writes to w.

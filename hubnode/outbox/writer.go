@@ -1,9 +1,6 @@
 package outbox
 
-import (
-	"net"
-	"slices"
-)
+import "net"
 
 const (
 	// keepMax is how many segments' records an idle outbox keeps room for.
@@ -73,8 +70,8 @@ func (o *Outbox) writeStep(segments []segment) error {
 	return err
 }
 
-// next accounts for the write before and takes what waits, about a step of it;
-// nil ends the writer.
+// next accounts for the write before and takes all that waits; nil ends the
+// writer.
 func (o *Outbox) next(wrote int, err error) []segment {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -90,14 +87,8 @@ func (o *Outbox) next(wrote int, err error) []segment {
 		return nil
 	}
 	o.wakeLocked()
-	n, _ := step(o.queue)
-	for n < len(o.queue) && o.queue[n].chunk == nil { // a tail goes with its head
-		n++
-	}
-	if n < len(o.queue) { // what stays can still be dropped for something newer
-		o.spare = append(o.spare[:0], o.queue[:n]...)
-		o.queue = slices.Delete(o.queue, 0, n)
-		return o.spare
+	if o.conflated {
+		return o.nextStepLocked()
 	}
 	batch := o.queue
 	o.queue, o.spare = o.spare[:0], batch
