@@ -182,6 +182,32 @@ func BenchmarkRoute(b *testing.B) {
 	}
 }
 
+// BenchmarkPatterns is one-to-one beside patterns that do not match: they are
+// resolved when they change, and cost a publisher nothing.
+func BenchmarkPatterns(b *testing.B) {
+	for _, patterns := range []int{0, 10, 9000} {
+		b.Run(fmt.Sprintf("patterns=%d", patterns), func(b *testing.B) {
+			const frames, size = 200, 128
+			p := newPath(b, wire.KindPublish, 1, frames, 1, size)
+			if err := p.hub.RegisterClient("bystander", newSink(), hub.WithoutBroadcast()); err != nil {
+				b.Fatal(err)
+			}
+			for i := range patterns {
+				pattern := []string{"bench.other.%d", "*.other.%d", "bench.%d.>"}[i%3]
+				if err := p.hub.Subscribe("bystander", fmt.Sprintf(pattern, i)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.SetBytes(p.burst)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.step()
+			}
+			b.ReportMetric(float64(b.N)*frames/b.Elapsed().Seconds(), "artifacts/s")
+		})
+	}
+}
+
 // BenchmarkTCP is one-to-one over loopback, sockets and all.
 func BenchmarkTCP(b *testing.B) {
 	h := start(b)
