@@ -80,7 +80,7 @@ func (o *Outbox) conflateLocked(key string, want int) (artifacts, untold int) {
 	plan := planConflation(o.queue, key, want)
 	old := o.queue
 	o.queue = make([]segment, 0, len(old))
-	var stay wire.Run
+	var run wire.Run
 	for f, tail := range frames(old) {
 		if f.Kind() == wire.KindLost {
 			o.pending -= len(f)
@@ -91,22 +91,22 @@ func (o *Outbox) conflateLocked(key string, want int) (artifacts, untold int) {
 			o.requeueLocked(f, tail)
 			continue
 		}
-		stay.Reset()
-		_ = stay.AppendPicked(f.Body(), plan.stays(f)) // runs were checked when they came in
-		switch stay.Count() {
-		case f.Count():
+		stays, n := plan.judge(f)
+		if n == f.Count() {
 			o.requeueLocked(f, tail)
 			continue
-		case 0:
-		default:
+		}
+		if n > 0 {
+			run.Reset()
+			_ = run.AppendPicked(f.Body(), func(place int) bool { return stays[place] }) // runs were checked when they came in
 			h := f.Header()
-			h.Count = uint16(stay.Count())
-			part := wire.AppendFrame(nil, h, f.Target(), f.From(), stay.Body())
+			h.Count = uint16(n)
+			part := wire.AppendFrame(nil, h, f.Target(), f.From(), run.Body())
 			o.copyLocked(part, nil)
 			o.pending += len(part)
 		}
 		o.pending -= len(f)
-		artifacts += f.Count() - stay.Count()
+		artifacts += f.Count() - n
 	}
 	recycle(old)
 	o.wakeLocked()
@@ -155,8 +155,8 @@ func frames(queue []segment) iter.Seq2[wire.Frame, *segment] {
 type conflation struct {
 	key    string
 	newest map[string]spot // by route and key
-	stale  []bool          // by place in the queue: there is a newer one
-	place  int             // of the artifact that is looked at next
+	stale  []bool          // of those not judged yet, in their order: there is a newer one
+	stays  []bool          // of those of the frame that was judged last
 	name   []byte          // its route, and its key
 	route  int             // the route's length
 
@@ -200,27 +200,34 @@ func planConflation(queue []segment, key string, want int) *conflation {
 	return c
 }
 
-// stays returns what tells of a frame's artifacts, one after another, whether
-// they stay. It is asked for each droppable frame, in the order of the queue.
-func (c *conflation) stays(f wire.Frame) func(int) bool {
+// judge tells which of a frame's artifacts stay, and how many, valid until the
+// next frame is judged: each droppable one in turn, in the order of the queue.
+func (c *conflation) judge(f wire.Frame) (stays []bool, n int) {
+	c.stays = c.stays[:0]
 	c.enter(f)
 	r := wire.NewRunReader(f.Body())
-	return func(int) bool {
-		size, keyed := c.look(&r)
-		c.place++
-		if c.stale[c.place-1] {
-			return false
+	for size, keyed := c.look(&r); size > 0; size, keyed = c.look(&r) {
+		stay := !c.stale[0] && !c.goes(size, keyed)
+		c.stale = c.stale[1:]
+		c.stays = append(c.stays, stay)
+		if stay {
+			n++
 		}
-		budget := &c.plain
-		if keyed {
-			budget = &c.keyed
-		}
-		if *budget <= 0 {
-			return true
-		}
-		*budget -= size
+	}
+	return c.stays, n
+}
+
+// goes reports whether an artifact has to go that has no newer one.
+func (c *conflation) goes(size int, keyed bool) bool {
+	budget := &c.plain
+	if keyed {
+		budget = &c.keyed
+	}
+	if *budget <= 0 {
 		return false
 	}
+	*budget -= size
+	return true
 }
 
 // enter sets the route of the artifacts that are looked at next.
