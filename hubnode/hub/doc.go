@@ -51,8 +51,8 @@
 // # While a client goes away
 //
 // Routing to a client that is being removed either queues the artifact before
-// its Goodbye or finds no client; it never blocks and never reaches a newer
-// session of the same id by mistake. Nothing is queued behind the Goodbye.
+// its Goodbye or finds no client, or the newer session that replaced it; it
+// never blocks. Nothing is queued behind the Goodbye.
 // Removing is idempotent, and the reason that comes first stays. It is told
 // apart with errors.Is and errors.As: see [ClientLeft], which says that nothing
 // is routed to the client any more, and [Hub.OnEvent] for what listeners can

@@ -59,6 +59,43 @@ func (v *visit) read() {
 	}
 }
 
+// A client that connects again is there all the time.
+func TestSendingWhileAClientIsReplaced(t *testing.T) {
+	h := start(t)
+	arrive := func() {
+		hubs, far := net.Pipe()
+		v := newVisit(far)
+		t.Cleanup(func() { <-v.ended })
+		if err := h.RegisterClient("guest", hubs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	arrive()
+	done := make(chan struct{})
+	var sending sync.WaitGroup
+	for range 2 {
+		sending.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if n, err := h.Route(t.Context(), &wire.Artifact{To: "guest", Payload: []byte("x 1")}); n != 1 || err != nil {
+					t.Errorf("Route = %d, %v", n, err)
+					return
+				}
+			}
+		})
+	}
+	for range 300 {
+		arrive()
+	}
+	close(done)
+	sending.Wait()
+	stop(t, h)
+}
+
 // What doc.go says of a client that goes away, under load: what Route counts as
 // delivered is in the queue of one session, before its Goodbye, and comes; what
 // it doesn't never comes; each session gets each publisher's in order.

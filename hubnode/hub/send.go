@@ -68,6 +68,9 @@ func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
 		in.hub.metrics.direct.Add(uint64(count))
 		return nil
 	case v == outbox.Closed: // it is just leaving
+		if newer, ok := in.hub.Client(c.id); ok && newer != c {
+			return in.deliverDirect(newer, p, ref)
+		}
 		in.hub.metrics.dropped(dropNoClient, count)
 		return &NoClientError{ID: c.id}
 	default:
