@@ -34,6 +34,7 @@ type Config struct {
 type Outbox struct {
 	cfg     Config
 	w       io.Writer
+	try     tryWriter   // w when it is one
 	write   func()      // writeAll, made once: starting the writer allocates nothing
 	buffers net.Buffers // of the writer alone
 
@@ -56,7 +57,8 @@ type Outbox struct {
 // New returns an empty outbox that writes to w.
 func New(w io.Writer, cfg Config) *Outbox {
 	o := &Outbox{cfg: cfg, w: w}
-	o.write = o.writeAll
+	o.try, _ = w.(tryWriter)
+	o.write = func() { o.writeAll(nil) }
 	return o
 }
 
@@ -111,15 +113,25 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 	return QueuedCold
 }
 
-// Flush starts the writer when something waits and nobody writes.
+// Flush sees to it that what waits is written, by the writer unless it is
+// little and the connection takes it at once.
 func (o *Outbox) Flush() {
 	o.mu.Lock()
 	o.dirty = false
-	start := !o.writing && !o.closed && len(o.queue) > 0
-	o.writing = o.writing || start
-	o.mu.Unlock()
-	if start {
+	if o.writing || o.closed || len(o.queue) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	o.writing = true
+	if o.try == nil || len(o.queue) > 1 || len(o.queue[0].b) > inPassing {
+		o.mu.Unlock()
 		go o.write() // ended by Close and the end of the connection; Wait waits for it
+		return
+	}
+	batch := o.takeLocked()
+	o.mu.Unlock()
+	if rest := o.writeInPassing(batch); rest != nil {
+		go o.writeAll(rest) // as above
 	}
 }
 

@@ -8,18 +8,44 @@ const (
 	// stepBytes is about what one write takes at most: after it the bytes no
 	// longer count as waiting, and who waits for that sees progress.
 	stepBytes = 256 << 10
+	// inPassing is how many bytes are written by whoever flushes: starting a
+	// goroutine costs as much as writing them.
+	inPassing = 16 << 10
 )
 
-// writeAll is the writer: it empties the queue and ends.
-func (o *Outbox) writeAll() {
+// tryWriter is a connection that can be written without waiting: TryWrite takes
+// as much as there is room for at once.
+type tryWriter interface {
+	TryWrite(b []byte) (int, error)
+}
+
+// writeInPassing tries to write a batch of one segment and returns what it
+// leaves to the writer, which then has to run. An error is for the writer to
+// find again.
+func (o *Outbox) writeInPassing(batch []segment) (rest []segment) {
+	front := &batch[0]
+	n, _ := o.try.TryWrite(front.b)
+	if n < len(front.b) {
+		front.b = front.b[n:]
+		o.written(n)
+		return batch
+	}
+	recycle(batch)
+	return o.next(n, nil)
+}
+
+// writeAll is the writer: it writes a batch that was taken before, if any,
+// empties the queue and ends.
+func (o *Outbox) writeAll(batch []segment) {
 	var (
 		wrote int
 		err   error
 	)
 	for {
-		batch := o.next(wrote, err)
-		if batch == nil {
-			return
+		if len(batch) == 0 {
+			if batch = o.next(wrote, err); batch == nil {
+				return
+			}
 		}
 		for wrote, err = 0, nil; len(batch) > 0; {
 			n, size := step(batch)
@@ -87,6 +113,12 @@ func (o *Outbox) next(wrote int, err error) []segment {
 		return nil
 	}
 	o.wakeLocked()
+	return o.takeLocked()
+}
+
+// takeLocked takes what is written next: all that waits, unless there are
+// artifacts in it that newer ones may replace.
+func (o *Outbox) takeLocked() []segment {
 	if o.conflated {
 		return o.nextStepLocked()
 	}
