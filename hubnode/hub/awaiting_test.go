@@ -36,6 +36,7 @@ func (l silent) Push(head, _ []byte, _ *wire.Slab) outbox.Verdict {
 }
 func (l silent) PushControl([]byte) outbox.Verdict { return outbox.Queued }
 func (l silent) Flush()                            {}
+func (l silent) FlushAside()                       {}
 
 func TestPublisherHearsThatTheHomeWasLostBeforeItAnswered(t *testing.T) {
 	ours, theirs := net.Pipe()

@@ -6,7 +6,14 @@ import (
 )
 
 // flusher is a queue that was pushed to and has to be flushed.
-type flusher interface{ Flush() }
+type flusher interface {
+	Flush()
+	FlushAside()
+}
+
+// flushMax is how many queues one goroutine flushes itself; of a wide fan-out
+// the others are written beside it.
+const flushMax = 8
 
 // intake is what one goroutine that routes frames keeps for itself: caches of
 // what it looked up, and the queues that it pushed to and still has to flush.
@@ -61,10 +68,14 @@ func (in *intake) pushControl(l Link, frame []byte) outbox.Verdict {
 	return v
 }
 
-// flush starts the writing of what was pushed since the last flush.
+// flush sees to the writing of what was pushed since the last flush.
 func (in *intake) flush() {
 	for i, f := range in.touched {
-		f.Flush()
+		if i < flushMax {
+			f.Flush()
+		} else {
+			f.FlushAside()
+		}
 		in.touched[i] = nil
 	}
 	in.touched = in.touched[:0]

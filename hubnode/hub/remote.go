@@ -45,6 +45,7 @@ type Link interface {
 	Push(head, tail []byte, slab *wire.Slab) outbox.Verdict
 	PushControl(frame []byte) outbox.Verdict
 	Flush()
+	FlushAside() // is Flush that does not write by itself
 }
 
 // alone is the Remote of a hub that is not part of a cluster.

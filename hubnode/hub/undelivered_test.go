@@ -56,6 +56,7 @@ type fullLink struct{}
 func (*fullLink) Push([]byte, []byte, *wire.Slab) outbox.Verdict { return outbox.Full }
 func (*fullLink) PushControl([]byte) outbox.Verdict              { return outbox.Full }
 func (*fullLink) Flush()                                         {}
+func (*fullLink) FlushAside()                                    {}
 
 func TestRouteSaysWhoCouldNotBeGivenIt(t *testing.T) {
 	h := start(t, hub.WithSettings(hub.Settings{PendingBytes: smallQueue, SlowClient: hub.DropNewest}), hub.WithHistory("kept.*", 10))

@@ -113,9 +113,16 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 	return QueuedCold
 }
 
-// Flush sees to it that what waits is written, by the writer unless it is
-// little and the connection takes it at once.
-func (o *Outbox) Flush() {
+// Flush sees to it that what waits is written: at once as far as the connection
+// takes it without waiting, unless it is much, else by the writer.
+func (o *Outbox) Flush() { o.flush(inPassing) }
+
+// FlushAside is Flush that leaves everything to the writer, so that it is quick
+// and many outboxes are written on as many processors as there are.
+func (o *Outbox) FlushAside() { o.flush(0) }
+
+// flush writes at most so many bytes itself.
+func (o *Outbox) flush(most int) {
 	o.mu.Lock()
 	o.dirty = false
 	if o.writing || o.closed || len(o.queue) == 0 {
@@ -123,7 +130,7 @@ func (o *Outbox) Flush() {
 		return
 	}
 	o.writing = true
-	if o.try == nil || len(o.queue) > 1 || len(o.queue[0].b) > inPassing {
+	if o.try == nil || o.pending > most || len(o.queue) > keepMax {
 		o.mu.Unlock()
 		go o.write() // ended by Close and the end of the connection; Wait waits for it
 		return

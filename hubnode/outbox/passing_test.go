@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/switchboardhub/switchboard/hubnode/outbox"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // narrow is a connection that can be written without waiting: it takes room
@@ -19,7 +20,8 @@ type narrow struct {
 	during func() // called by the next try
 }
 
-func (n *narrow) TryWrite(b []byte) (int, error) {
+func (n *narrow) TryWrite(all [][]byte) (int, error) {
+	b := bytes.Join(all, nil)
 	n.tried++
 	if f := n.during; f != nil {
 		n.during = nil
@@ -42,12 +44,14 @@ func TestALittleIsWrittenInPassing(t *testing.T) {
 		tries        int
 		leaves       bool // something for the writer
 	}{
-		"all of it fits":              {frames: 3, size: 100, room: 1 << 20, tries: 1},
-		"only a part fits":            {frames: 3, size: 100, room: 150, tries: 1, leaves: true},
-		"nothing fits":                {frames: 3, size: 100, room: 0, tries: 1, leaves: true},
-		"more than a little":          {frames: 200, size: 100, room: 1 << 20, tries: 0, leaves: true},
-		"a frame that is not copied":  {frames: 1, size: 8 << 10, room: 1 << 20, tries: 0, leaves: true},
-		"a chunk and a referred tail": {frames: 2, size: 5 << 10, room: 1 << 20, tries: 0, leaves: true},
+		"all of it fits":             {frames: 3, size: 100, room: 1 << 20, tries: 1},
+		"only a part fits":           {frames: 3, size: 100, room: 150, tries: 1, leaves: true},
+		"nothing fits":               {frames: 3, size: 100, room: 0, tries: 1, leaves: true},
+		"large frames fit":           {frames: 3, size: 8 << 10, room: 1 << 20, tries: 1},
+		"a large frame's head fits":  {frames: 3, size: 8 << 10, room: wire.HeaderSize, tries: 1, leaves: true},
+		"one large frame fits":       {frames: 3, size: 8 << 10, room: len(live(0, 8<<10)), tries: 1, leaves: true},
+		"much":                       {frames: 3000, size: 100, room: 1 << 20, tries: 0, leaves: true},
+		"a little in too many parts": {frames: 20, size: 5 << 10, room: 1 << 20, tries: 0, leaves: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &narrow{stuck: newStuck(), room: test.room}
@@ -73,6 +77,20 @@ func TestALittleIsWrittenInPassing(t *testing.T) {
 			o.Wait()
 		})
 	}
+}
+
+func TestFlushAsideLeavesAllToTheWriter(t *testing.T) {
+	w := &narrow{stuck: newStuck(), room: 1 << 20}
+	o := outbox.New(w, outbox.Config{LimitBytes: 1 << 20})
+	push(o, live(1, 100))
+	o.FlushAside()
+	if w.tried != 0 || o.Pending() == 0 {
+		t.Errorf("tried %d times to write, %d bytes wait", w.tried, o.Pending())
+	}
+	w.free()
+	drain(t, o)
+	o.Close()
+	o.Wait()
 }
 
 func TestWhatIsPushedWhileOneWritesInPassingIsWritten(t *testing.T) {
@@ -147,9 +165,9 @@ func TestALittleCostsNoAllocation(t *testing.T) {
 // discard keeps the last write.
 type discard struct{ last []byte }
 
-func (d *discard) Write(b []byte) (int, error) { return d.TryWrite(b) }
-
-func (d *discard) TryWrite(b []byte) (int, error) {
+func (d *discard) Write(b []byte) (int, error) {
 	d.last = append(d.last[:0], b...)
 	return len(b), nil
 }
+
+func (d *discard) TryWrite(all [][]byte) (int, error) { return d.Write(all[0]) }

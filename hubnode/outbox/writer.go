@@ -8,30 +8,36 @@ const (
 	// stepBytes is about what one write takes at most: after it the bytes no
 	// longer count as waiting, and who waits for that sees progress.
 	stepBytes = 256 << 10
-	// inPassing is how many bytes are written by whoever flushes: starting a
-	// goroutine costs as much as writing them.
-	inPassing = 16 << 10
+	// inPassing is how many bytes are written by whoever flushes. Starting a
+	// goroutine costs as much as writing little, and of more it would find
+	// nothing in its processor's cache.
+	inPassing = 256 << 10
 )
 
 // tryWriter is a connection that can be written without waiting: TryWrite takes
-// as much as there is room for at once.
+// as much of the buffers as there is room for at once.
 type tryWriter interface {
-	TryWrite(b []byte) (int, error)
+	TryWrite(all [][]byte) (int, error)
 }
 
-// writeInPassing tries to write a batch of one segment and returns what it
-// leaves to the writer, which then has to run. An error is for the writer to
-// find again.
+// writeInPassing tries to write a batch and returns what it leaves to the
+// writer, which then has to run. An error is for the writer to find again.
 func (o *Outbox) writeInPassing(batch []segment) (rest []segment) {
-	front := &batch[0]
-	n, _ := o.try.TryWrite(front.b)
-	if n < len(front.b) {
-		front.b = front.b[n:]
-		o.written(n)
-		return batch
+	all := o.gather(batch)
+	n, _ := o.try.TryWrite(all)
+	clear(all)
+	wrote := n
+	for len(batch) > 0 && n >= len(batch[0].b) {
+		n -= len(batch[0].b)
+		recycle(batch[:1])
+		batch = batch[1:]
 	}
-	recycle(batch)
-	return o.next(n, nil)
+	if len(batch) == 0 {
+		return o.next(wrote, nil)
+	}
+	batch[0].b = batch[0].b[n:]
+	o.written(wrote)
+	return batch
 }
 
 // writeAll is the writer: it writes a batch that was taken before, if any,
@@ -85,15 +91,20 @@ func (o *Outbox) writeStep(segments []segment) error {
 		_, err := o.w.Write(segments[0].b)
 		return err
 	}
-	all := o.buffers[:0]
-	for _, s := range segments {
-		all = append(all, s.b)
-	}
-	o.buffers = all // WriteTo consumes its receiver
-	_, err := o.buffers.WriteTo(o.w)
+	all := o.gather(segments)
+	_, err := o.buffers.WriteTo(o.w) // which consumes its receiver
 	clear(all)
 	o.buffers = all[:0]
 	return err
+}
+
+// gather returns the segments' bytes in o.buffers.
+func (o *Outbox) gather(segments []segment) net.Buffers {
+	o.buffers = o.buffers[:0]
+	for _, s := range segments {
+		o.buffers = append(o.buffers, s.b)
+	}
+	return o.buffers
 }
 
 // next accounts for the write before and takes all that waits; nil ends the

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package socket
 
@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Conn is a TCP connection. Besides what net.TCPConn allows, ReadTo is for one
@@ -31,7 +33,7 @@ type reading struct {
 
 type writing struct {
 	step func(fd uintptr) bool
-	b    []byte
+	all  [][]byte
 	n    int
 	err  error
 }
@@ -79,12 +81,12 @@ func (c *Conn) readStep(fd uintptr) bool {
 	return true
 }
 
-// TryWrite writes as much of b as the connection takes at once, which may be
-// nothing, and does not wait.
-func (c *Conn) TryWrite(b []byte) (int, error) {
-	c.out.b, c.out.n, c.out.err = b, 0, nil
+// TryWrite writes the buffers, one after the other, as far as the connection
+// takes them at once, which may be not at all, and does not wait.
+func (c *Conn) TryWrite(all [][]byte) (int, error) {
+	c.out.all, c.out.n, c.out.err = all, 0, nil
 	err := c.raw.Write(c.out.step)
-	c.out.b = nil
+	c.out.all = nil
 	switch {
 	case err != nil:
 		return 0, err
@@ -95,12 +97,16 @@ func (c *Conn) TryWrite(b []byte) (int, error) {
 }
 
 func (c *Conn) writeStep(fd uintptr) bool {
-	c.out.n, c.out.err = retry(syscall.Write, fd, c.out.b)
+	if len(c.out.all) == 1 {
+		c.out.n, c.out.err = retry(syscall.Write, fd, c.out.all[0])
+	} else {
+		c.out.n, c.out.err = retry(unix.Writev, fd, c.out.all)
+	}
 	return true
 }
 
 // retry makes a system call until no signal interrupts it.
-func retry(call func(int, []byte) (int, error), fd uintptr, b []byte) (int, error) {
+func retry[B any](call func(int, B) (int, error), fd uintptr, b B) (int, error) {
 	for {
 		n, err := call(int(fd), b)
 		if !errors.Is(err, syscall.EINTR) {
