@@ -107,7 +107,7 @@ func judge(sc scenario, found map[string]rounds, wrong []string) []row {
 			r.Medians[name] = median(v)
 		}
 		r.Ratio = median(ratios(values[us], values[peer]))
-		r.Met = r.Target == 0 || r.Ratio == 0 || (m.higher && r.Ratio >= r.Target) || (!m.higher && r.Ratio <= r.Target)
+		r.Met = r.Target == 0 || (m.higher && r.Ratio >= r.Target) || (!m.higher && r.Ratio > 0 && r.Ratio <= r.Target)
 		rows = append(rows, r)
 	}
 	return rows
@@ -157,8 +157,13 @@ func table(out io.Writer, rows []row) error {
 	for _, r := range rows {
 		target, verdict := "", ""
 		if r.Target > 0 {
-			target, verdict = fmt.Sprintf("%.2f", r.Target), "met"
-			if !r.Met {
+			target = fmt.Sprintf("%.2f", r.Target)
+			switch {
+			case r.Ratio == 0:
+				verdict = "no peer"
+			case r.Met:
+				verdict = "met"
+			default:
 				verdict = "MISSED"
 			}
 		}
