@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -10,7 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -208,34 +212,56 @@ func BenchmarkPatterns(b *testing.B) {
 	}
 }
 
-// BenchmarkTCP is one-to-one over loopback, sockets and all.
+// BenchmarkTCP is one-to-one over loopback, sockets and all, by one pair of
+// clients and by eight at a time. Its -mutexprofile shows what pairs that have
+// nothing to do with each other contend for.
 func BenchmarkTCP(b *testing.B) {
-	h := start(b)
-	near, far := pair(b, "tcp")
-	if err := h.RegisterClient("sub", near, hub.WithoutBroadcast()); err != nil {
-		b.Fatal(err)
+	const frames = 500
+	for _, pairs := range []int{1, 8} {
+		b.Run(fmt.Sprintf("pairs=%d", pairs), func(b *testing.B) {
+			h := start(b)
+			conn := func(id string, topics ...string) net.Conn {
+				near, far := pair(b, "tcp")
+				if err := h.RegisterClient(id, socket.Wrap(near), hub.WithoutBroadcast()); err != nil {
+					b.Fatal(err)
+				}
+				if err := h.Subscribe(id, topics...); err != nil {
+					b.Fatal(err)
+				}
+				return far
+			}
+			var each []func() error
+			for i := range pairs {
+				pub, topic := fmt.Sprintf("pub-%d", i), fmt.Sprintf("t.%d", i)
+				from, to := conn(pub), conn(fmt.Sprintf("sub-%d", i), topic)
+				burst := bytes.Repeat(frame(wire.KindPublish, 0, 1, topic, pub, strings.Repeat("x", 128)), frames)
+				buf := make([]byte, 256<<10)
+				each = append(each, func() error {
+					if _, err := from.Write(burst); err != nil {
+						return err
+					}
+					return readN(to, buf, len(burst))
+				})
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			var g errgroup.Group
+			for _, step := range each {
+				g.Go(func() error {
+					for range b.N {
+						if err := step(); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			if err := g.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)*frames*float64(pairs)/b.Elapsed().Seconds(), "artifacts/s")
+		})
 	}
-	if err := h.Subscribe("sub", "t"); err != nil {
-		b.Fatal(err)
-	}
-	nearPub, pub := pair(b, "tcp")
-	if err := h.RegisterClient("pub", nearPub, hub.WithoutBroadcast()); err != nil {
-		b.Fatal(err)
-	}
-	one := frame(wire.KindPublish, 0, 1, "t", "pub", strings.Repeat("x", 128))
-	burst := []byte(strings.Repeat(string(one), 500))
-	buf := make([]byte, 256<<10)
-	b.SetBytes(int64(len(burst)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := pub.Write(burst); err != nil {
-			b.Fatal(err)
-		}
-		if err := readN(far, buf, len(burst)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.N)*500/b.Elapsed().Seconds(), "artifacts/s")
 }
 
 func readN(c net.Conn, buf []byte, n int) error {

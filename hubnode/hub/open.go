@@ -9,17 +9,17 @@ import (
 )
 
 // openLocked starts to open the log of a topic whose home is here.
-func (h *Hub) openLocked(r *route) {
-	t := &r.log
+func (in *intake) openLocked(r *route) {
+	h, t := in.hub, &r.log
 	if t.open || t.opened != nil {
 		return
 	}
 	t.opened = make(chan struct{})
 	switch {
 	case len(*h.peers.Load()) == 0 && h.settled(): // nobody to ask
-		h.finishOpenLocked(r, t.log, nil)
+		in.finishOpenLocked(r, t.log, nil)
 	case !h.spawn(func() { h.open(r) }):
-		h.finishOpenLocked(r, nil, ErrNotRunning)
+		in.finishOpenLocked(r, nil, ErrNotRunning)
 	}
 }
 
@@ -37,9 +37,11 @@ func (h *Hub) open(r *route) {
 	if !h.settled() {
 		err = unavailable(r.topic, h.remote.Self())
 	}
+	in := h.newIntake()
 	t.mu.Lock()
-	h.finishOpenLocked(r, log, err)
+	in.finishOpenLocked(r, log, err)
 	t.mu.Unlock()
+	in.flush()
 }
 
 // settled reports whether every node that may hold a copy can be asked.
@@ -63,8 +65,8 @@ func (h *Hub) waitSettled(ctx context.Context) {
 
 // finishOpenLocked serves those who waited. Whoever comes later after an error
 // tries to open again.
-func (h *Hub) finishOpenLocked(r *route, log *history.Log, err error) {
-	t := &r.log
+func (in *intake) finishOpenLocked(r *route, log *history.Log, err error) {
+	h, t := in.hub, &r.log
 	if home, self := h.remote.Home(r.topic); err == nil && !self { // it moved meanwhile
 		err = unavailable(r.topic, home)
 	}
@@ -76,7 +78,6 @@ func (h *Hub) finishOpenLocked(r *route, log *history.Log, err error) {
 	t.opened = nil
 	waiting := t.waiting
 	t.waiting, t.waitingBytes = nil, 0
-	in := h.newIntake()
 	for _, w := range waiting {
 		refusal := err
 		if refusal == nil {
@@ -86,7 +87,6 @@ func (h *Hub) finishOpenLocked(r *route, log *history.Log, err error) {
 			w.o.refuse(in, refusal)
 		}
 	}
-	in.flush()
 }
 
 // continued returns the log to go on with: a new one when there is none, or
@@ -119,11 +119,12 @@ func (h *Hub) ready(ctx context.Context, name string) (*route, *history.Log, err
 	if home, self := h.remote.Home(name); !self {
 		return nil, nil, unavailable(name, home)
 	}
-	t := &r.log
+	in, t := h.newIntake(), &r.log
 	t.mu.Lock()
-	h.openLocked(r)
+	in.openLocked(r)
 	log, open, opened := t.log, t.open, t.opened
 	t.mu.Unlock()
+	in.flush()
 	if open {
 		return r, log, nil
 	}

@@ -88,7 +88,7 @@ func (in *intake) store(r *route, p *parcel, o origin) error {
 	}
 	t.waiting = append(t.waiting, astray(p, o))
 	t.waitingBytes += len(p.frame)
-	in.hub.openLocked(r)
+	in.openLocked(r)
 	return nil
 }
 
