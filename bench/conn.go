@@ -31,6 +31,20 @@ func opened[C conn](c C, err error) (conn, error) {
 	return c, nil
 }
 
+// delivery makes messages that a library delivers on a goroutine for each
+// subscription come one by one, as handlers expect.
+type delivery struct {
+	mu sync.Mutex // guards h
+	h  handler
+}
+
+func (d *delivery) deliver(payload []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.h.message(message{payload: payload})
+	d.h.drained()
+}
+
 // nobody is the handler of who only publishes.
 type nobody struct{}
 

@@ -26,6 +26,7 @@ const (
 type flow struct {
 	from   int   // the publisher's server
 	to     []int // the subscribers' servers
+	inTurn int   // topics that messages go to in turn; 0 means one
 	direct bool  // to the client by its id, instead of to a topic
 	alone  bool  // nobody subscribes
 }
@@ -41,7 +42,7 @@ func pump(ctx context.Context, s system, flows []flow, size int, lasts time.Dura
 	}()
 	var works []*work
 	for i, f := range flows {
-		w := &work{flow: f, size: size, topic: fmt.Sprintf("bench.flow.%d", i), target: fmt.Sprintf("flow-%d-sub-0", i), moved: make(chan struct{}, 1)}
+		w := &work{flow: f, size: size, topics: topicsOf(i, f), target: fmt.Sprintf("flow-%d-sub-0", i), moved: make(chan struct{}, 1)}
 		for j, server := range f.to {
 			sub := &counter{size: size, work: w}
 			c, err := s.connect(ctx, server, fmt.Sprintf("flow-%d-sub-%d", i, j), sub)
@@ -49,12 +50,7 @@ func pump(ctx context.Context, s system, flows []flow, size int, lasts time.Dura
 				return result{}, err
 			}
 			opened = append(opened, c)
-			if f.direct {
-				err = c.listen(ctx)
-			} else {
-				err = c.subscribe(ctx, w.topic)
-			}
-			if err != nil {
+			if err := w.join(ctx, c); err != nil {
 				return result{}, err
 			}
 			w.subs = append(w.subs, sub)
@@ -109,7 +105,8 @@ func pumpAll(ctx context.Context, s system, works []*work, lasts time.Duration) 
 type work struct {
 	flow
 	size   int
-	topic  string
+	topics []string
+	turn   int // the topic that is next
 	target string
 	pub    conn
 	subs   []*counter
@@ -117,12 +114,39 @@ type work struct {
 	moved  chan struct{} // holds one: a subscriber has read something
 }
 
+func topicsOf(i int, f flow) []string {
+	topics := make([]string, max(1, f.inTurn))
+	for j := range topics {
+		topics[j] = fmt.Sprintf("bench.flow.%d.%d", i, j)
+	}
+	return topics
+}
+
+// join makes a connection receive what the flow sends.
+func (w *work) join(ctx context.Context, c conn) error {
+	if w.direct {
+		return c.listen(ctx)
+	}
+	for _, topic := range w.topics {
+		if err := c.subscribe(ctx, topic); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // put queues n messages.
 func (w *work) put(payload []byte, n int) {
-	if w.direct {
+	switch {
+	case w.direct:
 		w.pub.send(w.target, payload, n)
-	} else {
-		w.pub.publish(w.topic, payload, n)
+	case len(w.topics) == 1:
+		w.pub.publish(w.topics[0], payload, n)
+	default:
+		for range n {
+			w.pub.publish(w.topics[w.turn], payload, 1)
+			w.turn = (w.turn + 1) % len(w.topics)
+		}
 	}
 }
 

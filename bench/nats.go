@@ -129,7 +129,7 @@ func (s *natsClient) connect(_ context.Context, server int, id string, h handler
 	if err != nil {
 		return nil, err
 	}
-	return &natsLibraryConn{c: c, id: id, h: h}, nil
+	return &natsLibraryConn{c: c, id: id, delivery: delivery{h: h}}, nil
 }
 
 func (s *natsClient) replay(_ context.Context, topic string, h handler) (func(), error) {
@@ -149,16 +149,15 @@ func (s *natsClient) replay(_ context.Context, topic string, h handler) (func(),
 }
 
 type natsLibraryConn struct {
-	c   *nats.Conn
-	id  string
-	h   handler
+	c  *nats.Conn
+	id string
+	delivery
 	err error // the first that publishing met
 }
 
 func (c *natsLibraryConn) subscribe(ctx context.Context, topic string) error {
 	sub, err := c.c.Subscribe(topic, func(m *nats.Msg) {
-		c.h.message(message{payload: m.Data})
-		c.h.drained()
+		c.deliver(m.Data)
 		if m.Reply != "" {
 			_ = m.Respond(m.Data) // what is missing shows at the asker
 		}
@@ -189,8 +188,7 @@ func (c *natsLibraryConn) send(id string, payload []byte, n int) { c.publish("cl
 func (c *natsLibraryConn) request(id string, payload []byte) {
 	go func() { // one for each question in flight; it ends with the answer
 		if m, err := c.c.Request("client."+id, payload, onceTime); err == nil {
-			c.h.message(message{payload: m.Data})
-			c.h.drained()
+			c.deliver(m.Data)
 		}
 	}()
 }

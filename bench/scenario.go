@@ -104,6 +104,7 @@ func scenarios() []scenario {
 		pumping("b: one to one, 128 B", node, 128, goals(2.75, 0.2), here),
 		pumping("b: one to one, 1 KiB", node, 1<<10, goals(1.4, 0.45), here),
 		pumping("b: one to one, 16 KiB", node, 16<<10, goals(1.25, 0.6), here),
+		pumping("b: one to one, 100 topics in turn, 128 B", node, 128, nil, flow{to: []int{0}, inTurn: 100}),
 		pumping("c: fan-out 1:10, 128 B", node, 128, goals(2.5, 0.35), many(10)),
 		pumping("c: fan-out 1:100, 128 B", node, 128, goals(2.75, 0.35), many(100)),
 		pumping("c: fan-out 1:1000, 128 B", node, 128, goals(3, 0.35), many(1000)),

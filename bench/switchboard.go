@@ -123,7 +123,7 @@ type switchboardClient struct{ switchboard }
 func (s *switchboardClient) name() string { return oursWithClient }
 
 func (s *switchboardClient) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
-	c := &libraryConn{ctx: ctx, h: h}
+	c := &libraryConn{ctx: ctx, delivery: delivery{h: h}}
 	var err error
 	c.c, err = client.Connect(ctx, s.clients[server], client.WithID(id), client.WithHandler(c.answer))
 	return opened(c, err)
@@ -143,13 +143,12 @@ func (s *switchboardClient) replay(ctx context.Context, topic string, h handler)
 type libraryConn struct {
 	c   *client.Client
 	ctx context.Context //nolint:containedctx // of the scenario, which the connection belongs to
-	h   handler
+	delivery
 	err error // the first that publishing met
 }
 
 func (c *libraryConn) got(_ context.Context, a *wire.Artifact) error {
-	c.h.message(message{payload: a.Payload})
-	c.h.drained()
+	c.deliver(a.Payload)
 	return nil
 }
 
