@@ -61,6 +61,13 @@ func (in *intake) deliverLocal(r *route, f *fan, p *parcel) int {
 // deliverGroup hands the frame to one member: a local one that has room, else
 // another node's, else whichever local one is next.
 func (in *intake) deliverGroup(g *group, p *parcel) int {
+	if g.splits(p) {
+		n := 0
+		for _, single := range singles(p) {
+			n = max(n, in.deliverGroup(g, single))
+		}
+		return n
+	}
 	turn := int(g.next.Add(1))
 	if n := in.deliverRoomy(g, turn, p); n > 0 {
 		return n
@@ -80,6 +87,12 @@ func (in *intake) deliverGroup(g *group, p *parcel) int {
 
 // deliverGroupHere hands the frame to a local member, as another node asks.
 func (in *intake) deliverGroupHere(g *group, p *parcel) {
+	if g.splits(p) {
+		for _, single := range singles(p) {
+			in.deliverGroupHere(g, single)
+		}
+		return
+	}
 	turn := int(g.next.Add(1))
 	if in.deliverRoomy(g, turn, p) == 0 && len(g.locals) > 0 {
 		in.deliver(g.locals[turn%len(g.locals)], p)

@@ -58,3 +58,30 @@ func (in *intake) passing(filter Filter, p *parcel) []*parcel {
 	end()
 	return parts
 }
+
+// splits reports whether the members are chosen for each artifact of a frame by
+// itself: they have filters, which may differ.
+func (g *group) splits(p *parcel) bool { return g.filtered && p.frame.Count() > 1 }
+
+// singles returns a parcel for each artifact.
+func singles(p *parcel) []*parcel {
+	var (
+		all []*parcel
+		run wire.Run
+		a   wire.Artifact
+	)
+	r := wire.NewRunReader(p.frame.Body())
+	for seq := p.seq; ; {
+		ok, err := r.Next(&a)
+		if !ok || err != nil { // runs were checked when they came in
+			return all
+		}
+		run.Reset()
+		_ = run.Append(&a, len(p.frame)) // it was within the limits before
+		h := wire.Header{Kind: wire.KindPublish, Count: 1}
+		all = append(all, &parcel{frame: wire.AppendFrame(nil, h, p.frame.Target(), p.frame.From(), run.Body()), seq: seq})
+		if seq != 0 {
+			seq++
+		}
+	}
+}

@@ -43,6 +43,8 @@ type group struct {
 	next   atomic.Uint32
 	locals []*subscription
 	links  []Link // to the nodes with members
+
+	filtered bool // some of locals have a filter
 }
 
 // route returns the route of a topic.
@@ -118,6 +120,7 @@ func (h *Hub) resolveLocked(name string) *fan {
 			}
 			if s.client != nil {
 				g.locals = append(g.locals, s)
+				g.filtered = g.filtered || s.filter != nil
 			} else if link := peers[s.peer]; link != nil {
 				g.links = append(g.links, link)
 			}

@@ -171,7 +171,7 @@ func TestGroupsPassOverStalledMembers(t *testing.T) {
 		c := newCluster(t, "a", []string{"a", "b"}, settings)
 		quick := join(t, c.nodes["b"].Hub, "quick")
 		quick.subscribe(1, "jobs", group)
-		c.nodes["a"].wantedBy(t, "jobs", 1)
+		c.nodes["a"].wantedElsewhere(t, "jobs")
 		stalledMember(t, c.nodes["a"].Hub, "slow")
 		check(t, c.nodes["a"].Hub, quick)
 	})
@@ -181,7 +181,7 @@ func TestGroupsPassOverStalledMembers(t *testing.T) {
 		stalledMember(t, c.nodes["b"].Hub, "slow-2")
 		quick := join(t, c.nodes["b"].Hub, "quick")
 		quick.subscribe(1, "jobs", group)
-		c.nodes["a"].wantedBy(t, "jobs", 1)
+		c.nodes["a"].wantedElsewhere(t, "jobs")
 		check(t, c.nodes["a"].Hub, quick)
 	})
 	t.Run("whose filter lets nothing pass", func(t *testing.T) {
@@ -197,6 +197,23 @@ func TestGroupsPassOverStalledMembers(t *testing.T) {
 					t.Fatalf("Route = %d, %v; want 1", n, err)
 				}
 				m.expectPayload(1, job)
+			}
+		}
+	})
+	t.Run("whose filter lets a part of a run pass", func(t *testing.T) {
+		c := newCluster(t, "a", []string{"a", "b"}, hub.WithFilterCompiler(func(text string) (hub.Filter, error) { return payloadFilter(text), nil }))
+		members := map[string]*peer{"x": join(t, c.nodes["b"].Hub, "for-x"), "y": join(t, c.nodes["b"].Hub, "for-y")}
+		for filter, m := range members {
+			m.subscribe(1, "jobs", wire.Subscription{Group: "g", Filter: filter})
+		}
+		c.nodes["a"].wantedElsewhere(t, "jobs")
+		for _, node := range []string{"a", "b"} {
+			join(t, c.nodes[node].Hub, "pub-"+node).publish(1, "jobs", "x1", "x2", "y1", "x3", "none", "y2")
+			for _, job := range []string{"x1", "x2", "x3"} {
+				members["x"].expectPayload(1, job)
+			}
+			for _, job := range []string{"y1", "y2"} {
+				members["y"].expectPayload(1, job)
 			}
 		}
 	})
