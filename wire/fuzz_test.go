@@ -52,6 +52,7 @@ func FuzzRun(f *testing.F) {
 	for _, artifacts := range someRuns() {
 		f.Add(encode(f, artifacts).Body(), len(artifacts))
 	}
+	f.Add(runOfNoAttributes(), 1)
 	f.Fuzz(func(t *testing.T, body []byte, count int) {
 		if CheckRun(body, count, DefaultMaxArtifact) != nil {
 			return

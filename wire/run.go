@@ -215,7 +215,7 @@ func (r *RunReader) Skip(attribute string) (size int, value []byte, err error) {
 // element is one artifact's parts; all alias the body.
 type element struct {
 	contentType []byte
-	attributes  []byte // the encoded attributes, checked; nil when there are none
+	attributes  []byte // the encoded attributes, checked; nil when there are none, flagged or not
 	payload     []byte
 	content     int // bytes that count against the artifact limit
 }
@@ -264,11 +264,14 @@ func (r *RunReader) element() (element, error) {
 		}
 	}
 	if flags&artifactAttributes != 0 {
-		rest, ok := skipAttributes(b)
+		count, rest, ok := skipAttributes(b)
 		if !ok {
 			return element{}, malformed("attributes")
 		}
-		e.attributes, b = b[:len(b)-len(rest)], rest
+		if count > 0 {
+			e.attributes = b[:len(b)-len(rest)]
+		}
+		b = rest
 	}
 	e.payload = b
 	return e, nil
@@ -286,22 +289,22 @@ func cutText(b []byte, limit int) (text, rest []byte, ok bool) {
 	return b[n:end], b[end:], true
 }
 
-func skipAttributes(b []byte) (rest []byte, ok bool) {
+func skipAttributes(b []byte) (count uint64, rest []byte, ok bool) {
 	count, n := binary.Uvarint(b)
 	if n <= 0 || count > MaxAttributes {
-		return nil, false
+		return 0, nil, false
 	}
 	b = b[n:]
 	for range count {
 		var key []byte
 		if key, b, ok = cutText(b, MaxAttributeKey); !ok || len(key) == 0 {
-			return nil, false
+			return 0, nil, false
 		}
 		if _, b, ok = cutText(b, MaxAttributeValue); !ok {
-			return nil, false
+			return 0, nil, false
 		}
 	}
-	return b, true
+	return count, b, true
 }
 
 // decodeAttributes decodes what skipAttributes has checked.

@@ -90,6 +90,28 @@ func TestRunRoundTrip(t *testing.T) {
 	}
 }
 
+// runOfNoAttributes is a run of one artifact that is flagged to have attributes
+// and then has none, as no client of ours writes it.
+func runOfNoAttributes() []byte {
+	content := append([]byte{0}, "hello"...) // a count of 0, then the payload
+	body := []byte{artifactID | artifactTime | artifactAttributes, byte(len(someID) + 8 + len(content))}
+	body = append(body, someID[:]...)
+	body = append(body, 0, 0, 0, 0, 0, 0, 0, 1)
+	return append(body, content...)
+}
+
+func TestNoAttributesAreNil(t *testing.T) {
+	body := runOfNoAttributes()
+	if err := CheckRun(body, 1, DefaultMaxArtifact); err != nil {
+		t.Fatal(err)
+	}
+	got := decode(t, body)
+	want := []Artifact{{ID: someID, Time: time.Unix(0, 1), Payload: []byte("hello")}}
+	if diff := sameArtifacts(want, got); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+}
+
 func TestArtifactThatFollowsCostsTwoBytes(t *testing.T) {
 	run := encode(t, []Artifact{{ID: someID, Time: someTime, Payload: make([]byte, 16)}})
 	before := len(run.Body())
