@@ -196,20 +196,19 @@ func (r *RunReader) Next(a *Artifact) (bool, error) {
 	return true, nil
 }
 
-// Skip passes over the next artifact without decoding it and returns how many
-// bytes of the run it takes, 0 when there is none, and the value of one of its
-// attributes, nil when it has none of that name. The value aliases the body.
-// The error wraps [ErrMalformed].
-func (r *RunReader) Skip(attribute string) (size int, value []byte, err error) {
+// Peek returns the value of one of the next artifact's attributes, nil when it
+// has none of that name or there is no further artifact. The reader stays where
+// it is; the value aliases the body. The error wraps [ErrMalformed].
+func (r *RunReader) Peek(attribute string) ([]byte, error) {
 	if len(r.rest) == 0 {
-		return 0, nil, nil
+		return nil, nil
 	}
-	size = len(r.rest)
-	e, err := r.element()
+	next := *r
+	e, err := next.element()
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
-	return size - len(r.rest), findAttribute(e.attributes, attribute), nil
+	return findAttribute(e.attributes, attribute), nil
 }
 
 // element is one artifact's parts; all alias the body.
@@ -393,6 +392,24 @@ func SkipRun(body []byte, skip int) ([]byte, error) {
 	return append(head.body, r.rest...), nil
 }
 
+// AppendNext appends the next artifact of another run and reports whether there
+// was one. It copies the content without decoding it. The error wraps
+// [ErrMalformed]; the run is then unchanged.
+func (r *Run) AppendNext(from *RunReader) (bool, error) {
+	if len(from.rest) == 0 {
+		return false, nil
+	}
+	flags, all := from.rest[0], from.rest
+	e, err := from.element()
+	if err != nil {
+		return false, err
+	}
+	all = all[:len(all)-len(from.rest)]
+	r.begin(flags&^(artifactID|artifactTime), e.content, from.id, from.nanos)
+	r.body = append(r.body, all[len(all)-e.content:]...)
+	return true, nil
+}
+
 // AppendPicked appends to the run those artifacts of another run's body that
 // pick names by their place in it, counted from 0. It copies their content
 // without decoding it. The error wraps [ErrMalformed]; the run then holds those
@@ -400,15 +417,14 @@ func SkipRun(body []byte, skip int) ([]byte, error) {
 func (r *Run) AppendPicked(body []byte, pick func(place int) bool) error {
 	from := NewRunReader(body)
 	for place := 0; len(from.rest) > 0; place++ {
-		flags, all := from.rest[0], from.rest
-		e, err := from.element()
+		var err error
+		if pick(place) {
+			_, err = r.AppendNext(&from)
+		} else {
+			_, err = from.element()
+		}
 		if err != nil {
 			return err
-		}
-		if pick(place) {
-			all = all[:len(all)-len(from.rest)]
-			r.begin(flags&^(artifactID|artifactTime), e.content, from.id, from.nanos)
-			r.body = append(r.body, all[len(all)-e.content:]...)
 		}
 	}
 	return nil

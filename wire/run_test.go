@@ -257,32 +257,43 @@ func TestPickedArtifactsAreThoseOfTheRun(t *testing.T) {
 	}
 }
 
-func TestSkipFindsOneAttribute(t *testing.T) {
+func TestPeekFindsOneAttributeAndStays(t *testing.T) {
 	artifacts := []Artifact{
 		{ID: someID, Time: someTime, Attributes: map[string]string{"key": "one", "a": "b", "z": ""}, Payload: []byte("1")},
 		{ID: someID.Next(), Time: someTime, Attributes: map[string]string{"a": "key", "key": ""}, ContentType: "text/plain"},
 		{ID: someID, Time: someTime, Attributes: map[string]string{"keys": "x"}},
 		{ID: someID, Time: someTime, Payload: []byte("key")},
 	}
-	body := encode(t, artifacts).Body()
-	total := 0
-	r := NewRunReader(body)
-	for _, a := range artifacts {
-		size, value, err := r.Skip("key")
+	r := NewRunReader(encode(t, artifacts).Body())
+	for i, a := range artifacts {
+		value, err := r.Peek("key")
 		if err != nil {
 			t.Fatal(err)
 		}
-		total += size
 		if want, ok := a.Attributes["key"]; string(value) != want || (value != nil) != ok {
-			t.Errorf("Skip found %q (nil: %v), want %q, %v", value, value == nil, want, ok)
+			t.Errorf("Peek found %q (nil: %v), want %q, %v", value, value == nil, want, ok)
+		}
+		var one Run
+		if more, err := one.AppendNext(&r); !more || err != nil {
+			t.Fatalf("AppendNext = %v, %v", more, err)
+		}
+		if diff := sameArtifacts(artifacts[i:i+1], decode(t, one.Body())); diff != "" {
+			t.Errorf("artifact %d alone (-want +got):\n%s", i, diff)
 		}
 	}
-	if size, value, err := r.Skip("key"); size != 0 || value != nil || err != nil || total != len(body) {
-		t.Errorf("Skip at the end = %d, %q, %v after %d bytes of %d", size, value, err, total, len(body))
+	var none Run
+	if more, err := none.AppendNext(&r); more || err != nil {
+		t.Errorf("AppendNext at the end = %v, %v", more, err)
+	}
+	if value, err := r.Peek("key"); value != nil || err != nil {
+		t.Errorf("Peek at the end = %q, %v", value, err)
 	}
 	r = NewRunReader([]byte{0xff, 0})
-	if _, _, err := r.Skip("key"); !errors.Is(err, ErrMalformed) {
-		t.Errorf("Skip in a malformed run = %v, want ErrMalformed", err)
+	if _, err := r.Peek("key"); !errors.Is(err, ErrMalformed) {
+		t.Errorf("Peek into a malformed run = %v, want ErrMalformed", err)
+	}
+	if _, err := none.AppendNext(&r); !errors.Is(err, ErrMalformed) || none.Count() != 0 {
+		t.Errorf("AppendNext of a malformed run = %v with %d artifacts, want ErrMalformed, 0", err, none.Count())
 	}
 }
 

@@ -33,8 +33,8 @@
 // A client's queue has Settings.PendingBytes and the policy for slow clients; a
 // subscription to a topic with history leaves the queue when it is half full
 // and reads from history instead. Control frames may take the queue to twice the
-// limit. Conflate keeps room for the newest beside a large write that is under
-// way: half as much again, and one frame. Frames that wait for a topic's log to
+// limit, and so may live ones with Conflate, until what waited before is sorted.
+// Frames that wait for a topic's log to
 // open, or for a client to be found, are bounded in number and bytes and refused
 // beyond that. A link to another node is bounded by whoever made it: what does
 // not fit is refused to the publisher or, forwarded, counted as dropped. Events

@@ -31,14 +31,14 @@ func (c *Client) pushSlow(in *intake, head []byte, p *parcel) outbox.Verdict {
 	case DropNewest:
 		c.lose(count, 0)
 	case Conflate:
-		v, lost, again := c.out.PushConflated(head, p.frame[wire.HeaderSize:], p.slab, s.ConflateKey)
+		v, lost := c.out.PushConflated(head, p.frame[wire.HeaderSize:], s.ConflateKey)
 		if v == outbox.QueuedCold {
 			in.touched = append(in.touched, c.out)
 		}
 		if v == outbox.Full {
 			lost += count
 		}
-		c.lose(lost, again)
+		c.lose(lost, 0)
 		return v
 	case Disconnect:
 		c.slow.dropped.Add(uint64(count))

@@ -1,20 +1,25 @@
 package outbox
 
 import (
+	"container/list"
 	"encoding/binary"
 	"iter"
-	"math"
 	"slices"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
 
+// sortAhead is how many bytes of what waited before are sorted for each byte
+// that is pushed: a full queue is sorted before a quarter of it has come anew,
+// and no push pays for all of it.
+const sortAhead = 4
+
 // PushConflated is Push for a frame of artifacts that Push has found no room
-// for. It makes room: queued live artifacts go that were followed by another
-// one of the same route and the same value of the attribute key; where that is
-// not enough, the oldest of those without the attribute, then the oldest ones.
-// It returns how many artifacts that took, and what Lost frames told of that
-// went too.
+// for, now or since the last time that the reader kept up. It makes room: queued
+// live artifacts go that were followed by another one of the same route and the
+// same value of the attribute key; where that is not enough, the oldest of those
+// without the attribute, then the oldest ones. It returns how many artifacts
+// that took.
 //
 // A route is a subscription and a topic, or a sender's way to this client. What
 // stays keeps its order. Requests have no key, for each waits for an answer;
@@ -22,39 +27,116 @@ import (
 //
 // What is being written can't be dropped any more. What is not has at least half
 // of the limit, and a pushed frame of live artifacts finds room whatever its
-// size; another one is refused when it does not fit even so.
-func (o *Outbox) PushConflated(head, tail []byte, slab *wire.Slab, key string) (v Verdict, artifacts, untold int) {
+// size; another one is refused when it does not fit even so. Until what waited
+// before is sorted, twice the limit may wait.
+func (o *Outbox) PushConflated(head, tail []byte, key string) (v Verdict, artifacts int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	size := len(head) + len(tail)
-	toCome := size
-	if droppable(wire.Frame(head)) {
-		if v = o.pushLocked(head, tail, slab, math.MaxInt); v == Closed {
-			return v, 0, 0
+	if o.closed || o.sealed {
+		return Closed, 0
+	}
+	o.conflates = true
+	if o.sorted == nil {
+		o.sorted = newSorted(key)
+	}
+	before := o.sorted.bytes + waitingBytes(o.queue)
+	inFlight := o.pending - before
+	f := o.sorted.whole(head, tail)
+	room := max(o.cfg.LimitBytes-inFlight, o.cfg.LimitBytes/2)
+
+	dropped := o.sorted.dropped
+	o.sortLocked(sortAhead*len(f), room)
+	live := droppable(f)
+	if live {
+		o.sorted.push(f, room)
+	} else {
+		o.sorted.makeRoom(room - len(f))
+	}
+	artifacts = o.sorted.dropped - dropped
+	o.pending = inFlight + o.sorted.bytes + waitingBytes(o.queue)
+	switch {
+	case live:
+		v = o.verdictLocked()
+	case o.pending+len(f) <= o.cfg.LimitBytes:
+		v = o.holdLocked(f)
+	default:
+		v = Full
+	}
+	if o.sorted.all.Len() == 0 {
+		o.sorted = nil
+	}
+	o.wakeLocked()
+	return v, artifacts
+}
+
+// holdLocked queues a frame that can't be dropped behind what is sorted.
+func (o *Outbox) holdLocked(f wire.Frame) Verdict {
+	before := o.sorted.bytes
+	o.sorted.add(&sortedFrame{bytes: slices.Clone(f)}, (*list.List).PushBack)
+	o.pending += o.sorted.bytes - before
+	return o.verdictLocked()
+}
+
+// sortLocked sorts about n bytes of the queue, from its end on, for that is
+// where the newest are.
+func (o *Outbox) sortLocked(n, room int) {
+	for n > 0 && len(o.queue) > 0 {
+		from := len(o.queue) - 1
+		for o.queue[from].chunk == nil { // a tail goes with its head
+			from--
 		}
-		toCome = 0
-	}
-	o.conflated = true
-	for {
-		waiting := waitingBytes(o.queue)
-		room := max(o.cfg.LimitBytes-(o.pending-waiting), o.cfg.LimitBytes/2)
-		if waiting+toCome <= room {
-			break
+		var part []*sortedFrame
+		for f := range frames(o.queue[from:]) {
+			part = o.sorted.split(part, f)
 		}
-		// A walk through the queue has to pay for itself: a quarter of the room
-		// can be filled before the next one.
-		most := room - room/4 + size
-		dropped, told := o.conflateLocked(key, waiting+toCome-most)
-		artifacts += dropped
-		untold += told
-		if dropped == 0 {
-			break
-		} // else look again: a run's rest may take more than it did
+		for _, f := range slices.Backward(part) {
+			if !o.sorted.replaced(f) {
+				o.sorted.add(f, (*list.List).PushFront)
+				o.sorted.makeRoom(room)
+			}
+		}
+		n -= waitingBytes(o.queue[from:])
+		recycle(o.queue[from:])
+		o.queue = o.queue[:from]
 	}
-	if toCome > 0 {
-		v = o.pushLocked(head, tail, slab, o.cfg.LimitBytes)
+}
+
+// unsortLocked moves about n bytes of what is sorted back to the queue, in
+// frames of as many artifacts as fit well.
+func (o *Outbox) unsortLocked(n int) {
+	s := o.sorted
+	before := s.bytes
+	for e := s.all.Front(); e != nil && before-s.bytes < n; e = s.all.Front() {
+		f := s.remove(e)
+		if !f.live {
+			o.pending += len(f.bytes)
+			o.copyLocked(f.bytes, nil)
+			continue
+		}
+		first := f.bytes
+		s.run.Reset()
+		for {
+			next := wire.NewRunReader(f.bytes.Body())
+			_, _ = s.run.AppendNext(&next) // runs were checked when they came in
+			if e = s.all.Front(); e == nil || s.run.Count() == wire.MaxCount || len(s.run.Body()) > largeChunk/2 {
+				break
+			}
+			if f = e.Value.(*sortedFrame); !f.live || !sameRoute(first, f.bytes) {
+				break
+			}
+			s.remove(e)
+		}
+		h := first.Header()
+		h.Count = uint16(s.run.Count())
+		packed := wire.AppendFrame(nil, h, first.Target(), first.From(), s.run.Body())
+		o.pending += len(packed)
+		o.copyLocked(packed, nil)
 	}
-	return v, artifacts, untold
+	o.pending -= before - s.bytes
+	if s.all.Len() == 0 {
+		o.sorted = nil
+	}
+	o.wakeLocked()
 }
 
 // nextStepLocked takes about a step of what waits.
@@ -75,74 +157,23 @@ func waitingBytes(queue []segment) (n int) {
 	return n
 }
 
-// conflateLocked drops about as many bytes as wanted, or more.
-func (o *Outbox) conflateLocked(key string, want int) (artifacts, untold int) {
-	plan := planConflation(o.queue, key, want)
-	old := o.queue
-	o.queue = make([]segment, 0, len(old))
-	var run wire.Run
-	for f, tail := range frames(old) {
-		if f.Kind() == wire.KindLost {
-			o.pending -= len(f)
-			untold += lostIn(f)
-			continue
-		}
-		if !droppable(f) {
-			o.requeueLocked(f, tail)
-			continue
-		}
-		stays, n := plan.judge(f)
-		if n == f.Count() {
-			o.requeueLocked(f, tail)
-			continue
-		}
-		if n > 0 {
-			run.Reset()
-			_ = run.AppendPicked(f.Body(), func(place int) bool { return stays[place] }) // runs were checked when they came in
-			h := f.Header()
-			h.Count = uint16(n)
-			part := wire.AppendFrame(nil, h, f.Target(), f.From(), run.Body())
-			o.copyLocked(part, nil)
-			o.pending += len(part)
-		}
-		o.pending -= len(f)
-		artifacts += f.Count() - n
-	}
-	recycle(old)
-	o.wakeLocked()
-	return artifacts, untold
-}
-
-// requeueLocked queues a frame again that was queued before; a tail that is a
-// segment of its own moves.
-func (o *Outbox) requeueLocked(f wire.Frame, tail *segment) {
-	if tail == nil {
-		o.copyLocked(f, nil)
-		return
-	}
-	o.copyLocked(f[:len(f)-len(tail.b)], nil)
-	o.queue = append(o.queue, *tail)
-	*tail = segment{}
-}
-
-// frames yields the queued frames in order, each valid until the next, and the
-// tail of one that has a segment of its own for it.
-func frames(queue []segment) iter.Seq2[wire.Frame, *segment] {
-	return func(yield func(wire.Frame, *segment) bool) {
+// frames yields the queued frames in order, each valid until the next.
+func frames(queue []segment) iter.Seq[wire.Frame] {
+	return func(yield func(wire.Frame) bool) {
 		var whole wire.Frame
 		for i := 0; i < len(queue); i++ {
 			for b := queue[i].b; len(b) > 0; {
 				n := frameLen(b)
 				if n <= len(b) {
-					if !yield(wire.Frame(b[:n]), nil) {
+					if !yield(wire.Frame(b[:n])) {
 						return
 					}
 					b = b[n:]
 					continue
 				}
-				i++
+				i++ // a large frame's tail is a segment of its own
 				whole = append(append(whole[:0], b...), queue[i].b...)
-				if !yield(whole, &queue[i]) {
+				if !yield(whole) {
 					return
 				}
 				b = nil
@@ -151,90 +182,157 @@ func frames(queue []segment) iter.Seq2[wire.Frame, *segment] {
 	}
 }
 
-// conflation says which artifacts of a queue stay.
-type conflation struct {
-	key    string
-	newest map[string]spot // by route and key
-	stale  []bool          // of those not judged yet, in their order: there is a newer one
-	stays  []bool          // of those of the frame that was judged last
-	name   []byte          // its route, and its key
-	route  int             // the route's length
+// sorted is the end of the queue of a reader that was too slow: frames of one
+// artifact each, to be found by their keys. It takes some 200 bytes more for
+// each than it counts.
+type sorted struct {
+	key     string
+	all     *list.List               // of *sortedFrame, in their order
+	keyed   *list.List               // of their elements in all: live artifacts with a key, in their order
+	plain   *list.List               // likewise, without one
+	newest  map[string]*list.Element // of all, by route and key
+	lost    *list.Element            // of all: the one frame that tells of losses
+	bytes   int                      // of all
+	dropped int                      // artifacts that were, ever
 
-	keyless  bool // the artifacts of this frame have no key
-	overhead int  // the frame's, which counts with its first artifact
-
-	// How many bytes go beyond those that have a newer one.
-	plain, keyed int
+	scratch wire.Frame
+	name    []byte
+	run     wire.Run
 }
 
-// spot is where in the queue an artifact is, and its size.
-type spot struct{ place, size int }
+// sortedFrame is one artifact, or a frame that can't be dropped.
+type sortedFrame struct {
+	bytes wire.Frame
+	live  bool          // an artifact that can be dropped
+	name  string        // its route and key, empty without a key
+	kin   *list.Element // its place in keyed or plain
+}
 
-// planConflation looks at a queue of which so many bytes have to go.
-func planConflation(queue []segment, key string, want int) *conflation {
-	c := &conflation{key: key, newest: make(map[string]spot)}
-	plain := 0
-	for f := range frames(queue) {
-		if !droppable(f) {
-			continue
+func newSorted(key string) *sorted {
+	return &sorted{key: key, all: list.New(), keyed: list.New(), plain: list.New(), newest: make(map[string]*list.Element)}
+}
+
+// whole puts a frame together, valid until the next.
+func (s *sorted) whole(head, tail []byte) wire.Frame {
+	s.scratch = append(append(s.scratch[:0], head...), tail...)
+	return s.scratch
+}
+
+// split appends the artifacts of a frame, each in one of its own, or the frame
+// itself when it can't be dropped.
+func (s *sorted) split(all []*sortedFrame, f wire.Frame) []*sortedFrame {
+	if !droppable(f) {
+		return append(all, &sortedFrame{bytes: slices.Clone(f)})
+	}
+	h := f.Header()
+	h.Count = 1
+	keyless := f.Flags()&wire.FlagRequest != 0
+	s.name = appendRoute(s.name[:0], f)
+	route := len(s.name)
+	for r := wire.NewRunReader(f.Body()); ; {
+		value, _ := r.Peek(s.key) // runs were checked when they came in
+		s.run.Reset()
+		if more, _ := s.run.AppendNext(&r); !more {
+			return all
 		}
-		c.enter(f)
-		r := wire.NewRunReader(f.Body())
-		for size, keyed := c.look(&r); size > 0; size, keyed = c.look(&r) {
-			place := len(c.stale)
-			c.stale = append(c.stale, false)
-			if !keyed {
-				plain += size
-				continue
-			}
-			if older, ok := c.newest[string(c.name)]; ok {
-				want -= older.size
-				c.stale[older.place] = true
-			}
-			c.newest[string(c.name)] = spot{place, size}
+		one := &sortedFrame{live: true, bytes: wire.AppendFrame(nil, h, f.Target(), f.From(), s.run.Body())}
+		if value != nil && !keyless {
+			s.name = append(s.name[:route], value...)
+			one.name = string(s.name)
+		}
+		all = append(all, one)
+	}
+}
+
+// push appends the artifacts of a live frame, whatever their size; older ones
+// make room for them.
+func (s *sorted) push(f wire.Frame, room int) {
+	part := s.split(nil, f)
+	size := 0
+	for _, f := range part {
+		size += len(f.bytes)
+		if older, ok := s.newest[f.name]; ok {
+			s.drop(older)
 		}
 	}
-	want = max(want, 0)
-	c.plain = min(want, plain)
-	c.keyed = want - c.plain
-	return c
-}
-
-// judge tells which of a frame's artifacts stay, and how many, valid until the
-// next frame is judged: each droppable one in turn, in the order of the queue.
-func (c *conflation) judge(f wire.Frame) (stays []bool, n int) {
-	c.stays = c.stays[:0]
-	c.enter(f)
-	r := wire.NewRunReader(f.Body())
-	for size, keyed := c.look(&r); size > 0; size, keyed = c.look(&r) {
-		stay := !c.stale[0] && !c.goes(size, keyed)
-		c.stale = c.stale[1:]
-		c.stays = append(c.stays, stay)
-		if stay {
-			n++
+	s.makeRoom(room - size)
+	for _, f := range part {
+		if older, ok := s.newest[f.name]; ok { // of the same frame
+			s.drop(older)
 		}
+		s.add(f, (*list.List).PushBack)
 	}
-	return c.stays, n
 }
 
-// goes reports whether an artifact has to go that has no newer one.
-func (c *conflation) goes(size int, keyed bool) bool {
-	budget := &c.plain
-	if keyed {
-		budget = &c.keyed
+// replaced drops an artifact that has a newer one.
+func (s *sorted) replaced(f *sortedFrame) bool {
+	_, ok := s.newest[f.name]
+	if ok {
+		s.dropped++
 	}
-	if *budget <= 0 {
-		return false
-	}
-	*budget -= size
-	return true
+	return ok
 }
 
-// enter sets the route of the artifacts that are looked at next.
-func (c *conflation) enter(f wire.Frame) {
-	c.overhead = len(f) - len(f.Body())
-	c.keyless = f.Flags()&wire.FlagRequest != 0
-	b := c.name[:0]
+// add puts a frame in at one of the ends.
+func (s *sorted) add(f *sortedFrame, push func(*list.List, any) *list.Element) {
+	lost := lostIn(f.bytes)
+	if lost > 0 && s.lost != nil { // one frame tells it all
+		first := s.lost.Value.(*sortedFrame)
+		h := first.bytes.Header()
+		h.Sequence += wire.Sequence(lost)
+		first.bytes = wire.AppendFrame(first.bytes[:0], h, "", "", nil)
+		return
+	}
+	e := push(s.all, f)
+	s.bytes += len(f.bytes)
+	switch {
+	case lost > 0:
+		s.lost = e
+	case f.live && f.name != "":
+		f.kin = push(s.keyed, e)
+		s.newest[f.name] = e
+	case f.live:
+		f.kin = push(s.plain, e)
+	}
+}
+
+// makeRoom drops artifacts until no more than so many bytes are left, or none
+// that may be dropped.
+func (s *sorted) makeRoom(most int) {
+	for s.bytes > most {
+		oldest := s.plain.Front()
+		if oldest == nil {
+			oldest = s.keyed.Front()
+		}
+		if oldest == nil {
+			return
+		}
+		s.drop(oldest.Value.(*list.Element))
+	}
+}
+
+func (s *sorted) drop(e *list.Element) {
+	s.remove(e)
+	s.dropped++
+}
+
+func (s *sorted) remove(e *list.Element) *sortedFrame {
+	f := s.all.Remove(e).(*sortedFrame)
+	s.bytes -= len(f.bytes)
+	switch {
+	case e == s.lost:
+		s.lost = nil
+	case f.name != "":
+		s.keyed.Remove(f.kin)
+		delete(s.newest, f.name)
+	case f.live:
+		s.plain.Remove(f.kin)
+	}
+	return f
+}
+
+// appendRoute appends what tells the route of a frame's artifacts from others.
+func appendRoute(b []byte, f wire.Frame) []byte {
 	b = append(b, byte(f.Kind()))
 	end := f.From()
 	if f.Kind() == wire.KindPublish {
@@ -242,19 +340,11 @@ func (c *conflation) enter(f wire.Frame) {
 		end = f.Target()
 	}
 	b = binary.AppendUvarint(b, uint64(len(end)))
-	b = append(b, end...)
-	c.name = b
-	c.route = len(c.name)
+	return append(b, end...)
 }
 
-// look moves on to the next artifact and returns its size, 0 behind the last
-// one, and whether it has a key, which is then in name.
-func (c *conflation) look(r *wire.RunReader) (size int, keyed bool) {
-	size, value, _ := r.Skip(c.key) // runs were checked when they came in
-	if size > 0 {
-		size += c.overhead
-		c.overhead = 0
-	}
-	c.name = append(c.name[:c.route], value...)
-	return size, value != nil && !c.keyless
+// sameRoute reports whether artifacts of both frames can be in one.
+func sameRoute(a, b wire.Frame) bool {
+	return a.Kind() == b.Kind() && a.Flags() == b.Flags() && a.Ref() == b.Ref() &&
+		string(a.Target()) == string(b.Target()) && string(a.From()) == string(b.From())
 }

@@ -62,9 +62,14 @@ func written(t *testing.T, b []byte) []string {
 			t.Fatal(err)
 		}
 		b = b[n:]
-		if f.Kind() == wire.KindPong {
+		switch f.Kind() {
+		case wire.KindPong:
 			all = append(all, "pong")
 			continue
+		case wire.KindLost:
+			all = append(all, fmt.Sprintf("lost %d", f.Sequence()))
+			continue
+		default:
 		}
 		if err := wire.CheckRun(f.Body(), f.Count(), 1<<20); err != nil {
 			t.Fatal(err)
@@ -109,63 +114,62 @@ func TestConflate(t *testing.T) {
 		queued [][]byte
 		pushed []byte
 		lost   int
-		untold int
 		left   []string
 	}{
 		"the newest of each key stays where it is": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), publish("t", "a=2"), publish("t", "b=2"), publish("t", "c=1")},
-			publish("t", "a=3"), 3, 0,
-			[]string{"t: b=2", "t: c=1", "t: a=3"},
+			publish("t", "a=3"), 3,
+			[]string{"t: b=2 c=1 a=3"},
 		},
 		"runs are cut": {
 			[][]byte{publish("t", "a=1", "b=1", "c=1"), publish("t", "b=2", "a=2")},
-			publish("t", "b=3"), 3, 0,
-			[]string{"t: c=1", "t: a=2", "t: b=3"},
+			publish("t", "b=3"), 3,
+			[]string{"t: c=1 a=2 b=3"},
 		},
 		"a key is one of its topic and subscription": {
 			[][]byte{publish("t", "a=1"), publish("u", "a=1"), published(2, "t", wide("a=1")), publish("t", "a=2")},
-			publish("u", "a=2"), 2, 0,
+			publish("u", "a=2"), 2,
 			[]string{"t: a=1", "t: a=2", "u: a=2"},
 		},
 		"a key of what is sent directly is one of the sender": {
 			[][]byte{direct(0, "x", "a=1"), direct(0, "y", "a=1"), direct(0, "x", "a=2")},
-			publish("t", "a=1", "b=1"), 1, 0,
-			[]string{"me: a=1", "me: a=2", "t: a=1 b=1"},
+			direct(0, "x", "a=3"), 2,
+			[]string{"me: a=1", "me: a=3"},
 		},
 		"without a key the oldest go first": {
 			[][]byte{publish("t", "a=1"), publish("t", "1"), publish("t", "2"), publish("t", "b=1"), publish("t", "3")},
-			publish("t", "4"), 2, 0,
-			[]string{"t: a=1", "t: b=1", "t: 3", "t: 4"},
+			publish("t", "4"), 1,
+			[]string{"t: a=1 2 b=1 3 4"},
 		},
 		"a key may be empty": {
 			[][]byte{publish("t", "=1"), publish("t", "1"), publish("t", "=2"), publish("t", "2")},
-			publish("t", "=3"), 2, 0,
-			[]string{"t: 1", "t: 2", "t: =3"},
+			publish("t", "=3"), 2,
+			[]string{"t: 1 2 =3"},
 		},
 		"the oldest keys go when there are too many": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), publish("t", "c=1"), publish("t", "d=1")},
-			publish("t", "e=1"), 1, 0,
-			[]string{"t: b=1", "t: c=1", "t: d=1", "t: e=1"},
+			publish("t", "e=1"), 1,
+			[]string{"t: b=1 c=1 d=1 e=1"},
 		},
 		"requests go like those without a key": {
 			[][]byte{direct(wire.FlagRequest, "x", "a=1"), direct(wire.FlagRequest, "x", "a=2"), publish("t", "a=1"), publish("t", "b=1")},
-			publish("t", "c=1"), 1, 0,
-			[]string{"me: a=2", "t: a=1", "t: b=1", "t: c=1"},
+			direct(wire.FlagRequest, "x", "a=3"), 1,
+			[]string{"me: a=2", "t: a=1 b=1", "me: a=3"},
 		},
 		"control frames and topics with history stay": {
 			[][]byte{pong, stored, stored, publish("t", "a=1"), pong, publish("t", "1")},
-			publish("t", "a=2"), 2, 0,
-			[]string{"pong", "t: a=0", "t: a=0", "pong", "t: a=2"},
+			publish("t", "a=2"), 1,
+			[]string{"pong", "t: a=0", "t: a=0", "pong", "t: 1 a=2"},
 		},
-		"what tells of losses is taken back": {
+		"what tells of losses becomes one": {
 			[][]byte{lost, publish("t", "a=1"), lost, publish("t", "b=1"), publish("t", "c=1")},
-			publish("t", "a=2"), 1, 14,
-			[]string{"t: b=1", "t: c=1", "t: a=2"},
+			publish("t", "a=2"), 1,
+			[]string{"lost 14", "t: b=1 c=1 a=2"},
 		},
 		"a frame of any size finds room": {
 			[][]byte{publish("t", "a=1"), publish("t", "b=1"), pong},
-			publish("t", "c=1"+strings.Repeat(" ", 2000)), 1, 0,
-			[]string{"t: b=1", "pong", "t: c=1"},
+			publish("t", "c=1"+strings.Repeat(" ", 2000)), 2,
+			[]string{"pong", "t: c=1"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,9 +188,9 @@ func TestConflate(t *testing.T) {
 			if v := push(o, test.pushed); v != outbox.Full {
 				t.Fatalf("Push = %v, want Full", v)
 			}
-			v, lost, untold := o.PushConflated(test.pushed[:wire.HeaderSize], test.pushed[wire.HeaderSize:], nil, conflateKey)
-			if v != outbox.Queued || lost != test.lost || untold != test.untold {
-				t.Errorf("PushConflated = %v, %d, %d; want Queued, %d, %d", v, lost, untold, test.lost, test.untold)
+			v, lost := o.PushConflated(test.pushed[:wire.HeaderSize], test.pushed[wire.HeaderSize:], conflateKey)
+			if v != outbox.Queued || lost != test.lost {
+				t.Errorf("PushConflated = %v, %d; want Queued, %d", v, lost, test.lost)
 			}
 			o.Flush()
 			drain(t, o)
@@ -236,13 +240,13 @@ func TestConflateProperties(t *testing.T) {
 			f := published(1, "t", texts...)
 			largest = max(largest, len(f))
 			if push(o, f) == outbox.Full {
-				v, n, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+				v, n := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey)
 				if v != outbox.Queued {
 					t.Fatalf("PushConflated = %v", v)
 				}
 				lost += n
 			}
-			if n := o.Pending(); n > limit+largest {
+			if n := o.Pending(); n > 2*limit+largest {
 				t.Fatalf("%d bytes wait, the limit is %d", n, limit)
 			}
 		}
@@ -296,7 +300,7 @@ func TestConflateBoundsWhatItMayNotDrop(t *testing.T) {
 			for range 1000 {
 				for _, f := range [][]byte{f, reply} {
 					if push(o, f) == outbox.Full {
-						if v, _, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey); v == outbox.Full {
+						if v, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey); v == outbox.Full {
 							refused++
 						}
 					}
@@ -312,6 +316,55 @@ func TestConflateBoundsWhatItMayNotDrop(t *testing.T) {
 	}
 }
 
+// The policy may change while what waits is sorted.
+func TestDropOldestOfWhatIsSorted(t *testing.T) {
+	w := newStuck()
+	w.free()
+	o := outbox.New(w, outbox.Config{LimitBytes: 1000})
+	for i := range 10 {
+		f := published(1, "t", wide(fmt.Sprintf("k%d=%d", i, i)))
+		if push(o, f) == outbox.Full {
+			o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey)
+		}
+	}
+	f := published(1, "t", wide("last"))
+	if v := push(o, f); v != outbox.Full {
+		t.Fatalf("Push = %v beside what is sorted, want Full", v)
+	}
+	o.DropOldest(len(f))
+	if v := push(o, f); v != outbox.Queued {
+		t.Errorf("Push = %v after DropOldest, want Queued", v)
+	}
+	o.Flush()
+	drain(t, o)
+	got := strings.Fields(strings.Join(w.written(t), " "))
+	if n := len(got); n < 3 || got[n-1] != "last" || o.Pending() != 0 {
+		t.Errorf("came: %v; %d bytes are still counted", got, o.Pending())
+	}
+	o.Close()
+	o.Wait()
+}
+
+func TestCloseCountsWhatIsSorted(t *testing.T) {
+	o := outbox.New(newStuck(), outbox.Config{LimitBytes: 1000})
+	for i := range 20 {
+		f := published(1, "t", wide(fmt.Sprintf("k%d=%d", i, i)))
+		if push(o, f) == outbox.Full {
+			o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey)
+		}
+	}
+	waits := o.Pending()
+	o.Close()
+	o.Wait()
+	if lost := o.Lost(); waits == 0 || lost != waits || o.Pending() != 0 {
+		t.Errorf("%d bytes were lost of %d that waited; %d are still counted", lost, waits, o.Pending())
+	}
+	f := published(1, "t", "a=1")
+	if v, n := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey); v != outbox.Closed || n != 0 {
+		t.Errorf("PushConflated = %v, %d; want Closed", v, n)
+	}
+}
+
 func TestConflateReleasesWhatItDrops(t *testing.T) {
 	w := newStuck()
 	w.free()
@@ -319,7 +372,7 @@ func TestConflateReleasesWhatItDrops(t *testing.T) {
 	f, slab := countedSlab(t, published(1, "t", "a="+strings.Repeat("x", 20_000)))
 	for range 10 {
 		if v := o.Push(f[:wire.HeaderSize], f[wire.HeaderSize:], slab); v == outbox.Full {
-			if v, _, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], slab, conflateKey); v != outbox.Queued {
+			if v, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey); v != outbox.Queued {
 				t.Fatalf("PushConflated = %v", v)
 			}
 		}
@@ -343,7 +396,7 @@ func TestTheWriterLeavesWhatItDoesNotWriteYet(t *testing.T) {
 	for i := range 90 {
 		f := published(1, "t", fmt.Sprintf("k%d=%s", i, value))
 		if push(o, f) == outbox.Full {
-			o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+			o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey)
 		}
 	}
 	o.Flush()
@@ -354,7 +407,7 @@ func TestTheWriterLeavesWhatItDoesNotWriteYet(t *testing.T) {
 	for i := range 80 {
 		f := published(1, "t", fmt.Sprintf("k%d=new%s", i, value))
 		if push(o, f) == outbox.Full {
-			_, n, _ := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], nil, conflateKey)
+			_, n := o.PushConflated(f[:wire.HeaderSize], f[wire.HeaderSize:], conflateKey)
 			lost += n
 		}
 	}

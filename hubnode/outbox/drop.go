@@ -15,6 +15,9 @@ import "github.com/switchboardhub/switchboard/wire"
 func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.sorted != nil { // the policy was another one before
+		o.unsortLocked(o.sorted.bytes)
+	}
 	if o.pending+want <= o.cfg.LimitBytes {
 		return 0, 0
 	}

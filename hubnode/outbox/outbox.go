@@ -49,9 +49,10 @@ type Outbox struct {
 	lost    int // bytes that were queued and not written
 	waiters []waiter
 
-	// conflated says that the reader was slow once: the writer leaves what it
+	// conflates says that the reader was slow once: the writer leaves what it
 	// does not write yet in the queue, where something newer can replace it.
-	conflated bool
+	conflates bool
+	sorted    *sorted // what waits behind queue; never empty
 }
 
 // New returns an empty outbox that writes to w.
@@ -98,6 +99,10 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 		return Closed
 	case o.pending > 0 && o.pending+size > limit: // one frame always fits an empty queue
 		return Full
+	case o.sorted != nil && droppable(wire.Frame(head)):
+		return Full // has to be sorted
+	case o.sorted != nil:
+		return o.holdLocked(o.sorted.whole(head, tail))
 	}
 	o.pending += size
 	if o.copiesLocked(tail, slab) {
@@ -106,6 +111,11 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 		o.copyLocked(head, nil)
 		o.referLocked(tail, slab)
 	}
+	return o.verdictLocked()
+}
+
+// verdictLocked is that of a frame that was queued.
+func (o *Outbox) verdictLocked() Verdict {
 	if o.dirty || o.writing {
 		return Queued
 	}
@@ -125,7 +135,7 @@ func (o *Outbox) FlushAside() { o.flush(0) }
 func (o *Outbox) flush(most int) {
 	o.mu.Lock()
 	o.dirty = false
-	if o.writing || o.closed || len(o.queue) == 0 {
+	if o.writing || o.closed || o.emptyLocked() {
 		o.mu.Unlock()
 		return
 	}
@@ -141,6 +151,8 @@ func (o *Outbox) flush(most int) {
 		go o.writeAll(rest) // as above
 	}
 }
+
+func (o *Outbox) emptyLocked() bool { return len(o.queue) == 0 && o.sorted == nil }
 
 // Pending returns the bytes that wait, the write under way included.
 func (o *Outbox) Pending() int {
@@ -168,5 +180,10 @@ func (o *Outbox) closeLocked() {
 	}
 	recycle(o.queue)
 	o.queue = nil
+	if o.sorted != nil {
+		o.pending -= o.sorted.bytes
+		o.lost += o.sorted.bytes
+		o.sorted = nil
+	}
 	o.wakeLocked()
 }

@@ -117,7 +117,7 @@ func (o *Outbox) next(wrote int, err error) []segment {
 		o.lost += wrote // from the write that failed on
 		o.failLocked(err)
 	}
-	if len(o.queue) == 0 {
+	if o.emptyLocked() {
 		o.writing = false
 		o.trimLocked()
 		o.wakeLocked()
@@ -130,7 +130,14 @@ func (o *Outbox) next(wrote int, err error) []segment {
 // takeLocked takes what is written next: all that waits, unless there are
 // artifacts in it that newer ones may replace.
 func (o *Outbox) takeLocked() []segment {
-	if o.conflated {
+	if len(o.queue) == 0 && o.sorted != nil {
+		n := stepBytes
+		if o.sorted.bytes <= 2*stepBytes { // the reader keeps up again
+			n = o.sorted.bytes
+		}
+		o.unsortLocked(n)
+	}
+	if o.conflates {
 		return o.nextStepLocked()
 	}
 	batch := o.queue
