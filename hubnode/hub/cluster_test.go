@@ -575,6 +575,62 @@ func TestGroupsSpanNodes(t *testing.T) {
 	}
 }
 
+// What the filters of one node's members refuse is for those of another one,
+// whichever the publisher's node asks first.
+func TestGroupsOfFiltersSpanNodes(t *testing.T) {
+	compile := func(text string) (hub.Filter, error) { return payloadFilter(text), nil }
+	c := newCluster(t, "a", []string{"a", "b", "c", "d", "e"}, hub.WithFilterCompiler(compile))
+	wanted := map[string]string{"b": "neither", "c": "odd", "d": "even", "e": "odd"}
+	workers := make(map[string]*peer)
+	for node, filter := range wanted {
+		workers[node] = join(t, c.nodes[node].Hub, "w-"+node)
+		workers[node].subscribe(1, "jobs", wire.Subscription{Group: "g", Filter: filter})
+	}
+	pub := join(t, c.nodes["a"].Hub, "pub")
+	for node := range c.nodes {
+		for member := range wanted {
+			if member != node {
+				c.nodes[node].PeerInterest(member, "jobs\x00g", true) // it is on its way, too
+			}
+		}
+	}
+	const jobs = 60
+	want := make(map[string]bool)
+	for i := range jobs {
+		job := fmt.Sprintf("even %d", i)
+		if i%2 == 1 {
+			job = fmt.Sprintf("odd %d", i)
+		}
+		want[job] = true
+		pub.publish(uint32(i+1), "jobs", job)
+	}
+	pub.publish(jobs+1, "jobs", "wanted by nobody") // must not go round for ever
+	timeout := time.After(patience)
+	for len(want) > 0 {
+		var f got
+		var filter string
+		select {
+		case f = <-workers["c"].frames:
+			filter = "odd"
+		case f = <-workers["d"].frames:
+			filter = "even"
+		case f = <-workers["e"].frames:
+			filter = "odd"
+		case <-timeout:
+			t.Fatalf("these did not come: %v", want)
+		}
+		for _, job := range f.payloads() {
+			if !want[job] || !strings.HasPrefix(job, filter) {
+				t.Errorf("%q came to a member that wants what is %s", job, filter)
+			}
+			delete(want, job)
+		}
+	}
+	for _, w := range workers {
+		w.quiet()
+	}
+}
+
 func TestQuestionsReachAllNodes(t *testing.T) {
 	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 10))
 	one := join(t, c.nodes["a"].Hub, "one")

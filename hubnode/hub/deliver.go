@@ -1,6 +1,9 @@
 package hub
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -72,31 +75,73 @@ func (in *intake) deliverGroup(g *group, p *parcel) int {
 	if n := in.deliverRoomy(g, turn, p); n > 0 {
 		return n
 	}
-	for i := range g.links {
-		link := g.links[(turn+i)%len(g.links)]
-		if queued(in.push(link, in.stamp(p, wire.KindPublish, 0, g.hash), p.frame[wire.HeaderSize:], p.slab)) {
+	for i := range g.others {
+		if in.offer(g, g.others[(turn+i)%len(g.others)], 0, p) {
 			return 1
 		}
 	}
 	if len(g.locals) > 0 {
 		return in.deliver(g.locals[turn%len(g.locals)], p)
 	}
-	in.linksFull(p, g.links...)
+	in.groupMissed(g, p)
 	return 0
 }
 
-// deliverGroupHere hands the frame to a local member, as another node asks.
+// deliverGroupHere hands the frame to a local member, as another node asks. What
+// all of them refuse goes on to the next node with members.
 func (in *intake) deliverGroupHere(g *group, p *parcel) {
 	if g.splits(p) {
+		hop := p.frame.Flags() & wire.FlagHop
 		for _, single := range singles(p) {
+			single.frame.Stamp(wire.KindPublish, hop, single.seq, g.hash)
 			in.deliverGroupHere(g, single)
 		}
 		return
 	}
 	turn := int(g.next.Add(1))
-	if in.deliverRoomy(g, turn, p) == 0 && len(g.locals) > 0 {
-		in.deliver(g.locals[turn%len(g.locals)], p)
+	if in.deliverRoomy(g, turn, p) > 0 || len(g.locals) > 0 && in.deliver(g.locals[turn%len(g.locals)], p) > 0 {
+		return
 	}
+	in.passOn(g, p)
+}
+
+// passOn offers the frame to the next node in the order of their names. After
+// the last one comes the first, once: FlagHop says so. Every node is asked then,
+// some of them twice, whichever was the first.
+func (in *intake) passOn(g *group, p *parcel) {
+	behind, _ := slices.BinarySearchFunc(g.others, in.hub.remote.Self(), func(n groupNode, self string) int {
+		return strings.Compare(n.name, self)
+	})
+	around := p.frame.Flags()&wire.FlagHop != 0
+	for _, n := range g.others[behind:] {
+		if in.offer(g, n, hopFlag(around), p) {
+			return
+		}
+	}
+	if around {
+		return
+	}
+	for _, n := range g.others[:behind] {
+		if in.offer(g, n, wire.FlagHop, p) {
+			return
+		}
+	}
+	if len(g.others) > 0 {
+		in.groupMissed(g, p)
+	}
+}
+
+// offer queues the frame for a node with members of the group.
+func (in *intake) offer(g *group, n groupNode, flags wire.Flags, p *parcel) bool {
+	return queued(in.push(n.link, in.stamp(p, wire.KindPublish, flags, g.hash), p.frame[wire.HeaderSize:], p.slab))
+}
+
+func (in *intake) groupMissed(g *group, p *parcel) {
+	links := make([]Link, len(g.others))
+	for i, n := range g.others {
+		links[i] = n.link
+	}
+	in.linksFull(p, links...)
 }
 
 // deliverRoomy hands the frame to the local member that is next. It passes over

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"hash/fnv"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -42,9 +43,14 @@ type group struct {
 	hash   uint32
 	next   atomic.Uint32
 	locals []*subscription
-	links  []Link // to the nodes with members
+	others []groupNode // those with members, in the order of their names
 
 	filtered bool // some of locals have a filter
+}
+
+type groupNode struct {
+	name string
+	link Link
 }
 
 // route returns the route of a topic.
@@ -122,7 +128,7 @@ func (h *Hub) resolveLocked(name string) *fan {
 				g.locals = append(g.locals, s)
 				g.filtered = g.filtered || s.filter != nil
 			} else if link := peers[s.peer]; link != nil {
-				g.links = append(g.links, link)
+				g.others = append(g.others, groupNode{s.peer, link})
 			}
 		case s.client != nil:
 			f.plain = append(f.plain, s)
@@ -133,6 +139,9 @@ func (h *Hub) resolveLocked(name string) *fan {
 			}
 		}
 	})
+	for _, g := range f.groups {
+		slices.SortFunc(g.others, func(a, b groupNode) int { return strings.Compare(a.name, b.name) })
+	}
 	return f
 }
 
