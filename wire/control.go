@@ -21,6 +21,12 @@ type Hello struct {
 	NoBroadcast bool              `json:"noBroadcast,omitempty"` // don't subscribe me to "broadcast"
 	Labels      map[string]string `json:"labels,omitempty"`
 	Epoch       uint64            `json:"epoch,omitempty"` // of my session before, when I come back
+
+	Resumable bool   `json:"resumable,omitempty"` // my session may outlive this connection
+	Session   string `json:"session,omitempty"`   // that I come back to: what Welcome named
+	Received  uint64 `json:"received,omitempty"`  // frames with FlagKept that I have of it
+	Node      string `json:"node,omitempty"`      // where it was
+	Attempt   uint64 `json:"attempt,omitempty"`   // rises with each try of mine to connect: a late one takes nothing from a newer one
 }
 
 // Welcome answers Hello.
@@ -34,6 +40,11 @@ type Welcome struct {
 	PingInterval int64    `json:"pingIntervalMillis"`  // how long the node waits in silence before it pings; 0: never
 	PingTimeout  int64    `json:"pingTimeoutMillis"`   // silence after which it gives up altogether; 0: never
 	Addresses    []string `json:"addresses,omitempty"` // client addresses of all nodes, this one included
+
+	ResumeWindow int64  `json:"resumeWindowMillis,omitempty"` // how long the session waits for the client when the connection is lost; 0: it doesn't
+	Session      string `json:"session,omitempty"`            // to come back to; known to nobody else
+	Resumed      bool   `json:"resumed,omitempty"`            // the session that Hello names goes on
+	Received     uint64 `json:"received,omitempty"`           // Publish, Send and Reply frames of it that were taken from the client; what came behind them is lost
 }
 
 // Since says where a subscription to topics with history starts.

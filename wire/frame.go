@@ -27,6 +27,7 @@ const (
 	KindGap         Kind = 14 // node → client: retention took what you asked for
 	KindSettings    Kind = 15 // node → client: forget what FlagLive told you
 	KindLost        Kind = 16 // node → client: you were too slow, Sequence live artifacts were dropped
+	KindReceived    Kind = 17 // client → node: I have Sequence frames with FlagKept of this session
 
 	KindMesh     Kind = 64 // the first kind between nodes: who I am
 	KindStore    Kind = 65 // to a topic's home: keep these artifacts and publish them
@@ -46,6 +47,7 @@ const (
 	FlagLive                      // on Ack: this topic keeps no history and has no filter, publishes to it need no Ack
 	FlagFailed                    // on Reply: the handler failed, the payload says how
 	FlagHop                       // between nodes: passed on once already
+	FlagKept                      // node → client: the session keeps this frame until the client has it
 )
 
 // Header is a frame's fixed part.
@@ -144,6 +146,9 @@ func (f Frame) Body() []byte { return f[f.bodyOffset():] }
 func (f Frame) targetLen() int  { return int(binary.BigEndian.Uint16(f[20:])) }
 func (f Frame) fromLen() int    { return int(binary.BigEndian.Uint16(f[22:])) }
 func (f Frame) bodyOffset() int { return HeaderSize + f.targetLen() + f.fromLen() }
+
+// SetFlags overwrites the flags in place.
+func (f Frame) SetFlags(flags Flags) { f[5] = byte(flags) }
 
 // Stamp overwrites kind, flags, sequence and ref in place; the route, the
 // count and the body stay.

@@ -39,6 +39,8 @@ func goldenFrames() []golden {
 	control := func(h Header, target string, body any) Frame { return AppendControl(nil, h, target, body) }
 	return []golden{
 		{"hello", "a client's first frame", control(Header{Kind: KindHello}, "", Hello{MinVersion: 1, MaxVersion: 1, ID: "agent-7", Name: "example", Version: "1.0"})},
+		{"hello-resume", "a client that comes back to its session", control(Header{Kind: KindHello}, "", Hello{MinVersion: 1, MaxVersion: 1, ID: "agent-7", Epoch: 3, Resumable: true, Session: "4F6TUQRRPJJ3LJDURE7SIKG4MC", Received: 42, Node: "agents-node-0", Attempt: 2})},
+		{"welcome-resumed", "the answer when its session goes on: 17 frames were taken from it", control(Header{Kind: KindWelcome}, "", Welcome{Version: 1, Hub: "default/agents", Node: "agents-node-1", Epoch: 4, MaxArtifact: 1 << 20, MaxFrame: MaxFrame(1 << 20), PingInterval: 10_000, PingTimeout: 25_000, ResumeWindow: 30_000, Session: "4F6TUQRRPJJ3LJDURE7SIKG4MC", Resumed: true, Received: 17})},
 		{"welcome", "the node's answer", control(Header{Kind: KindWelcome}, "", Welcome{Version: 1, Hub: "default/agents", Node: "agents-node-0", Epoch: 3, MaxArtifact: 1 << 20, MaxFrame: MaxFrame(1 << 20), PingInterval: 10_000, PingTimeout: 25_000, Addresses: []string{"10.0.0.1:7400"}})},
 		{"subscribe", "subscription 5 to a pattern, with all history", control(Header{Kind: KindSubscribe, Ref: 5}, "orders.>", Subscription{Since: SinceAll})},
 		{"subscribe-resume", "the same after a reconnect", control(Header{Kind: KindSubscribe, Ref: 5}, "orders.>", Subscription{Positions: map[string]Sequence{"orders.new": 43}})},
@@ -60,6 +62,8 @@ func goldenFrames() []golden {
 		{"goodbye", "the last frame", control(Header{Kind: KindGoodbye}, "", FaultOf(&SessionReplacedError{ID: "agent-7"}, 0))},
 		{"gap", "artifacts 3 to 9 of a topic are gone for subscription 5", AppendGap(nil, 5, "orders.new", 3, 9)},
 		{"settings", "forget what FlagLive said", control(Header{Kind: KindSettings}, "", nil)},
+		{"received", "the client has 64 frames that its session kept", control(Header{Kind: KindReceived, Sequence: 64}, "", nil)},
+		{"send-kept", "what the session keeps until the client has it", AppendFrame(nil, Header{Kind: KindSend, Flags: FlagKept, Count: 1, Ref: 8}, "agent-9", "agent-7", run(plain))},
 		{"lost", "17 live artifacts were dropped for this slow client", control(Header{Kind: KindLost, Sequence: 17}, "", nil)},
 	}
 }
