@@ -48,6 +48,17 @@ func (n *Node) clientAddresses() []string {
 	return append([]string{n.self.Client}, n.otherAddresses()...)
 }
 
+// otherNodes returns the names of the other nodes that serve.
+func (n *Node) otherNodes() []string {
+	var names []string
+	for _, m := range *n.members.Load() {
+		if m.State == cluster.Active {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
+
 // otherAddresses returns the client addresses of the other nodes that serve.
 func (n *Node) otherAddresses() []string {
 	var addrs []string

@@ -236,6 +236,7 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 	if others := n.otherAddresses(); len(others) > 0 {
 		n.hub.Redirect(others)
 		n.waitForClients(ctx)
+		n.hub.HandOverSessions(ctx, n.otherNodes())
 	}
 	n.hub.HandOver(ctx)
 	if err := n.cluster.Leave(); err != nil && len(*n.members.Load()) > 0 {

@@ -29,7 +29,8 @@ func settingsOf(cfg config.Config, compile func(string) (hub.Filter, error)) (hu
 			Timeout:  time.Duration(cfg.HealthCheck.Timeout),
 			Failures: cfg.HealthCheck.FailureThreshold,
 		},
-		History: limitsOf(cfg.History),
+		ResumeWindow: time.Duration(cfg.Sessions.ResumeWindow),
+		History:      limitsOf(cfg.History),
 	}
 	var errs []error
 	for i, t := range cfg.Topics {

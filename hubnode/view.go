@@ -3,6 +3,7 @@ package hubnode
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -273,6 +274,9 @@ func (t *taker) announced(f wire.Frame) {
 		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
 		return
 	}
+	for from, ids := range v.moves(a) {
+		v.node.hub.Moving(ids, from, a.Owner.Node)
+	}
 	result := v.table.Apply(a)
 	if result.Hole {
 		t.link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
@@ -281,6 +285,31 @@ func (t *taker) announced(f wire.Frame) {
 	if a.Snapshot {
 		v.node.assess()
 	}
+}
+
+// IsMember reports whether the gossip knows a node as being there.
+func (v *view) IsMember(node string) bool {
+	return slices.ContainsFunc(*v.node.members.Load(), func(m cluster.Member) bool { return m.Name == node })
+}
+
+// moves returns the clients that an announcement moves to its owner, by the node
+// that they were on.
+func (v *view) moves(a directory.Announcement) map[string][]wire.ClientID {
+	var moves map[string][]wire.ClientID
+	for _, c := range a.Changes {
+		if c.Op != directory.ClientUp {
+			continue
+		}
+		at, ok := v.table.Locate(c.Name)
+		if !ok || at.Node == a.Owner.Node || !directory.Newer(c.Epoch, a.Owner.Node, at.Epoch, at.Node) {
+			continue
+		}
+		if moves == nil {
+			moves = make(map[string][]wire.ClientID)
+		}
+		moves[at.Node] = append(moves[at.Node], c.Name)
+	}
+	return moves
 }
 
 // Settled reports whether this node has a link to every node that it knows of,

@@ -59,7 +59,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(clients, float64(m.ActiveClients))
-	gauge(sessions, float64(m.ActiveClients))
+	gauge(sessions, float64(m.Sessions))
 	counter(received, m.ArtifactsReceived)
 	counter(delivered, m.ArtifactsDirect, "direct")
 	counter(delivered, m.ArtifactsSent-min(m.ArtifactsSent, m.ArtifactsDirect), "topic")

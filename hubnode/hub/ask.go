@@ -20,6 +20,11 @@ const (
 	questionCopy  = "history.copy" // a page of what you hold of a topic
 	questionHeld  = "history.held" // what do you hold of a topic, what have you seen?
 	questionTake  = "history.take" // fetch a topic from me: I am about to stop
+
+	questionPassed = "link.passed" // have you handled what I sent before, and the node named here what you passed on?
+
+	questionSession = "session.take" // give me this client's session: it came here
+	questionKeep    = "session.keep" // keep this client's session: I am about to stop
 )
 
 const (
@@ -61,17 +66,27 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 			return nil, err
 		}
 		return nil, h.take(ctx, q.From, q.Topic)
+	case questionPassed:
+		return nil, h.answerPassed(ctx, string(body))
+	case questionSession:
+		return h.giveSession(ctx, body)
+	case questionKeep:
+		return nil, h.keepSession(body)
 	default:
 		return h.answerSystem(ctx, question)
 	}
 }
 
 func (h *Hub) answerEpoch(id string) []byte {
-	c, ok := h.Client(id)
-	if !ok {
-		return binary.BigEndian.AppendUint64(nil, 0)
+	epoch := uint64(0)
+	if c, ok := h.Client(id); ok {
+		epoch = c.epoch
+	} else if s := h.awaySession(id); s != nil {
+		s.mu.Lock()
+		epoch = s.epoch
+		s.mu.Unlock()
 	}
-	return binary.BigEndian.AppendUint64(nil, c.epoch)
+	return binary.BigEndian.AppendUint64(nil, epoch)
 }
 
 func (h *Hub) answerHeld(name string) held {

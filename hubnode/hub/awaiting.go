@@ -71,11 +71,9 @@ func (a *awaiting) lost(node string) map[awaited]*route {
 // will not come. Publishing again may store an artifact twice.
 func (h *Hub) refuseAwaited(node string) {
 	for frame := range h.awaiting.lost(node) {
-		if c, ok := h.Client(frame.client); ok {
-			c.refuse(nil, frame.ref, &wire.Error{
-				Code:   wire.CodeUnavailable,
-				Detail: "node " + node + " was lost before it answered: the artifact may or may not have arrived",
-			})
-		}
+		h.refuseHere(nil, frame.client, frame.ref, &wire.Error{
+			Code:   wire.CodeUnavailable,
+			Detail: "node " + node + " was lost before it answered: the artifact may or may not have arrived",
+		})
 	}
 }

@@ -40,8 +40,13 @@ type Client struct {
 	epoch       uint64
 	info        Info
 	noBroadcast bool
-	greet       func(epoch uint64) []byte
+	greet       func(Greeting) []byte
 	since       time.Time
+
+	resume  *Resume       // of WithSession; nil: the session ends with the connection
+	session *session      // nil likewise
+	resumed bool          // the session was there before
+	readEnd chan struct{} // closed when nothing more is taken from the connection
 
 	subs map[uint32]*subscription // guarded by Hub.mu
 
@@ -115,7 +120,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	s := h.settings.Load()
 	c := &Client{
 		hub: h, id: id, conn: conn, since: time.Now(),
-		subs: make(map[uint32]*subscription), gone: make(chan struct{}),
+		subs: make(map[uint32]*subscription), gone: make(chan struct{}), readEnd: make(chan struct{}),
 	}
 	for _, o := range opts {
 		o(c)
@@ -130,19 +135,27 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 		},
 	})
 
+	release, err := h.reclaim(c)
+	defer release()
+	if err != nil {
+		return err
+	}
 	h.mu.Lock()
 	if h.state >= stateStopping {
 		h.mu.Unlock()
 		return ErrNotRunning
 	}
 	older, replaces := h.Client(id)
-	if !replaces && h.clientN >= s.MaxClients {
+	if !replaces && c.session == nil && h.clientN+int(h.awayN.Load()) >= s.MaxClients {
 		h.mu.Unlock()
 		return &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many clients as it may: raise limits.maxClients or add nodes"}
 	}
 	h.admitLocked(c, older)
 	h.mu.Unlock()
 
+	if c.session != nil {
+		c.session.goOn(c)
+	}
 	c.out.Flush()
 	if replaces {
 		h.dismiss(older)
@@ -160,11 +173,24 @@ func (h *Hub) admitLocked(c, older *Client) {
 	} else {
 		h.clientN++
 	}
+	if s := c.session; s != nil {
+		c.epoch = max(c.epoch, s.epoch)
+	}
+	if s := h.awaySession(c.id); s != nil {
+		c.epoch = max(c.epoch, s.epoch)
+	}
 	c.epoch++
+	h.beginSessionLocked(c)
 	if c.greet != nil {
-		c.out.PushControl(c.greet(c.epoch))
+		g := Greeting{Epoch: c.epoch, Resumed: c.resumed}
+		if c.session != nil {
+			g.Window, g.Taken, g.Session = h.settings.Load().ResumeWindow, c.session.taken, c.session.key
+		}
+		c.out.PushControl(c.greet(g))
 	}
 	h.clients.Store(c.id, c)
+	h.away.Delete(c.id)
+	h.flips.Add(1)
 	h.remote.ClientUp(c.id, c.epoch)
 	if older != nil {
 		h.departLocked(older, &SessionReplacedError{ID: c.id})
@@ -210,6 +236,13 @@ func (h *Hub) Supersede(id wire.ClientID, newer func(epoch uint64) bool) {
 	if c, ok := h.Client(id); ok && newer(c.epoch) {
 		h.remove(c, &SessionReplacedError{ID: id})
 	}
+	if s := h.awaySession(id); s != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.awaySession(id) == s && newer(s.epoch) {
+			h.endSessionLocked(s)
+		}
+	}
 }
 
 // remove takes the client out of the hub, tells it why, and closes its
@@ -230,9 +263,17 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 		return false
 	}
 	c.reason = reason
-	if h.clients.CompareAndDelete(c.id, c) {
+	parked := false
+	if now, ok := h.Client(c.id); ok && now == c {
 		h.clientN--
-		h.remote.ClientDown(c.id, c.epoch)
+		parked = h.parkLocked(c, reason)
+		h.clients.Delete(c.id)
+		if !parked {
+			h.remote.ClientDown(c.id, c.epoch)
+		}
+	}
+	if c.session != nil && !parked {
+		h.buryLocked(c.session)
 	}
 	for _, s := range c.subs {
 		h.dropLocked(s)

@@ -229,11 +229,24 @@ func (c *Client) pushControl(in *intake, frame []byte) {
 
 func (c *Client) ack(in *intake, ref uint32, seq wire.Sequence, count int, flags wire.Flags) {
 	h := wire.Header{Kind: wire.KindAck, Flags: flags, Count: uint16(count), Sequence: seq, Ref: ref}
-	c.pushControl(in, wire.AppendFrame(in.head[:0], h, "", "", nil))
+	c.answer(in, wire.AppendFrame(in.head[:0], h, "", "", nil))
 }
 
-// refuse answers a request with an error; the connection goes on.
-func (c *Client) refuse(in *intake, ref uint32, err error) {
-	fault := wire.FaultOf(err, wire.CodeInvalidRequest)
-	c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindError, Ref: ref}, "", fault))
+// refuse answers a frame of artifacts with an error; the connection goes on.
+func (c *Client) refuse(in *intake, ref uint32, err error) { c.answer(in, fault(ref, err)) }
+
+// deny is refuse for what means nothing on another connection.
+func (c *Client) deny(in *intake, ref uint32, err error) { c.pushControl(in, fault(ref, err)) }
+
+func fault(ref uint32, err error) []byte {
+	return wire.AppendControl(nil, wire.Header{Kind: wire.KindError, Ref: ref}, "", wire.FaultOf(err, wire.CodeInvalidRequest))
+}
+
+// answer queues the answer to a frame of artifacts, which the session keeps.
+func (c *Client) answer(in *intake, frame []byte) {
+	if c.session != nil {
+		c.session.reply(in, frame)
+		return
+	}
+	c.pushControl(in, frame)
 }

@@ -68,6 +68,7 @@ const (
 	departedReplaced
 	departedRemoved
 	departedStopped
+	departedResumed
 	departures // how many kinds there are
 )
 
@@ -82,6 +83,7 @@ var departureNames = [departures]string{
 	departedReplaced:        "replaced",
 	departedRemoved:         "removed",
 	departedStopped:         "stopped",
+	departedResumed:         "resumed",
 }
 
 func departureOf(reason error) departure {
@@ -99,6 +101,8 @@ func departureOf(reason error) departure {
 		return departedSlow
 	case errors.Is(reason, ErrStopped):
 		return departedStopped
+	case errors.Is(reason, errResumed):
+		return departedResumed
 	case errors.Is(reason, wire.ErrMalformed), errors.Is(reason, wire.ErrFrameTooLarge):
 		return departedBadInput
 	case errors.As(reason, &coded):
@@ -119,7 +123,12 @@ func departureOf(reason error) departure {
 
 // unreachable reports whether a Goodbye would reach nobody.
 func (d departure) unreachable() bool {
-	return d == departedGoodbye || d == departedDisconnected || d == departedConnectionFault
+	return d == departedGoodbye || d == departedDisconnected || d == departedConnectionFault || d == departedResumed
+}
+
+// mayReturn reports whether the client may come back to its session.
+func (d departure) mayReturn() bool {
+	return d == departedDisconnected || d == departedConnectionFault || d == departedUnhealthy || d == departedResumed
 }
 
 // departureCounts are how many clients left for each kind of reason.

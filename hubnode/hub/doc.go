@@ -24,8 +24,8 @@
 //
 // # Lock order
 //
-// topicLog.mu, then subscription.mu, then Hub.mu, then the locks that call
-// nothing: of outboxes, of the Remote, of listeners to events, of what waits for
+// topicLog.mu, then subscription.mu, then Hub.mu, then session.mu, then the locks
+// that call nothing: of outboxes, of the Remote, of listeners to events, of what waits for
 // answers and for clients to be found. No lock is held across network I/O or a callback.
 //
 // # What bounds each queue

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // The frames that wait until their target is found are bounded by both.
@@ -20,6 +22,7 @@ type finder struct {
 
 	mu      sync.Mutex // guards the fields below
 	waiting map[string][]stray
+	held    map[string]int // targets that are just being taken over: who holds them releases what waits
 	frames  int
 	bytes   int
 }
@@ -62,6 +65,9 @@ func (f *finder) take(target string) []stray {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	frames := f.waiting[target]
+	if len(frames) == 0 && f.held[target] > 0 {
+		return nil
+	}
 	if len(frames) == 0 {
 		delete(f.waiting, target)
 		f.asking.Add(-1)
@@ -73,6 +79,42 @@ func (f *finder) take(target string) []stray {
 		f.bytes -= len(w.p.frame)
 	}
 	return frames
+}
+
+// hold makes frames for a target wait, as those do for one that is asked for.
+func (f *finder) hold(target string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting == nil {
+		f.waiting = make(map[string][]stray)
+	}
+	if f.held == nil {
+		f.held = make(map[string]int)
+	}
+	if _, asked := f.waiting[target]; !asked {
+		f.waiting[target] = nil
+		f.asking.Add(1)
+	}
+	f.held[target]++
+}
+
+// release undoes hold, and reports whether nobody else holds the target.
+func (f *finder) release(target string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.held[target]--; f.held[target] > 0 {
+		return false
+	}
+	delete(f.held, target)
+	return true
+}
+
+// releaseHeld undoes finder.hold and sends on what waited.
+func (h *Hub) releaseHeld(target string) {
+	if h.finds.release(target) {
+		node, _, _ := h.remote.Locate(target)
+		h.sendFound(target, node, h.link(node))
+	}
 }
 
 // find keeps a copy of the frame and asks the other nodes for its target.
@@ -95,6 +137,11 @@ func (h *Hub) findAndSend(target string) {
 	ctx, cancel := context.WithTimeout(h.life, findTime)
 	defer cancel()
 	node, link := h.whereIs(ctx, target)
+	h.sendFound(target, node, link)
+}
+
+// sendFound sends on what waits for a target that may be here, or on a node.
+func (h *Hub) sendFound(target, node string, link Link) {
 	in := h.newIntake()
 	for {
 		frames := h.finds.take(target)
@@ -102,11 +149,13 @@ func (h *Hub) findAndSend(target string) {
 			break
 		}
 		for _, w := range frames {
-			if c, ok := in.client([]byte(target)); ok { // it connected here meanwhile
-				in.hand(c, w.p, w.o)
-			} else if link != nil {
+			switch {
+			case w.p.frame.Kind() == wire.KindAck, w.p.frame.Kind() == wire.KindError:
+				in.answer(w.p.frame)
+			case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
+			case link != nil:
 				in.pass(node, link, w.p, w.o)
-			} else {
+			default:
 				w.o.lost(in, w.p)
 			}
 		}

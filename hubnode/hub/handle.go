@@ -14,6 +14,7 @@ func (c *Client) read() {
 	err := c.serve(in)
 	in.flush()
 	c.reader.Close()
+	close(c.readEnd)
 	var coded *wire.Error
 	switch {
 	case errors.Is(err, ErrLeft):
@@ -47,9 +48,15 @@ func (c *Client) serve(in *intake) error {
 func (c *Client) handle(in *intake, f wire.Frame) error {
 	switch f.Kind() {
 	case wire.KindPublish:
+		c.took()
 		return c.publish(in, f)
 	case wire.KindSend, wire.KindReply:
+		c.took()
 		return c.send(in, f)
+	case wire.KindReceived:
+		if c.session == nil || !c.session.received(uint64(f.Sequence())) {
+			return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("%d frames can't have been received of this session", f.Sequence())}
+		}
 	case wire.KindPing:
 		c.pushControl(in, wire.AppendFrame(nil, wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, "", "", nil))
 	case wire.KindPong:
@@ -64,6 +71,13 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 		return &wire.Error{Code: wire.CodeUnknownKind, Detail: fmt.Sprintf("frames of kind %d are not for clients to send", f.Kind())}
 	}
 	return nil
+}
+
+// took counts a frame that the client need not send again.
+func (c *Client) took() {
+	if c.session != nil {
+		c.session.taken++
+	}
 }
 
 // check looks a frame of artifacts over. refused says that the frame is, and

@@ -56,6 +56,11 @@ type Hub struct {
 	metrics  counters
 
 	clients  sync.Map // wire.ClientID → *Client
+	away     sync.Map // wire.ClientID → *session, of clients that are not here now
+	awayN    atomic.Int64
+	flips    atomic.Uint64 // rises when a client goes from clients to away, or back
+	turns    turns
+	fence    fence
 	routes   sync.Map // topic → *route
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
@@ -82,6 +87,7 @@ type Hub struct {
 	early     []func() // goroutines that wait for Start
 	listeners []*listener
 	stopped   chan struct{}
+	relinked  chan struct{} // closed when a link comes or goes
 }
 
 // New returns a hub that runs nothing before Start.
@@ -100,6 +106,7 @@ func New(opts ...Option) (*Hub, error) {
 		peerSubs:  make(map[string]map[string]*subscription),
 		retick:    make(chan struct{}, 1),
 		stopped:   make(chan struct{}),
+		relinked:  make(chan struct{}),
 	}
 	h.life, h.end = context.WithCancel(context.Background())
 	h.grace, h.hurry = context.WithCancel(context.Background())

@@ -62,6 +62,7 @@ func (h *Hub) Stop(ctx context.Context) error {
 	}
 
 	h.dismissAll()
+	h.endSessions()
 	h.mu.Lock()
 	h.state = stateStopped
 	h.mu.Unlock()

@@ -12,7 +12,9 @@ const (
 	dropSlowClient = "slow_client"
 	dropLinkFull   = "link_full"
 	dropNoClient   = "no_client"
-	dropFiltered   = "filtered"
+
+	dropSessionEnded = "session_ended"
+	dropFiltered     = "filtered"
 )
 
 // counters are what the message path counts: once for each frame, not for
@@ -31,7 +33,7 @@ type counters struct {
 	joined        atomic.Uint64
 	left          departureCounts
 
-	dropSlow, dropLink, dropClient, dropFilter atomic.Uint64
+	dropSlow, dropLink, dropClient, dropFilter, dropSession atomic.Uint64
 }
 
 func (m *counters) dropped(reason string, artifacts int) {
@@ -45,6 +47,8 @@ func (m *counters) dropped(reason string, artifacts int) {
 		m.dropClient.Add(n)
 	case dropFiltered:
 		m.dropFilter.Add(n)
+	case dropSessionEnded:
+		m.dropSession.Add(n)
 	}
 }
 
@@ -56,17 +60,18 @@ func (m *counters) roundTrip(d time.Duration) {
 // Metrics is a moment's view of a hub.
 type Metrics struct {
 	ActiveClients      int
+	Sessions           int               // of clients that are here, and of those that may come back
 	ArtifactsReceived  uint64            // from this hub's clients and from Route
 	ArtifactsSent      uint64            // queued for this hub's clients, counted for each
 	ArtifactsDirect    uint64            // of those sent: to a client by name
 	ArtifactsForwarded uint64            // that came from other nodes
-	ArtifactsDropped   map[string]uint64 // by reason: slow_client, link_full, no_client, filtered
+	ArtifactsDropped   map[string]uint64 // by reason: slow_client, link_full, no_client, filtered, session_ended
 	BytesReceived      uint64            // frames of artifacts from this hub's clients
 	MalformedFrames    uint64            // malformed, too large, of an unknown kind or from another sender: each ended a connection
 	SlowClients        uint64            // disconnected for being slow
 	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
 	ClientsJoined      uint64
-	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped
+	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
 	PendingBytes       int64             // what waits for this hub's clients
 	RoundTrips         uint64            // answered health checks
@@ -85,6 +90,7 @@ func (h *Hub) Metrics() Metrics {
 		ArtifactsDropped: map[string]uint64{
 			dropSlowClient: c.dropSlow.Load(), dropLinkFull: c.dropLink.Load(),
 			dropNoClient: c.dropClient.Load(), dropFiltered: c.dropFilter.Load(),
+			dropSessionEnded: c.dropSession.Load(),
 		},
 		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
 		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),
@@ -96,6 +102,7 @@ func (h *Hub) Metrics() Metrics {
 	}
 	h.mu.Lock()
 	m.ActiveClients = h.clientN
+	m.Sessions = h.clientN + int(h.awayN.Load())
 	for name, n := range h.interests {
 		pattern, _ := splitInterest(name)
 		m.TopicSubscribers[pattern] += n

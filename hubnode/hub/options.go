@@ -114,11 +114,32 @@ func WithInfo(info Info) ClientOption { return func(c *Client) { c.info = info }
 // higher.
 func WithEpoch(epoch uint64) ClientOption { return func(c *Client) { c.epoch = epoch } }
 
-// WithGreeting queues a frame before anything else, made once the session's
-// epoch is known: a node's Welcome.
-func WithGreeting(greet func(epoch uint64) []byte) ClientOption {
+// Greeting is what a client is told of its session.
+type Greeting struct {
+	Epoch   uint64
+	Session string        // the key to come back with; empty: it ends with the connection
+	Resumed bool          // it goes on with the session that it had
+	Taken   uint64        // how many of its Publish, Send and Reply frames were taken in it
+	Window  time.Duration // how long the session waits for it when the connection is lost; 0: it doesn't
+}
+
+// WithGreeting queues a frame before anything else, made once the session is
+// known: a node's Welcome.
+func WithGreeting(greet func(Greeting) []byte) ClientOption {
 	return func(c *Client) { c.greet = greet }
 }
+
+// Resume says which session a client comes back to.
+type Resume struct {
+	Key      string // what Greeting.Session was; empty: it has none yet
+	Received uint64 // frames that the session kept and the client has
+	Node     string // where the session was; empty: not known
+	Attempt  uint64 // rises with each connection that the client tries
+}
+
+// WithSession lets the session outlive this connection by
+// Settings.ResumeWindow.
+func WithSession(r Resume) ClientOption { return func(c *Client) { c.resume = &r } }
 
 // WithReader makes the hub go on with a reader that has consumed the handshake.
 func WithReader(r *wire.Reader) ClientOption { return func(c *Client) { c.reader = r } }

@@ -11,7 +11,8 @@ type origin struct {
 	id     string // the client's id behind link
 	hopped bool
 	ref    uint32
-	wanted bool // it asked for an acknowledgement
+	wanted bool   // it asked for an acknowledgement
+	failed *error // of a program that called Route: set to what it is refused for; may be nil
 }
 
 func (o *origin) ack(in *intake, seq wire.Sequence, count int, flags wire.Flags) {
@@ -27,6 +28,8 @@ func (o *origin) ack(in *intake, seq wire.Sequence, count int, flags wire.Flags)
 
 func (o *origin) refuse(in *intake, err error) {
 	switch {
+	case o.failed != nil:
+		*o.failed = err
 	case o.client != nil:
 		o.client.refuse(in, o.ref, err)
 	case o.link != nil:

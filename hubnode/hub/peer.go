@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"log/slog"
 	"maps"
 
@@ -20,6 +21,8 @@ func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }
 func (h *Hub) SetPeer(node string, link Link) {
 	h.mu.Lock()
 	peers := maps.Clone(*h.peers.Load())
+	close(h.relinked)
+	h.relinked = make(chan struct{})
 	if link == nil {
 		delete(peers, node)
 	} else {
@@ -35,6 +38,31 @@ func (h *Hub) SetPeer(node string, link Link) {
 		return
 	}
 	h.spawn(func() { h.recheck(node) })
+}
+
+// waitForLink returns once there is a link to a node that is a member of the
+// cluster, or after a moment: it may be just coming back. It reports whether there
+// is one.
+func (h *Hub) waitForLink(ctx context.Context, node string) bool {
+	members, ok := h.remote.(interface{ IsMember(node string) bool })
+	if !ok || !members.IsMember(node) {
+		return h.link(node) != nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, relinkTime)
+	defer cancel()
+	for {
+		h.mu.Lock()
+		changed := h.relinked
+		h.mu.Unlock()
+		if h.link(node) != nil {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // PeerInterest says that another node has, or no longer has, subscriptions of
@@ -145,18 +173,26 @@ func (b *Inbound) answered(f wire.Frame) {
 	if r := b.in.hub.awaiting.done(f.Target(), f.Ref()); r != nil && f.Sequence() != 0 {
 		r.sawUpTo(f.Sequence() + wire.Sequence(f.Count()))
 	}
-	c, ok := b.in.client(f.Target())
-	if !ok {
-		if node, _, ok := b.in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {
-			if link := b.in.hub.link(node); link != nil {
-				h := f.Header()
-				h.Flags |= wire.FlagHop
-				b.in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
-			}
-		}
+	if b.in.hub.finds.busy(f.Target()) { // its session is just being taken over
+		b.in.find(b.in.take(f, nil), origin{})
 		return
 	}
+	b.in.answer(f)
+}
+
+// answer brings an Ack or Error to the client that it is for.
+func (in *intake) answer(f wire.Frame) {
 	h := f.Header()
 	h.Flags &^= wire.FlagHop
-	c.pushControl(b.in, wire.AppendFrame(nil, h, "", "", f.Body()))
+	answer := wire.AppendFrame(nil, h, "", "", f.Body())
+	if c, ok := in.client(f.Target()); ok {
+		c.answer(in, answer)
+	} else if s := in.hub.awaySession(string(f.Target())); s != nil {
+		s.reply(in, answer)
+	} else if node, _, ok := in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {
+		if link := in.hub.link(node); link != nil {
+			h.Flags |= wire.FlagHop
+			in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
+		}
+	}
 }

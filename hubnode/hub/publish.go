@@ -75,9 +75,10 @@ func (h *Hub) pack(a *wire.Artifact) (*parcel, error) {
 
 func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 	id := string(p.frame.Target())
-	if c, ok := in.hub.Client(id); ok {
-		if err := in.deliverDirect(c, p, 0); err != nil {
-			return 0, err
+	var failed error
+	if in.handHere(p.frame.Target(), p, origin{failed: &failed}) {
+		if failed != nil {
+			return 0, failed
 		}
 		return 1, nil
 	}

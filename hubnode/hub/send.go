@@ -31,8 +31,7 @@ func (in *intake) direct(p *parcel, o origin) {
 		in.find(p, o)
 		return
 	}
-	if c, ok := in.client(target); ok {
-		in.hand(c, p, o)
+	if in.handHere(target, p, o) {
 		return
 	}
 	if !o.hopped {
@@ -50,32 +49,80 @@ func (in *intake) direct(p *parcel, o origin) {
 	o.lost(in, p)
 }
 
-// hand queues a direct frame for a local client and tells the sender.
-func (in *intake) hand(c *Client, p *parcel, o origin) {
-	if err := in.deliverDirect(c, p, o.ref); err != nil {
-		o.refuse(in, err)
-		return
+// handHere queues a direct frame for a client that is here, or that was and may
+// come back, and reports false when there is none.
+func (in *intake) handHere(target []byte, p *parcel, o origin) bool {
+	for {
+		flips := in.hub.flips.Load()
+		if c, ok := in.client(target); ok && in.hand(c, p, o) {
+			return true
+		}
+		if in.hub.awayN.Load() > 0 {
+			if s := in.hub.awaySession(string(target)); s != nil && in.handAway(s, p, o) {
+				return true
+			}
+		}
+		if in.hub.flips.Load() == flips { // else it may have changed sides between the two looks
+			return false
+		}
 	}
-	o.ack(in, 0, p.frame.Count(), 0)
 }
 
-// deliverDirect queues a direct frame for a local client.
-func (in *intake) deliverDirect(c *Client, p *parcel, ref uint32) error {
-	count := p.frame.Count()
-	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&(wire.FlagRequest|wire.FlagFailed), ref)
-	switch v := c.push(in, head, p); {
-	case queued(v):
-		in.hub.metrics.direct.Add(uint64(count))
-		return nil
-	case v == outbox.Closed: // it is just leaving
-		if newer, ok := in.hub.Client(c.id); ok && newer != c {
-			return in.deliverDirect(newer, p, ref)
-		}
-		in.hub.metrics.dropped(dropNoClient, count)
-		return &NoClientError{ID: c.id}
-	default:
-		return &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: in.hub.settings.Load().PendingBytes}
+// hand queues a direct frame for a local client and tells the sender. It reports
+// false when the client is leaving.
+func (in *intake) hand(c *Client, p *parcel, o origin) bool {
+	head := in.stamp(p, p.frame.Kind(), forReceiver(p.frame.Flags()), o.ref)
+	if c.session != nil {
+		return in.handed(c.id, in.keep(c.session, c, head, p), p, o)
 	}
+	return in.handed(c.id, c.push(in, head, p), p, o)
+}
+
+// handAway is hand for a client that is away. What is for a session that is on
+// another node now is passed on.
+func (in *intake) handAway(s *session, p *parcel, o origin) bool {
+	if node := s.movedTo(); node != "" {
+		link := in.hub.link(node)
+		if link != nil {
+			in.pass(node, link, p, o)
+		}
+		return link != nil
+	}
+	head := in.stamp(p, p.frame.Kind(), forReceiver(p.frame.Flags()), o.ref)
+	return in.handed(s.id, in.keep(s, nil, head, p), p, o)
+}
+
+// handed tells the sender what became of a direct frame.
+func (in *intake) handed(id wire.ClientID, v outbox.Verdict, p *parcel, o origin) bool {
+	switch {
+	case queued(v):
+		in.hub.metrics.direct.Add(uint64(p.frame.Count()))
+		o.ack(in, 0, p.frame.Count(), 0)
+	case v == outbox.Closed:
+		return false
+	default:
+		o.refuse(in, in.hub.tooSlow(id))
+	}
+	return true
+}
+
+// tooSlow is why nothing more is taken for a client.
+func (h *Hub) tooSlow(id wire.ClientID) error {
+	err := &SlowClientError{ID: id, Limit: h.settings.Load().PendingBytes}
+	if c, ok := h.Client(id); ok {
+		err.Pending = c.out.Pending()
+	} else if s := h.awaySession(id); s != nil {
+		err.Pending, err.Limit = s.pending(), h.settings.Load().keptBytes()
+	}
+	return err
+}
+
+// forReceiver returns those of a direct frame's flags that its receiver sees.
+func forReceiver(flags wire.Flags) wire.Flags {
+	if flags&wire.FlagRequest != 0 {
+		return flags & (wire.FlagRequest | wire.FlagAck)
+	}
+	return flags & wire.FlagFailed
 }
 
 // pass queues a direct frame for the node that holds its target, or refuses it.

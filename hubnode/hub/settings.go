@@ -48,6 +48,9 @@ type Settings struct {
 	ConflateKey string
 	// HealthCheck is off while its Interval is 0.
 	HealthCheck HealthCheck
+	// ResumeWindow is how long the session of a client that asks for it waits
+	// when its connection is lost. 0: sessions end with their connections.
+	ResumeWindow time.Duration
 	// History is what topics keep that no element of Topics matches.
 	History history.Limits
 	// Topics have rules of their own; the first whose pattern matches wins.

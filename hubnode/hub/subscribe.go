@@ -17,7 +17,7 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 	s := newSubscription(c, string(f.Target()))
 	s.id, s.group = f.Ref(), want.Group
 	if err := c.prepare(s, want); err != nil {
-		c.refuse(in, s.id, err)
+		c.deny(in, s.id, err)
 		return nil
 	}
 	begin := func(in *intake) {
@@ -75,5 +75,5 @@ func (c *Client) unsubscribe(in *intake, f wire.Frame) {
 		c.hub.dropLocked(s)
 	}
 	c.hub.mu.Unlock()
-	c.ack(in, f.Ref(), 0, 0, 0)
+	c.pushControl(in, wire.AppendFrame(nil, wire.Header{Kind: wire.KindAck, Ref: f.Ref()}, "", "", nil))
 }

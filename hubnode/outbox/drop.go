@@ -68,5 +68,12 @@ func lostIn(f wire.Frame) int {
 
 // droppable reports whether a frame carries live artifacts.
 func droppable(f wire.Frame) bool {
-	return f.Kind() == wire.KindSend || (f.Kind() == wire.KindPublish && f.Sequence() == 0)
+	switch f.Kind() {
+	case wire.KindSend:
+		return f.Flags()&wire.FlagKept == 0 // the session counts on the client getting it
+	case wire.KindPublish:
+		return f.Sequence() == 0
+	default:
+		return false
+	}
 }

@@ -169,7 +169,10 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remot
 		hub.WithReader(r),
 		hub.WithEpoch(hello.Epoch),
 		hub.WithInfo(hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels}),
-		hub.WithGreeting(func(epoch uint64) []byte { return s.greeting(limits, epoch) }),
+		hub.WithGreeting(func(g hub.Greeting) []byte { return s.greeting(limits, g) }),
+	}
+	if hello.Resumable {
+		opts = append(opts, hub.WithSession(hub.Resume{Key: hello.Session, Received: hello.Received, Node: hello.Node, Attempt: hello.Attempt}))
 	}
 	if hello.NoBroadcast {
 		opts = append(opts, hub.WithoutBroadcast())
@@ -181,9 +184,10 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remot
 	return err
 }
 
-func (s *Server) greeting(limits Limits, epoch uint64) []byte {
+func (s *Server) greeting(limits Limits, g hub.Greeting) []byte {
 	return wire.AppendControl(nil, wire.Header{Kind: wire.KindWelcome}, "", wire.Welcome{
-		Version: wire.Version, Hub: s.cfg.HubName, Node: s.cfg.Node, Epoch: epoch,
+		Version: wire.Version, Hub: s.cfg.HubName, Node: s.cfg.Node, Epoch: g.Epoch,
+		ResumeWindow: g.Window.Milliseconds(), Session: g.Session, Resumed: g.Resumed, Received: g.Taken,
 		MaxArtifact: limits.MaxArtifact, MaxFrame: wire.MaxFrame(limits.MaxArtifact),
 		PingInterval: limits.PingInterval.Milliseconds(), PingTimeout: limits.PingTimeout.Milliseconds(),
 		Addresses: s.cfg.Addresses(),

@@ -54,6 +54,18 @@ func Wrap(conn net.Conn) net.Conn {
 	return c
 }
 
+// PeerClosed reports whether the other side has closed the connection, or it is
+// broken, and everything that had come before was read.
+func (c *Conn) PeerClosed() bool {
+	closed := false
+	err := c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		closed = (n == 0 && err == nil) || (err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR))
+	})
+	return closed || err != nil
+}
+
 // ReadTo reads at least one byte into what buffer returns. While there is
 // nothing to read it waits, and calls drop before: the buffer may be given to
 // others then.
