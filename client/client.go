@@ -39,7 +39,7 @@ type Client struct {
 	requests inbox[incoming]
 	slots    chan struct{} // a value for each request that is handled
 
-	epoch uint64 // of the session; of the goroutine that connects alone
+	session session // of the goroutine that connects and reads
 
 	// Lock order: Client.mu, Subscription.mu, then sender.mu or inbox.mu. None
 	// is held while a callback or handler runs, nor across network I/O.
@@ -83,6 +83,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		slots:   make(chan struct{}, o.requests),
 		subs:    make(map[uint32]*Subscription),
 		handler: o.handler,
+		session: session{resumable: !o.noSession},
 	}
 	c.life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.events = inbox[func()]{limit: eventsMax, handle: func(f func()) { f() }, spawn: c.wg.Go}
@@ -189,7 +190,7 @@ func (c *Client) serve(l *link) error {
 
 // attach makes l the connection in use and restores the subscriptions.
 func (c *Client) attach(l *link) {
-	c.epoch = l.welcome.Epoch
+	c.session.joined(&l.welcome)
 	c.mu.Lock()
 	c.server = Server{Hub: l.welcome.Hub, Node: l.welcome.Node, Address: l.address}
 	c.link, c.up = l, true
@@ -210,7 +211,7 @@ func (c *Client) detach(l *link, reason error) (moved bool) {
 	c.up = false
 	closing := c.closing
 	c.mu.Unlock()
-	c.out.disconnected(moved)
+	c.out.disconnected(moved, time.Duration(l.welcome.ResumeWindow)*time.Millisecond)
 	if f := c.opts.onDisconnect; f != nil && !closing {
 		c.event(func() { f(reason) })
 	}

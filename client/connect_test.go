@@ -24,6 +24,7 @@ func TestConnectIntroducesTheClient(t *testing.T) {
 	want := wire.Hello{
 		MinVersion: 1, MaxVersion: 1, ID: "me", Name: "prog", Version: "v1",
 		Token: "secret", NoBroadcast: true, Labels: map[string]string{"zone": "b"},
+		Resumable: true, Attempt: 1,
 	}
 	if diff := cmp.Diff(want, p.hello); diff != "" {
 		t.Errorf("hello (-want +got):\n%s", diff)

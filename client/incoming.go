@@ -27,6 +27,7 @@ func (c *Client) read(l *link) error {
 		if !c.dispatch(l, f) {
 			return l.reason
 		}
+		c.took(f)
 	}
 }
 
@@ -48,6 +49,7 @@ func (c *Client) dispatch(l *link, f wire.Frame) bool {
 	case wire.KindError:
 		return c.refused(l, wire.ParseFault(f.Body()).Err(), f)
 	case wire.KindPing:
+		c.tellReceived()
 		c.out.control(wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, "", nil, false)
 	case wire.KindPong:
 		c.out.settle(f.Ref(), 0, 0, nil, nil)
@@ -82,8 +84,8 @@ func (c *Client) refused(l *link, err error, f wire.Frame) bool {
 	return true
 }
 
-// drain moves the client to another node: it stops writing, gives what is in
-// flight some time, and leaves.
+// drain moves the client to another node. Where its session can't follow it stops
+// writing and gives what is in flight some time first.
 func (c *Client) drain(l *link, f wire.Frame) {
 	var r wire.Redirect
 	if err := wire.DecodeControl(f, &r); err != nil {
@@ -100,6 +102,10 @@ func (c *Client) drain(l *link, f wire.Frame) {
 		ctx, cancel := context.WithTimeout(c.life, drainJitter+drainTimeout)
 		defer cancel()
 		if !sleep(ctx, jitter(drainJitter)) {
+			return
+		}
+		if l.welcome.ResumeWindow > 0 {
+			l.close() // the session follows, with what is in flight
 			return
 		}
 		c.out.pause()

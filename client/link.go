@@ -103,11 +103,13 @@ func (c *Client) handshake(l *link) error {
 	if err := l.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return fmt.Errorf("limit the time of the handshake: %w", err)
 	}
-	hello := wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", wire.Hello{
+	introduction := wire.Hello{
 		MinVersion: wire.Version, MaxVersion: wire.Version,
 		ID: c.opts.id, Name: c.opts.name, Version: c.opts.version, Token: c.opts.token,
-		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels, Epoch: c.epoch,
-	})
+		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels,
+	}
+	c.session.introduce(&introduction)
+	hello := wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", introduction)
 	if len(hello) > wire.MaxHandshakeFrame {
 		return &refusedError{&wire.Error{Code: wire.CodeFrameTooLarge, Detail: "labels and token are too large for the handshake"}}
 	}

@@ -32,6 +32,7 @@ type options struct {
 	name, version string
 	tls           *tls.Config
 	noBroadcast   bool
+	noSession     bool
 	labels        map[string]string
 	waitMin       time.Duration
 	waitMax       time.Duration
@@ -90,6 +91,11 @@ func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = conf
 // WithoutBroadcast leaves the client out of the topic "broadcast", which every
 // client hears otherwise.
 func WithoutBroadcast() Option { return func(o *options) { o.noBroadcast = true } }
+
+// WithoutSession ends the client's session with each connection: what is in flight
+// then, either way, may be lost. Without it the hub keeps what is sent to the
+// client, and knows what the client has sent, for the hub's resume window.
+func WithoutSession() Option { return func(o *options) { o.noSession = true } }
 
 // WithLabels sets what the hub's list of clients shows about this one.
 func WithLabels(labels map[string]string) Option { return func(o *options) { o.labels = labels } }

@@ -44,12 +44,38 @@ func (c *Client) Handle(h RequestHandler) {
 	c.handler = h
 }
 
+// SendOption qualifies one Send.
+type SendOption func(*sendOptions)
+
+type sendOptions struct{ receipt bool }
+
+// WithReceipt makes Send wait until the other client's handler is done with the
+// artifact. What the handler returns is dropped, but for an error, which Send
+// returns as a [HandlerError].
+func WithReceipt() SendOption { return func(o *sendOptions) { o.receipt = true } }
+
 // Send sends an artifact to a client wherever in the hub it is connected, and
-// waits until that client's node has handed it to its connection. It returns a
-// [NoClientError] when nobody has that id, and a [ConnectionLostError] when
-// the connection was lost before the answer came. The artifact may be used
-// again afterwards.
-func (c *Client) Send(ctx context.Context, target wire.ClientID, a *wire.Artifact) error {
+// waits until that client's node has queued it for the client: for its connection
+// or, while the client is away and may come back, for its session. With
+// [WithReceipt] it waits until the client has handled it.
+//
+// It returns a [NoClientError] when nobody has that id or, with a receipt, when the
+// client did not come back in time; and a [ConnectionLostError] when this client's
+// connection was lost before the answer came, and its session with it. Once ctx
+// ends it returns ctx's error; the artifact may arrive all the same. The artifact may
+// be used again afterwards.
+func (c *Client) Send(ctx context.Context, target wire.ClientID, a *wire.Artifact, opts ...SendOption) error {
+	var o sendOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if o.receipt {
+		if err := wire.CheckClientID(target); err != nil {
+			return err
+		}
+		_, err := c.ask(ctx, target, a, wire.FlagRequest|wire.FlagAck, "send")
+		return err
+	}
 	ack, err := c.send(ctx, target, a, false)
 	if err != nil {
 		return err
@@ -91,6 +117,12 @@ func (c *Client) Request(ctx context.Context, target wire.ClientID, a *wire.Arti
 			return nil, err
 		}
 	}
+	return c.ask(ctx, target, a, wire.FlagRequest, "request")
+}
+
+// ask sends an artifact that the other side answers. With FlagAck that handles it
+// in order with plain ones, else beside others.
+func (c *Client) ask(ctx context.Context, target string, a *wire.Artifact, flags wire.Flags, what string) (*wire.Artifact, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(DefaultRequestTimeout)
@@ -99,15 +131,15 @@ func (c *Client) Request(ctx context.Context, target wire.ClientID, a *wire.Arti
 		defer cancel()
 	}
 	own := *a
-	p, err := c.out.request(ctx, target, &own, time.Until(deadline))
+	p, err := c.out.request(ctx, flags, target, &own, time.Until(deadline))
 	if err != nil {
-		return nil, fmt.Errorf("request to %q: %w", target, err)
+		return nil, fmt.Errorf("%s to %q: %w", what, target, err)
 	}
 	if _, err := c.await(ctx, p, 0); err != nil {
 		if _, failed := errors.AsType[*HandlerError](err); failed {
 			return nil, err
 		}
-		return nil, fmt.Errorf("request to %q: %w", target, err)
+		return nil, fmt.Errorf("%s to %q: %w", what, target, err)
 	}
 	return p.reply, nil
 }
@@ -137,7 +169,7 @@ type incoming struct {
 func (c *Client) receive(l *link, f wire.Frame) bool {
 	in := incoming{frame: append(wire.Frame(nil), f...)}
 	size := len(f) + itemOverhead
-	if f.Flags()&wire.FlagRequest == 0 {
+	if f.Flags()&wire.FlagRequest == 0 || f.Flags()&wire.FlagAck != 0 {
 		return put(c, l, &c.direct, in, size)
 	}
 	if millis := f.Sequence(); millis > 0 {
@@ -173,15 +205,24 @@ func (c *Client) handleDirect(in incoming) {
 		}
 		a.From, a.To = from, to
 		a.Payload = slices.Clip(a.Payload) // its neighbour's bytes follow
-		h := c.currentHandler()
-		if h == nil {
-			c.report(fmt.Errorf("artifact from %q dropped: %w", from, errNoHandler))
-			continue
-		}
-		if _, err := h(c.life, a); err != nil {
+		reply, err := c.callHandler(c.life, a)
+		switch {
+		case f.Flags()&wire.FlagRequest != 0: // a receipt is wanted
+			c.respond(c.life, f, from, reply, err)
+		case errors.Is(err, errNoHandler):
+			c.report(fmt.Errorf("artifact from %q dropped: %w", from, err))
+		case err != nil:
 			c.report(fmt.Errorf("handler of what %q sent: %w", from, err))
 		}
 	}
+}
+
+func (c *Client) callHandler(ctx context.Context, a *wire.Artifact) (*wire.Artifact, error) {
+	h := c.currentHandler()
+	if h == nil {
+		return nil, errNoHandler
+	}
+	return h(ctx, a)
 }
 
 // startRequest handles a request on a goroutine of its own, once fewer than the
@@ -215,12 +256,12 @@ func (c *Client) answer(ctx context.Context, f wire.Frame) {
 		c.report(fmt.Errorf("request from %q can't be read: %w", a.From, orMalformed(err)))
 		return
 	}
-	var reply *wire.Artifact
-	if h := c.currentHandler(); h != nil {
-		reply, err = h(ctx, a)
-	} else {
-		err = errNoHandler
-	}
+	reply, err := c.callHandler(ctx, a)
+	c.respond(ctx, f, a.From, reply, err)
+}
+
+// respond sends what a handler returned.
+func (c *Client) respond(ctx context.Context, f wire.Frame, to string, reply *wire.Artifact, err error) {
 	if ctx.Err() != nil {
 		return // nobody waits any more, least of all for the news that time is up
 	}
@@ -229,14 +270,14 @@ func (c *Client) answer(ctx context.Context, f wire.Frame) {
 		if reply != nil {
 			own = *reply
 		}
-		if err = c.out.reply(ctx, a.From, f.Ref(), 0, &own); err == nil || ctx.Err() != nil {
+		if err = c.out.reply(ctx, to, f.Ref(), 0, &own); err == nil || ctx.Err() != nil {
 			return
 		}
 		err = fmt.Errorf("answer: %w", err)
 	}
 	text := err.Error()
 	failure := &wire.Artifact{ContentType: "text/plain", Payload: []byte(text[:min(len(text), failureMax)])}
-	if err := c.out.reply(ctx, a.From, f.Ref(), wire.FlagFailed, failure); err != nil && ctx.Err() == nil {
-		c.report(fmt.Errorf("answer to %q: %w", a.From, err))
+	if err := c.out.reply(ctx, to, f.Ref(), wire.FlagFailed, failure); err != nil && ctx.Err() == nil {
+		c.report(fmt.Errorf("answer to %q: %w", to, err))
 	}
 }

@@ -28,6 +28,7 @@ type packet struct {
 	written bool     // handed to a connection, at least in part
 	sealed  bool     // was handed to an earlier connection: no artifact may join it
 	bound   bool     // makes no sense on another connection
+	place   uint64   // which of the session's frames it is, once it was written
 	promise *promise // nil: no answer is expected
 
 	prev, next *packet // of those with a promise, oldest first
@@ -66,6 +67,10 @@ type sender struct {
 	awaiting  map[uint32]*packet
 	live      map[string]struct{} // topics whose publishes need no acknowledgement
 	unproven  bool                // something without a promise was written
+	places    uint64              // frames of artifacts that were written in this session
+	adrift    bool                // disconnected, and the session may go on
+	moved     bool                // this client left the node on purpose
+	overdue   *time.Timer         // ends the wait for the session to go on; nil: nobody waits
 	paused    bool
 	farewell  []byte        // the last frame, written before anything that waits
 	room      chan struct{} // closed once there is room again; nil while nobody waits
@@ -118,14 +123,14 @@ func (s *sender) add(ctx context.Context, kind wire.Kind, target string, a *wire
 }
 
 // request encodes an artifact with a frame of its own, for an answer.
-func (s *sender) request(ctx context.Context, target string, a *wire.Artifact, within time.Duration) (*promise, error) {
+func (s *sender) request(ctx context.Context, flags wire.Flags, target string, a *wire.Artifact, within time.Duration) (*promise, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.waitForRoomLocked(ctx, false); err != nil {
 		return nil, err
 	}
 	millis := max(1, (within + time.Millisecond - 1).Milliseconds()) // rounded up: the requester's own clock ends it first
-	p, _, err := s.encodeLocked(wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Sequence: wire.Sequence(millis)}, target, a)
+	p, _, err := s.encodeLocked(wire.Header{Kind: wire.KindSend, Flags: flags, Sequence: wire.Sequence(millis)}, target, a)
 	return p, err
 }
 
@@ -344,6 +349,10 @@ func (s *sender) fillLocked(buf []byte) []byte {
 		}
 		buf = wire.AppendFrame(buf, p.header, p.target, p.from, body)
 		p.written = true
+		if !p.bound {
+			s.places++
+			p.place = s.places
+		}
 		if p.promise == nil {
 			s.unproven = s.unproven || !p.bound
 			s.recycleLocked(p)
@@ -450,6 +459,7 @@ func (s *sender) connected(w *wire.Welcome, first []*packet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.node, s.limit, s.paused, s.farewell = w.Node, w.MaxArtifact, false, nil
+	s.landLocked(w)
 	queue := first
 	for _, p := range first {
 		p.bytes = wire.HeaderSize + len(p.target) + len(p.body)
@@ -467,29 +477,19 @@ func (s *sender) connected(w *wire.Welcome, first []*packet) {
 	s.wakeWriter()
 }
 
-// disconnected sorts what the connection leaves behind: publishes without an
-// acknowledgement go again, in order and before what waits; sends and requests
-// that were written fail. When the client moved on purpose, answers to its
-// requests may still find it.
-func (s *sender) disconnected(moved bool) {
+// disconnected takes note that the connection is lost. When the session may go
+// on within window, what was written waits for it; else it is lost with it.
+func (s *sender) disconnected(moved bool, window time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var queue []*packet
 	for p := s.oldest; p != nil; {
 		next := p.next
-		switch {
-		case !p.written: // still in the queue, or settled there
-		case p.bound:
+		if p.bound && p.written {
 			s.settleLocked(p, errLinkLost)
-		case p.header.Kind == wire.KindPublish:
-			p.written, p.sealed = false, true
-			queue = append(queue, p)
-		case moved && p.header.Flags&wire.FlagRequest != 0:
-		default:
-			s.settleLocked(p, &ConnectionLostError{Target: p.target, Node: s.node})
 		}
 		p = next
 	}
+	queue := s.queue[:0]
 	for _, p := range s.queue {
 		if p.bound {
 			s.settleLocked(p, errLinkLost)
@@ -497,12 +497,90 @@ func (s *sender) disconnected(moved bool) {
 		}
 		queue = append(queue, p)
 	}
-	s.queue, s.queued = queue, 0
-	for _, p := range queue {
-		s.queued += p.bytes
-	}
+	clear(s.queue[len(queue):])
+	s.queue, s.moved = queue, moved
 	clear(s.live)
 	s.unproven = false
+	s.countQueueLocked()
+	if window <= 0 {
+		s.lostLocked()
+		return
+	}
+	s.adrift = true
+	s.overdue = time.AfterFunc(window, s.giveUp)
+}
+
+// landLocked decides what becomes of what the connection before left behind.
+func (s *sender) landLocked(w *wire.Welcome) {
+	if s.overdue != nil {
+		s.overdue.Stop()
+		s.overdue = nil
+	}
+	switch {
+	case s.adrift && w.Resumed:
+		s.againLocked(func(p *packet) bool { return p.place > w.Received })
+		s.places = w.Received
+	case s.adrift:
+		s.lostLocked()
+		fallthrough
+	default:
+		s.places = 0
+	}
+	s.adrift = false
+}
+
+// lostLocked sorts what a session leaves behind: publishes without an
+// acknowledgement go again, in order and before what waits; sends and requests
+// that were written fail. When the client moved on purpose, answers to its
+// requests may still find it.
+func (s *sender) lostLocked() {
+	s.failWrittenLocked()
+	s.againLocked(func(p *packet) bool { return p.header.Kind == wire.KindPublish })
+	for p := s.oldest; p != nil; p = p.next {
+		p.place = 0 // in no session that will be
+	}
+}
+
+// giveUp fails what can't be sent again, when the session was waited for long
+// enough.
+func (s *sender) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.adrift {
+		s.failWrittenLocked()
+	}
+}
+
+func (s *sender) failWrittenLocked() {
+	for p := s.oldest; p != nil; {
+		next := p.next
+		follows := s.moved && p.header.Flags&wire.FlagRequest != 0
+		if p.written && p.header.Kind != wire.KindPublish && !follows {
+			s.settleLocked(p, &ConnectionLostError{Target: p.target, Node: s.node})
+		}
+		p = next
+	}
+}
+
+// againLocked queues the written packets that pick names once more, in order and
+// before what waits.
+func (s *sender) againLocked(pick func(*packet) bool) {
+	var queue []*packet
+	for p := s.oldest; p != nil; p = p.next {
+		if p.written && pick(p) {
+			p.written, p.sealed = false, true
+			queue = append(queue, p)
+		}
+	}
+	s.queue = append(queue, s.queue...)
+	s.countQueueLocked()
+}
+
+func (s *sender) countQueueLocked() {
+	s.queued = 0
+	for _, p := range s.queue {
+		s.queued += p.bytes
+	}
 	s.freeLocked()
 }
 
@@ -514,6 +592,9 @@ func (s *sender) end(err error) {
 		return
 	}
 	s.ended = err
+	if s.overdue != nil {
+		s.overdue.Stop()
+	}
 	for s.oldest != nil {
 		s.settleLocked(s.oldest, err)
 	}

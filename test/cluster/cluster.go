@@ -5,8 +5,10 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -61,7 +63,25 @@ func Start(tb testing.TB, size int, change func(*config.Config)) *Cluster {
 	for _, n := range c.nodes {
 		c.WaitReady(n)
 	}
+	c.waitLinked()
 	return c
+}
+
+// waitLinked returns when every node has a link to every other one.
+func (c *Cluster) waitLinked() {
+	c.tb.Helper()
+	linked := fmt.Sprintf("switchboard_mesh_links %d\n", len(c.nodes)-1)
+	for _, n := range c.nodes {
+		c.WaitFor("links of "+n.cfg.Node, func() bool {
+			resp, err := http.Get(n.HTTP() + "/metrics")
+			if err != nil {
+				return false
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			return err == nil && strings.Contains(string(text), linked)
+		})
+	}
 }
 
 func (c *Cluster) run(cfg config.Config) *Node {

@@ -29,9 +29,9 @@ func patient(t *testing.T) context.Context {
 	return ctx
 }
 
-func connect(t *testing.T, n *cluster.Node, id string) *client.Client {
+func connect(t *testing.T, n *cluster.Node, id string, opts ...client.Option) *client.Client {
 	t.Helper()
-	c, err := client.Connect(patient(t), n.Client(), client.WithID(id))
+	c, err := client.Connect(patient(t), n.Client(), append(opts, client.WithID(id))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,64 @@
+package client
+
+import "github.com/switchboardhub/switchboard/wire"
+
+// receivedEvery is after how many frames, and keptBytes after how many bytes of
+// them, the node is told what it need not keep any longer. It learns of the rest
+// when it pings.
+const (
+	receivedEvery = 64
+	receivedBytes = 128 << 10
+)
+
+// session is what a node needs to know to go on where a lost connection ended.
+type session struct {
+	resumable bool
+	key       string // what the node called it
+	epoch     uint64
+	node      string
+	attempts  uint64 // to connect
+	received  uint64 // frames that the session keeps
+	told      uint64 // of those
+	untold    int    // bytes of the others
+}
+
+// introduce says in Hello which session the client comes back to.
+func (s *session) introduce(hello *wire.Hello) {
+	s.attempts++
+	hello.Epoch = s.epoch
+	if s.resumable {
+		hello.Resumable, hello.Session, hello.Received = true, s.key, s.received
+		hello.Node, hello.Attempt = s.node, s.attempts
+	}
+}
+
+// joined takes over what the node says when a connection begins.
+func (s *session) joined(w *wire.Welcome) {
+	s.epoch, s.node, s.key = w.Epoch, w.Node, w.Session
+	if !w.Resumed {
+		s.received = 0
+	}
+	s.told, s.untold = s.received, 0
+}
+
+// took counts a frame that the session keeps until the node is told of it.
+func (c *Client) took(f wire.Frame) {
+	if f.Flags()&wire.FlagKept == 0 {
+		return
+	}
+	s := &c.session
+	s.received++
+	if s.untold += len(f); s.received-s.told >= receivedEvery || s.untold >= receivedBytes {
+		c.tellReceived()
+	}
+}
+
+// tellReceived tells the node which frames this client has.
+func (c *Client) tellReceived() {
+	s := &c.session
+	if s.received == s.told {
+		return
+	}
+	s.told, s.untold = s.received, 0
+	c.out.control(wire.Header{Kind: wire.KindReceived, Sequence: wire.Sequence(s.received)}, "", nil, false)
+}
