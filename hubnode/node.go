@@ -205,6 +205,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return n.cluster.Run(lower) })
 	g.Go(func() error { return web.Run(lower) })
 	g.Go(func() error { return clients.Run(front) })
+	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
 		select {
@@ -233,11 +234,8 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 	n.log.Info("node drains", slog.Int("clients", len(n.hub.Clients())))
 	n.cluster.SetState(cluster.Draining)
 	stopFront()
-	if others := n.otherAddresses(); len(others) > 0 {
-		n.hub.Redirect(others)
-		n.waitForClients(ctx)
-		n.hub.HandOverSessions(ctx, n.otherNodes())
-	}
+	n.moveClients(ctx)
+	n.hub.HandOverSessions(ctx, n.otherNodes())
 	n.hub.HandOver(ctx)
 	if err := n.cluster.Leave(); err != nil && len(*n.members.Load()) > 0 {
 		n.log.Warn("gossip not left", slog.Any("error", err))

@@ -234,6 +234,11 @@ type SessionsSpec struct {
 	// +kubebuilder:default="30s"
 	// +optional
 	ResumeWindow metav1.Duration `json:"resumeWindow,omitzero"`
+	// rebalance moves clients from nodes that hold more than their share to those
+	// with fewer: after the hub grew, new nodes get theirs within a minute.
+	// Clients with a session notice nothing but a reconnect.
+	// +optional
+	Rebalance bool `json:"rebalance,omitempty"`
 }
 
 // SlowClientPolicy says what happens to a client that does not keep up, on

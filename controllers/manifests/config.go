@@ -45,7 +45,10 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 			Filter:  t.Filter,
 		})
 	}
-	c.Sessions.ResumeWindow = config.Duration(spec.Sessions.ResumeWindow.Duration)
+	c.Sessions = config.Sessions{
+		ResumeWindow: config.Duration(spec.Sessions.ResumeWindow.Duration),
+		Rebalance:    spec.Sessions.Rebalance,
+	}
 	c.Limits = config.Limits{
 		MaxClients:       int(spec.Limits.MaxClients),
 		MaxArtifactSize:  config.Bytes(spec.Limits.MaxArtifactSize.Value()),

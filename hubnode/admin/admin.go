@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -29,6 +30,10 @@ type Node interface {
 	Ready() bool
 	// Counts are the node's own numbers, beside its hub's.
 	Counts() Counts
+	// Drain makes the node move its clients away and end.
+	Drain()
+	// Rebalance moves clients beyond the node's share away and returns how many.
+	Rebalance(ctx context.Context) int
 }
 
 // Counts are a node's own numbers.
@@ -95,13 +100,36 @@ func routes(cfg Config) http.Handler {
 	for _, question := range []string{"status", "clients", "topics", "nodes"} {
 		mux.HandleFunc("GET /v1/"+question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) })
 	}
+	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
+		cfg.Node.Drain()
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = fmt.Fprintln(w, `{"state":"draining"}`) // the asker may have gone
+	}))
+	mux.HandleFunc("POST /v1/rebalance", fromHere(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, "{\"moved\":%d}\n", cfg.Node.Rebalance(r.Context())) // the asker may have gone
+	}))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{cfg.Hub.Metrics, cfg.Node.Counts}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes"}, "\n"))
+		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
 	})
 	return mux
+}
+
+// fromHere lets only programs on the node's own machine, or in its pod, through:
+// the port is open to every client, and there is no telling yet who asks.
+func fromHere(handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !from.Addr().Unmap().IsLoopback() {
+			say(w, http.StatusForbidden, "ask from the node itself, over its loopback interface: kubectl port-forward does, or kubectl exec")
+			return
+		}
+		handle(w, r)
+	}
 }
 
 func say(w http.ResponseWriter, status int, text string) {

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,10 +19,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // someNode is a node that is ready or not.
-type someNode struct{ ready atomic.Bool }
+type someNode struct{ ready, drains atomic.Bool }
 
 func (n *someNode) Ready() bool    { return n.ready.Load() }
 func (n *someNode) Counts() Counts { return Counts{MeshLinks: 2} }
+func (n *someNode) Drain()         { n.drains.Store(true) }
+
+func (n *someNode) Rebalance(context.Context) int { return 7 }
 
 func TestAPI(t *testing.T) {
 	h, err := hub.New()
@@ -43,7 +48,15 @@ func TestAPI(t *testing.T) {
 	})
 	expect := func(path string, code int, text string) {
 		t.Helper()
-		resp, err := http.Get("http://" + ln.Addr().String() + path)
+		method, path, ok := strings.Cut(path, " ")
+		if !ok {
+			method, path = http.MethodGet, method
+		}
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+ln.Addr().String()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,4 +76,29 @@ func TestAPI(t *testing.T) {
 	expect("/metrics", http.StatusOK, "\nswitchboard_clients 0\n")
 	expect("/", http.StatusOK, "/metrics")
 	expect("/nothing", http.StatusNotFound, "")
+	expect("POST /v1/rebalance", http.StatusOK, `{"moved":7}`)
+	expect("GET /v1/drain", http.StatusMethodNotAllowed, "")
+	if node.drains.Load() {
+		t.Error("the node drains unasked")
+	}
+	expect("POST /v1/drain", http.StatusAccepted, `{"state":"draining"}`)
+	if !node.drains.Load() {
+		t.Error("the node does not drain")
+	}
+}
+
+func TestOnlyTheNodeItselfMayMoveClients(t *testing.T) {
+	node := new(someNode)
+	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: new(hub.Hub)})
+	for _, path := range []string{"/v1/drain", "/v1/rebalance"} {
+		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "what": http.StatusForbidden} {
+			req := httptest.NewRequest(http.MethodPost, path, nil)
+			req.RemoteAddr = from
+			answer := httptest.NewRecorder()
+			api.ServeHTTP(answer, req)
+			if answer.Code != want || node.drains.Load() {
+				t.Errorf("%s from %s = %d, the node drains: %v", path, from, answer.Code, node.drains.Load())
+			}
+		}
+	}
 }

@@ -91,6 +91,9 @@ type Sessions struct {
 	// ResumeWindow is how long a session waits for its client to reconnect.
 	// Zero: it ends with the connection.
 	ResumeWindow Duration `yaml:"resumeWindow"`
+	// Rebalance moves clients, now and then, from nodes that hold more than
+	// their share.
+	Rebalance bool `yaml:"rebalance"`
 }
 
 // Limits bound what clients can make a node hold.

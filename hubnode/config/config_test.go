@@ -50,6 +50,7 @@ topics:
       maxArtifacts: 0
 sessions:
   resumeWindow: 45s
+  rebalance: true
 limits:
   maxClients: 7
   maxArtifactSize: 64Ki
@@ -86,7 +87,7 @@ func fullConfig() config.Config {
 			},
 			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: new(0)}},
 		},
-		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second)},
+		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
 		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol"},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},

@@ -71,6 +71,12 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 			return
 		}
 		v.SetInt(int64(i))
+	case reflect.Bool:
+		if n.ShortTag() != "!!bool" || (n.Value != "true" && n.Value != "false") {
+			d.fail(n, path, "must be true or false, not %s", describe(n))
+			return
+		}
+		v.SetBool(n.Value == "true")
 	default:
 		panic("config: no decoding for " + v.Type().String()) // the tests decode every field
 	}

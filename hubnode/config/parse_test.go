@@ -195,3 +195,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParseTakesOnlyTrueAndFalse(t *testing.T) {
+	for value, wrong := range map[string]string{"true": "", "false": "", "yes": `"yes"`, "1": `"1"`, `"true"`: `"true"`, "[]": "a list"} {
+		_, err := config.Parse([]byte("hub: h\nsessions: {rebalance: " + value + "}\n"))
+		want := ""
+		if wrong != "" {
+			want = "line 2: sessions.rebalance: must be true or false, not " + wrong
+		}
+		if got := fmt.Sprint(err); (err == nil) != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", value, err, want)
+		}
+	}
+}

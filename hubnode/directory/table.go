@@ -270,6 +270,17 @@ func (t *Table) Clients(visit func(id wire.ClientID, at Location) bool) {
 	})
 }
 
+// Counts returns how many clients each of the other nodes holds.
+func (t *Table) Counts() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	counts := make(map[string]int, len(t.parts))
+	for name, p := range t.parts {
+		counts[name] = p.clients
+	}
+	return counts
+}
+
 // Interests visits the patterns that the node has subscribers for, in no
 // order. visit may call the table.
 func (t *Table) Interests(node string, visit func(pattern string)) {

@@ -678,7 +678,17 @@ func TestDefault(t *testing.T) {
 func TestRedirectSpreadsClients(t *testing.T) {
 	h := start(t)
 	peers := []*peer{join(t, h, "a"), join(t, h, "b"), join(t, h, "c")}
-	h.Redirect([]string{"x:1", "y:1", "z:1"})
+	turn := 0
+	asked := h.Redirect(t.Context(), 3, 100, func() []string {
+		turn++
+		return [][]string{{"x:1", "y:1", "z:1"}, {"y:1", "z:1", "x:1"}, {"z:1", "x:1", "y:1"}}[turn-1]
+	})
+	if asked != 3 {
+		t.Errorf("%d clients were asked, want 3", asked)
+	}
+	if n := h.Redirect(t.Context(), 0, 100, nil); n != 0 {
+		t.Errorf("%d clients were asked, want none", n)
+	}
 	first := make(map[string]int)
 	for _, p := range peers {
 		var to wire.Redirect

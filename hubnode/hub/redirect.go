@@ -1,22 +1,37 @@
 package hub
 
 import (
-	"slices"
+	"context"
+	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// Redirect asks every client to go to one of the addresses, best first for
-// each: they are turned by one place from client to client, so that the
-// clients spread. The connections stay as they are.
-func (h *Hub) Redirect(addresses []string) {
-	turn := 0
-	h.eachClient(func(c *Client) {
-		order := addresses
-		if n := len(order); n > 0 {
-			order = slices.Concat(order[turn%n:], order[:turn%n])
+// redirectStep is how long Redirect rests between one lot of clients and the next.
+const redirectStep = 10 * time.Millisecond
+
+// Redirect asks up to most clients, at most perSecond of them in a second, to go
+// to the addresses that next names for each, best first. It returns how many it
+// asked, once it has or ctx has ended. The connections stay as they are.
+func (h *Hub) Redirect(ctx context.Context, most, perSecond int, next func() []string) (asked int) {
+	lot := max(1, perSecond*int(redirectStep/time.Millisecond)/1000)
+	tick := time.NewTicker(redirectStep)
+	defer tick.Stop()
+	h.clients.Range(func(_, v any) bool {
+		if asked == most {
+			return false
 		}
-		turn++
-		c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindDrain}, "", wire.Redirect{Addresses: order}))
+		c, _ := v.(*Client)
+		c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindDrain}, "", wire.Redirect{Addresses: next()}))
+		if asked++; asked%lot != 0 {
+			return true
+		}
+		select {
+		case <-tick.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
 	})
+	return asked
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -284,5 +286,43 @@ func TestANewProcessIsANewSession(t *testing.T) {
 	}
 	if got := string(box.next(t).Payload); got != "for the new one" {
 		t.Errorf("the new process got %q", got)
+	}
+}
+
+func TestRebalanceEvensOut(t *testing.T) {
+	c := cluster.Start(t, 3, nil)
+	const clients = 30
+	boxes := make([]inbox, clients)
+	for i := range clients {
+		boxes[i] = make(inbox, 10)
+		connect(t, c.Node(0), fmt.Sprintf("c-%d", i), numbered(boxes[i]))
+	}
+	c.WaitFor("others to move to", func() bool {
+		resp, err := http.Post(c.Node(0).HTTP()+"/v1/rebalance", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text) == "{\"moved\":20}\n"
+	})
+	const interests = 2 // of each of the others in broadcast
+	c.WaitFor("even spread", func() bool {
+		for i := range 3 {
+			if c.Node(i).Counts().DirectoryEntries != 20+interests {
+				return false
+			}
+		}
+		return true
+	})
+	from := connect(t, c.Node(1), "from")
+	for i, box := range boxes {
+		if err := from.Send(patient(t), fmt.Sprintf("c-%d", i), &wire.Artifact{}); err != nil {
+			t.Error(err)
+		}
+		box.next(t)
 	}
 }
