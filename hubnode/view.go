@@ -109,9 +109,9 @@ func (v *view) ClientUp(id wire.ClientID, epoch uint64) {
 	v.poke()
 }
 
-// ClientDown records that a client has left.
-func (v *view) ClientDown(id wire.ClientID, epoch uint64) {
-	v.own.ClientDown(id, epoch)
+// ClientDown records that a client has left, and why.
+func (v *view) ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason) {
+	v.own.ClientDown(id, epoch, reason)
 	v.poke()
 }
 
@@ -212,12 +212,18 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	return v.node.hub.Answer(ctx, question, body)
 }
 
-// forget drops the parts of nodes that are no longer members.
-func (v *view) forget(members map[string]bool) {
+// forget drops the parts of nodes that are no longer members. Those that had
+// said that they drain have left in order.
+func (v *view) forget(members, drained map[string]bool) {
 	for owner := range v.table.Versions() {
-		if !members[owner.Node] {
-			v.happened(v.table.Drop(owner.Node))
+		reason := wire.LeaveNodeDied
+		switch {
+		case members[owner.Node]:
+			continue
+		case drained[owner.Node]:
+			reason = wire.LeaveNodeLeft
 		}
+		v.happened(v.table.Drop(owner.Node, reason))
 	}
 }
 

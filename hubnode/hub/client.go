@@ -232,7 +232,7 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 	c.reason = reason
 	if h.clients.CompareAndDelete(c.id, c) {
 		h.clientN--
-		h.remote.ClientDown(c.id, c.epoch)
+		h.remote.ClientDown(c.id, c.epoch, leaveReasons[departureOf(reason)])
 	}
 	for _, s := range c.subs {
 		h.dropLocked(s)

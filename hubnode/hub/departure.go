@@ -84,6 +84,19 @@ var departureNames = [departures]string{
 	departedStopped:         "stopped",
 }
 
+// leaveReasons are what other nodes hear.
+var leaveReasons = [departures]wire.LeaveReason{
+	departedGoodbye:         wire.LeaveGoodbye,
+	departedDisconnected:    wire.LeaveDisconnected,
+	departedConnectionFault: wire.LeaveConnectionFault,
+	departedBadInput:        wire.LeaveBadInput,
+	departedSlow:            wire.LeaveSlow,
+	departedUnhealthy:       wire.LeaveUnhealthy,
+	departedReplaced:        wire.LeaveReplaced,
+	departedRemoved:         wire.LeaveRemoved,
+	departedStopped:         wire.LeaveStopped,
+}
+
 func departureOf(reason error) departure {
 	var (
 		coded    *wire.Error
