@@ -36,17 +36,21 @@ type view struct {
 	table *directory.Table
 	poked chan struct{} // holds one: there is something to announce
 
+	presence *presenceFeed
+
 	mu   sync.Mutex                       // guards sent
 	sent map[*mesh.Link]directory.Version // what each link was told of own
 }
 
 func newView(n *Node, name string, incarnation uint64) *view {
 	owner := directory.Owner{Node: name, Incarnation: incarnation}
-	return &view{
+	v := &view{
 		node: n, owner: owner,
 		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
 		poked: make(chan struct{}, 1), sent: make(map[*mesh.Link]directory.Version),
 	}
+	v.presence = newPresenceFeed(v)
+	return v
 }
 
 // Self returns this node's name.
@@ -106,23 +110,33 @@ func (v *view) Ask(ctx context.Context, node, question string, body []byte) ([]b
 // ClientUp records that a client is here.
 func (v *view) ClientUp(id wire.ClientID, epoch uint64) {
 	v.own.ClientUp(id, epoch)
+	v.presence.note(directory.Event{Kind: directory.ClientAppeared, Node: v.owner.Node, Name: id, Epoch: epoch})
 	v.poke()
 }
 
 // ClientDown records that a client has left, and why.
 func (v *view) ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason) {
 	v.own.ClientDown(id, epoch, reason)
+	v.presence.note(directory.Event{Kind: directory.ClientVanished, Node: v.owner.Node, Name: id, Epoch: epoch, Reason: reason})
 	v.poke()
 }
 
 // InterestUp records that this node wants to hear a pattern.
 func (v *view) InterestUp(name string) {
+	if isPresence(name) {
+		v.presence.interest(1)
+		return
+	}
 	v.own.InterestUp(name)
 	v.poke()
 }
 
 // InterestDown records that it no longer does.
 func (v *view) InterestDown(name string) {
+	if isPresence(name) {
+		v.presence.interest(-1)
+		return
+	}
 	v.own.InterestDown(name)
 	v.poke()
 }
@@ -230,6 +244,7 @@ func (v *view) forget(members, drained map[string]bool) {
 // happened tells the hub what the directory learned.
 func (v *view) happened(events []directory.Event) {
 	h := v.node.hub
+	v.presence.note(events...)
 	for _, e := range events {
 		switch e.Kind {
 		case directory.ClientAppeared:

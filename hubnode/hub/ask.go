@@ -62,7 +62,7 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		}
 		return nil, h.take(ctx, q.From, q.Topic)
 	default:
-		return h.answerSystem(ctx, question)
+		return h.answerSystem(ctx, question, body)
 	}
 }
 
