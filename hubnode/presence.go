@@ -206,11 +206,9 @@ func (f *presenceFeed) revision() wire.PresenceRevision {
 // page answers a question for the clients that follow after. What happened
 // until now is told before, so that the page's revision holds it.
 func (f *presenceFeed) page(ctx context.Context, body []byte) (wire.PresencePage, error) {
-	var q wire.PageRequest
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &q); err != nil {
-			return wire.PresencePage{}, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "the question's payload is not a request for a page"}
-		}
+	q, err := wire.ParsePageRequest(body)
+	if err != nil {
+		return wire.PresencePage{}, err
 	}
 	now := time.Now()
 	f.mu.Lock()

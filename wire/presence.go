@@ -1,5 +1,7 @@
 package wire
 
+import "encoding/json"
+
 // TopicPresence is the topic on which each node tells its own subscribers who
 // joined, left and moved, in any part of the hub. Its artifacts are
 // [PresenceUpdate] values as JSON.
@@ -119,4 +121,17 @@ type PresencePage struct {
 // PageRequest asks for a page of a list that the hub gives.
 type PageRequest struct {
 	After ClientID `json:"after,omitempty"` // empty: from the start
+}
+
+// ParsePageRequest reads the payload of a question; an empty one asks for the
+// first page. The error is for whoever asked.
+func ParsePageRequest(payload []byte) (PageRequest, error) {
+	var q PageRequest
+	if len(payload) == 0 {
+		return q, nil
+	}
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return PageRequest{}, &Error{Code: CodeInvalidRequest, Detail: "the question's payload is not a request for a page"}
+	}
+	return q, nil
 }

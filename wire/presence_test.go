@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"encoding/json"
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,4 +49,16 @@ func TestLeaveReasonsKeepTheirNames(t *testing.T) {
 	if err := later.UnmarshalText([]byte("bored")); err != nil || later != wire.LeaveUnknown {
 		t.Errorf("a later version's name is read as %d, %v; want unknown", later, err)
 	}
+}
+
+func FuzzParsePageRequest(f *testing.F) {
+	f.Add([]byte(nil))
+	f.Add([]byte(`{"after":"agent-7"}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		q, err := wire.ParsePageRequest(payload)
+		if _, refused := errors.AsType[*wire.Error](err); err != nil && (!refused || q != wire.PageRequest{}) {
+			t.Errorf("%+v, %v; want nothing, and an error for who asked", q, err)
+		}
+	})
 }

@@ -35,18 +35,6 @@ func questionBody(f wire.Frame) []byte {
 	return slices.Clone(a.Payload)
 }
 
-// decodePageRequest reads a question's body; an empty one asks for the first
-// page.
-func decodePageRequest(body []byte, q *wire.PageRequest) error {
-	if len(body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(body, q); err != nil {
-		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: "the question's payload is not a request for a page"}
-	}
-	return nil
-}
-
 // PageBytes returns how long a page of a list may be.
 func (h *Hub) PageBytes() int { return min(listBytes, h.settings.Load().MaxArtifact) }
 

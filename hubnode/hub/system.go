@@ -76,8 +76,8 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 	defer cancel()
 	switch question {
 	case systemClients:
-		var q wire.PageRequest
-		if err := decodePageRequest(body, &q); err != nil {
+		q, err := wire.ParsePageRequest(body)
+		if err != nil {
 			return nil, err
 		}
 		page, err := h.clientPage(ctx, q.After)
