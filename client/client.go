@@ -51,6 +51,7 @@ type Client struct {
 	server  Server
 	link    *link // the newest one
 	handler RequestHandler
+	watches map[*presenceWatch]struct{}
 	err     error
 }
 
@@ -82,8 +83,9 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		done:    make(chan struct{}),
 		slots:   make(chan struct{}, o.requests),
 		subs:    make(map[uint32]*Subscription),
+		watches: make(map[*presenceWatch]struct{}),
 		handler: o.handler,
-		session: session{resumable: !o.noSession},
+		session: session{resumable: !o.noSession && o.maxReconnects != 0},
 	}
 	c.life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.events = inbox[func()]{limit: eventsMax, handle: func(f func()) { f() }, spawn: c.wg.Go}
@@ -194,6 +196,7 @@ func (c *Client) attach(l *link) {
 	c.mu.Lock()
 	c.server = Server{Hub: l.welcome.Hub, Node: l.welcome.Node, Address: l.address}
 	c.link, c.up = l, true
+	c.distrustWatchesLocked()
 	server := c.server
 	c.out.connected(&l.welcome, c.resubscribeLocked())
 	c.mu.Unlock()

@@ -100,3 +100,28 @@ func ExampleClient_Handle() {
 	})
 	<-c.Done()
 }
+
+func ExampleClient_WatchPresence() {
+	ctx := context.Background()
+	c, err := client.Connect(ctx, "localhost:7400")
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = c.WatchPresence(ctx, func(u client.PresenceUpdate) error {
+		for _, one := range u.Clients { // of the first update alone
+			fmt.Println(one.ID, "is on", one.Node)
+		}
+		for _, e := range u.Events {
+			switch e.Kind {
+			case wire.PresenceJoined:
+				fmt.Println(e.Client, "joined", e.Node)
+			case wire.PresenceMoved:
+				fmt.Println(e.Client, "moved from", e.From, "to", e.Node)
+			case wire.PresenceLeft:
+				fmt.Println(e.Client, "left", e.Node, "because of", e.Reason)
+			}
+		}
+		return nil
+	})
+	fmt.Println(err)
+}

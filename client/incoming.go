@@ -62,6 +62,7 @@ func (c *Client) dispatch(l *link, f wire.Frame) bool {
 	case wire.KindSettings:
 		c.out.forgetLive()
 	case wire.KindLost:
+		c.distrustWatches()
 		c.report(&DroppedError{Artifacts: uint64(f.Sequence())})
 	default: // of a later version: nothing that this one asked for
 	}

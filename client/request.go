@@ -109,8 +109,9 @@ func (c *Client) send(ctx context.Context, target wire.ClientID, a *wire.Artifac
 // [DefaultRequestTimeout] when it has none. Errors are those of Send, and a
 // [HandlerError].
 //
-// The hub itself answers "$hub.clients", "$hub.topics", "$hub.nodes" and
-// "$hub.status" with JSON.
+// The hub itself answers "$hub.clients", "$hub.topics", "$hub.nodes",
+// "$hub.presence" and "$hub.status" with JSON; [Client.Presence] reads the last
+// but one. The list of clients comes in pages: see wire.PageRequest.
 func (c *Client) Request(ctx context.Context, target wire.ClientID, a *wire.Artifact) (*wire.Artifact, error) {
 	if !strings.HasPrefix(target, systemPrefix) || len(target) > wire.MaxClientID {
 		if err := wire.CheckClientID(target); err != nil {

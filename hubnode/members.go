@@ -9,7 +9,10 @@ import (
 // membersChanged follows the gossip: links to those who are there, and nothing
 // kept of those who are not.
 func (n *Node) membersChanged(members []cluster.Member) {
-	n.members.Store(&members)
+	drained := make(map[string]bool)
+	for _, m := range *n.members.Swap(&members) {
+		drained[m.Name] = m.State == cluster.Draining
+	}
 	peers := make([]mesh.Peer, 0, len(members))
 	there := make(map[string]bool, len(members))
 	for _, m := range members {
@@ -17,7 +20,7 @@ func (n *Node) membersChanged(members []cluster.Member) {
 		there[m.Name] = true
 	}
 	n.mesh.SetPeers(peers)
-	n.view.forget(there)
+	n.view.forget(there, drained)
 	n.assess()
 }
 

@@ -202,6 +202,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	}, p.client)
 	g.Go(func() error { return n.mesh.Run(lower) })
 	g.Go(func() error { return n.view.announce(lower) })
+	g.Go(func() error { return n.view.presence.run(lower) })
 	g.Go(func() error { return n.cluster.Run(lower) })
 	g.Go(func() error { return web.Run(lower) })
 	g.Go(func() error { return clients.Run(front) })

@@ -9,12 +9,14 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode/admin"
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // The questions that the node answers beside its hub's.
 const (
 	questionStatus      = "status"
 	questionNodes       = "nodes"
+	questionPresence    = "presence"
 	questionLocalStatus = "local.status" // asked by other nodes
 )
 
@@ -83,13 +85,22 @@ func (n *Node) state() cluster.State {
 }
 
 // answer is the hub's System: questions about nodes.
-func (n *Node) answer(ctx context.Context, question string) ([]byte, bool, error) {
+func (n *Node) answer(ctx context.Context, question string, body []byte) ([]byte, bool, error) {
 	var what any
 	switch question {
 	case questionStatus, questionLocalStatus:
 		what = n.Status()
 	case questionNodes:
 		what = map[string][]NodeInfo{"nodes": n.nodes(ctx)}
+	case questionPresence:
+		if !n.ready.Load() {
+			return nil, true, &wire.Error{Code: wire.CodeUnavailable, Detail: "this node does not know yet who is on the others"}
+		}
+		page, err := n.view.presence.page(ctx, body)
+		if err != nil {
+			return nil, true, err
+		}
+		what = page
 	default:
 		return nil, false, nil
 	}

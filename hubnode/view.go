@@ -37,17 +37,21 @@ type view struct {
 	table *directory.Table
 	poked chan struct{} // holds one: there is something to announce
 
+	presence *presenceFeed
+
 	mu   sync.Mutex                       // guards sent
 	sent map[*mesh.Link]directory.Version // what each link was told of own
 }
 
 func newView(n *Node, name string, incarnation uint64) *view {
 	owner := directory.Owner{Node: name, Incarnation: incarnation}
-	return &view{
+	v := &view{
 		node: n, owner: owner,
 		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
 		poked: make(chan struct{}, 1), sent: make(map[*mesh.Link]directory.Version),
 	}
+	v.presence = newPresenceFeed(v)
+	return v
 }
 
 // Self returns this node's name.
@@ -107,23 +111,33 @@ func (v *view) Ask(ctx context.Context, node, question string, body []byte) ([]b
 // ClientUp records that a client is here.
 func (v *view) ClientUp(id wire.ClientID, epoch uint64) {
 	v.own.ClientUp(id, epoch)
+	v.presence.note(directory.Event{Kind: directory.ClientAppeared, Node: v.owner.Node, Name: id, Epoch: epoch})
 	v.poke()
 }
 
-// ClientDown records that a client has left.
-func (v *view) ClientDown(id wire.ClientID, epoch uint64) {
-	v.own.ClientDown(id, epoch)
+// ClientDown records that a client has left, and why.
+func (v *view) ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason) {
+	v.own.ClientDown(id, epoch, reason)
+	v.presence.note(directory.Event{Kind: directory.ClientVanished, Node: v.owner.Node, Name: id, Epoch: epoch, Reason: reason})
 	v.poke()
 }
 
 // InterestUp records that this node wants to hear a pattern.
 func (v *view) InterestUp(name string) {
+	if isPresence(name) {
+		v.presence.interest(1)
+		return
+	}
 	v.own.InterestUp(name)
 	v.poke()
 }
 
 // InterestDown records that it no longer does.
 func (v *view) InterestDown(name string) {
+	if isPresence(name) {
+		v.presence.interest(-1)
+		return
+	}
 	v.own.InterestDown(name)
 	v.poke()
 }
@@ -213,18 +227,25 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	return v.node.hub.Answer(ctx, question, body)
 }
 
-// forget drops the parts of nodes that are no longer members.
-func (v *view) forget(members map[string]bool) {
+// forget drops the parts of nodes that are no longer members. Those that had
+// said that they drain have left in order.
+func (v *view) forget(members, drained map[string]bool) {
 	for owner := range v.table.Versions() {
-		if !members[owner.Node] {
-			v.happened(v.table.Drop(owner.Node))
+		reason := wire.LeaveNodeDied
+		switch {
+		case members[owner.Node]:
+			continue
+		case drained[owner.Node]:
+			reason = wire.LeaveNodeLeft
 		}
+		v.happened(v.table.Drop(owner.Node, reason))
 	}
 }
 
 // happened tells the hub what the directory learned.
 func (v *view) happened(events []directory.Event) {
 	h := v.node.hub
+	v.presence.note(events...)
 	for _, e := range events {
 		switch e.Kind {
 		case directory.ClientAppeared:

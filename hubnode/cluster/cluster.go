@@ -34,7 +34,12 @@ const (
 	joinRetry = 300 * time.Millisecond
 	rejoinMin = 15 * time.Second
 	rejoinMax = 30 * time.Second
-	nameSep   = "~" // between a node's name and its incarnation
+	// A dead node is given up within about seven probe intervals: it is probed
+	// by somebody within two, fails that in one, and has four to object.
+	probeInterval = 500 * time.Millisecond
+	probeTimeout  = 300 * time.Millisecond
+
+	nameSep = "~" // between a node's name and its incarnation
 )
 
 // State is what a node says of itself.
@@ -118,6 +123,7 @@ func Start(cfg Config) (*Cluster, error) {
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = c, c, c, c
 	mc.Logger = newLogger(cfg.Log, &c.ending)
 	mc.DeadNodeReclaimTime = 0
+	mc.ProbeInterval, mc.ProbeTimeout = probeInterval, probeTimeout
 	if c.list, err = memberlist.Create(mc); err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w", cfg.Bind, err)
 	}

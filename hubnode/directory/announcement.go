@@ -30,9 +30,10 @@ const (
 
 // Change is one step of an owner's log.
 type Change struct {
-	Op    Op
-	Name  string // the client's id, or the pattern
-	Epoch uint64 // the session's; zero for interests
+	Op     Op
+	Reason wire.LeaveReason // of ClientDown
+	Name   string           // the client's id, or the pattern
+	Epoch  uint64           // the session's; zero for interests
 }
 
 // Limits of what an announcement may say, in bytes; what is longer is not

@@ -3,6 +3,8 @@ package directory
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // An announcement is
@@ -12,12 +14,13 @@ import (
 //	then these uvarints: incarnation, the version From of changes or To of a
 //	snapshot, and of a snapshot only part, parts and offset
 //	changes    uvarint count, then for each the operation, 1 byte; the name,
-//	           uvarint length and text; for clients the epoch, uvarint
+//	           uvarint length and text; for clients the epoch, uvarint; for
+//	           clients that leave the reason, 1 byte
 //
 // The count gives the version To of changes. Nothing follows.
 const (
-	formatChanges  = 1
 	formatSnapshot = 2
+	formatChanges  = 3 // 1 were changes without reasons
 )
 
 // minChange is the size of the smallest change: operation, length, one byte of
@@ -49,6 +52,9 @@ func (a *Announcement) AppendTo(b []byte) []byte {
 		b = appendText(b, c.Name)
 		if c.Op.ofClient() {
 			b = binary.AppendUvarint(b, c.Epoch)
+		}
+		if c.Op == ClientDown {
+			b = append(b, byte(c.Reason))
 		}
 	}
 	return b
@@ -91,6 +97,9 @@ func ParseAnnouncement(b []byte) (Announcement, error) {
 		if c.Op.ofClient() {
 			c.Epoch = d.uvarint(math.MaxUint64)
 		}
+		if c.Op == ClientDown {
+			c.Reason = wire.LeaveReason(d.byte())
+		}
 	}
 	if len(d.rest) > 0 {
 		d.fail("%d bytes follow", len(d.rest))
@@ -112,6 +121,9 @@ func (c *Change) size() int {
 	n := 1 + uvarintSize(uint64(len(c.Name))) + len(c.Name)
 	if c.Op.ofClient() {
 		n += uvarintSize(c.Epoch)
+	}
+	if c.Op == ClientDown {
+		n++ // the reason
 	}
 	return n
 }

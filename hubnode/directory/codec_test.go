@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // samples are announcements of every shape.
@@ -16,12 +19,12 @@ func samples() map[string]Announcement {
 		"no changes": {Owner: nodeA, From: 9, To: 9},
 		"every kind of change": {
 			Owner: Owner{Node: "agents-node-0", Incarnation: math.MaxUint64}, From: 1 << 40, To: 1<<40 + 4,
-			Changes: []Change{{ClientUp, "c", math.MaxUint64}, {ClientDown, "c", 0}, {InterestUp, "orders.>", 0}, {InterestDown, strings.Repeat("x", MaxName), 0}},
+			Changes: []Change{{ClientUp, 0, "c", math.MaxUint64}, {ClientDown, wire.LeaveSlow, "c", 0}, {InterestUp, 0, "orders.>", 0}, {InterestDown, 0, strings.Repeat("x", MaxName), 0}},
 		},
 		"an empty snapshot": {Owner: nodeA, Snapshot: true, Parts: 1},
 		"a part of a snapshot": {
 			Owner: nodeA, To: math.MaxUint64, Snapshot: true, Part: math.MaxUint32 - 1, Parts: math.MaxUint32, Offset: 1 << 50,
-			Changes: []Change{{ClientUp, "c", 7}, {InterestUp, "*", 0}},
+			Changes: []Change{{ClientUp, 0, "c", 7}, {InterestUp, 0, "*", 0}},
 		},
 	}
 }
@@ -78,12 +81,12 @@ func TestParseAnnouncementRefuses(t *testing.T) {
 
 func TestApplyIgnoresWhatIsMalformed(t *testing.T) {
 	tests := map[string]Announcement{
-		"no owner":                       {To: 1, Changes: []Change{{ClientUp, "c", 1}}},
-		"a version without its change":   {Owner: nodeA, To: 2, Changes: []Change{{ClientUp, "c", 1}}},
-		"a departure in a snapshot":      {Owner: nodeA, To: 1, Snapshot: true, Parts: 1, Changes: []Change{{ClientDown, "c", 1}}},
+		"no owner":                       {To: 1, Changes: []Change{{ClientUp, 0, "c", 1}}},
+		"a version without its change":   {Owner: nodeA, To: 2, Changes: []Change{{ClientUp, 0, "c", 1}}},
+		"a departure in a snapshot":      {Owner: nodeA, To: 1, Snapshot: true, Parts: 1, Changes: []Change{{ClientDown, 0, "c", 1}}},
 		"a snapshot without parts":       {Owner: nodeA, To: 1, Snapshot: true},
 		"changes that say they're parts": {Owner: nodeA, Parts: 1},
-		"an offset that wraps around":    {Owner: nodeA, To: 1, Snapshot: true, Parts: 1, Offset: math.MaxUint64, Changes: []Change{{ClientUp, "c", 1}}},
+		"an offset that wraps around":    {Owner: nodeA, To: 1, Snapshot: true, Parts: 1, Offset: math.MaxUint64, Changes: []Change{{ClientUp, 0, "c", 1}}},
 	}
 	for name, a := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -119,4 +122,13 @@ func FuzzParseAnnouncement(f *testing.F) {
 		}
 		NewTable("self").Apply(a) // must not panic
 	})
+}
+
+// What nodes of different versions say to each other must not change unnoticed.
+func TestAnnouncementOfADepartureAsBytes(t *testing.T) {
+	a := Announcement{Owner: nodeA, From: 4, To: 5, Changes: []Change{{ClientDown, wire.LeaveSlow, "cl", 7}}}
+	want := append([]byte{formatChanges, 1, 'a', byte(nodeA.Incarnation), 4, 1}, 2, 2, 'c', 'l', 7, 5)
+	if got := a.AppendTo(nil); !bytes.Equal(got, want) {
+		t.Errorf("encoded: %v, want %v", got, want)
+	}
 }

@@ -65,7 +65,7 @@ func (w *world) act() {
 		w.logs[owner.Node] = NewLog(owner, w.rnd.IntN(20))
 		w.told[owner.Node] = 0
 		if w.rnd.IntN(2) == 0 {
-			w.follow(w.table.Drop(owner.Node))
+			w.follow(w.table.Drop(owner.Node, wire.LeaveNodeDied))
 			w.sent = slices.DeleteFunc(w.sent, func(a Announcement) bool { return a.Owner == l.Owner() })
 		}
 	case 1, 2, 3:
@@ -74,7 +74,7 @@ func (w *world) act() {
 		l.InterestDown(pattern)
 	case 6, 7, 8, 9:
 		epoch, _ := l.Client(client)
-		l.ClientDown(client, epoch)
+		l.ClientDown(client, epoch, wire.LeaveGoodbye)
 	default:
 		l.ClientUp(client, uint64(w.rnd.IntN(30)))
 	}
@@ -261,7 +261,7 @@ func TestLocateWhileOthersWrite(t *testing.T) {
 				a, _ := l.Since(l.Version()-500, 1<<20)
 				table.Apply(a)
 				for i := range 500 {
-					l.ClientDown(fmt.Sprint("client-", i), uint64(round))
+					l.ClientDown(fmt.Sprint("client-", i), uint64(round), wire.LeaveGoodbye)
 				}
 				for _, a := range l.Snapshot(1 << 20) {
 					table.Apply(a)

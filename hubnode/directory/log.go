@@ -47,9 +47,9 @@ func (l *Log) ClientUp(id wire.ClientID, epoch uint64) {
 	l.appendLocked(Change{Op: ClientUp, Name: id, Epoch: epoch})
 }
 
-// ClientDown records that the session of that epoch is gone. Nothing changes
-// when the client is here in a newer session, or not at all.
-func (l *Log) ClientDown(id wire.ClientID, epoch uint64) {
+// ClientDown records that the session of that epoch is gone, and why. Nothing
+// changes when the client is here in a newer session, or not at all.
+func (l *Log) ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held, ok := l.clients[id]
@@ -57,7 +57,7 @@ func (l *Log) ClientDown(id wire.ClientID, epoch uint64) {
 		return
 	}
 	delete(l.clients, id)
-	l.appendLocked(Change{Op: ClientDown, Name: id, Epoch: epoch})
+	l.appendLocked(Change{Op: ClientDown, Reason: reason, Name: id, Epoch: epoch})
 }
 
 // InterestUp records that somebody here subscribes to the pattern. Nothing
@@ -174,6 +174,16 @@ func (l *Log) Client(id wire.ClientID) (epoch uint64, ok bool) {
 	defer l.mu.Unlock()
 	epoch, ok = l.clients[id]
 	return epoch, ok
+}
+
+// EachClient visits the clients that are here, in no order. visit must not call
+// the log.
+func (l *Log) EachClient(visit func(id wire.ClientID, epoch uint64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, epoch := range l.clients {
+		visit(id, epoch)
+	}
 }
 
 // Clients returns how many clients are here.

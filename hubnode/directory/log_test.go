@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 var nodeA = Owner{Node: "a", Incarnation: 1}
@@ -15,8 +17,8 @@ func TestLog(t *testing.T) {
 		want []Change
 	}{
 		"a client that connects and goes": {
-			do:   func(l *Log) { l.ClientUp("c", 1); l.ClientDown("c", 1) },
-			want: []Change{{ClientUp, "c", 1}, {ClientDown, "c", 1}},
+			do:   func(l *Log) { l.ClientUp("c", 1); l.ClientDown("c", 1, wire.LeaveGoodbye) },
+			want: []Change{{ClientUp, 0, "c", 1}, {ClientDown, wire.LeaveGoodbye, "c", 1}},
 		},
 		"saying the same again changes nothing": {
 			do: func(l *Log) {
@@ -25,26 +27,26 @@ func TestLog(t *testing.T) {
 				l.InterestUp("news")
 				l.InterestUp("news")
 			},
-			want: []Change{{ClientUp, "c", 1}, {InterestUp, "news", 0}},
+			want: []Change{{ClientUp, 0, "c", 1}, {InterestUp, 0, "news", 0}},
 		},
 		"a newer session takes the place of the older": {
 			do:   func(l *Log) { l.ClientUp("c", 1); l.ClientUp("c", 2) },
-			want: []Change{{ClientUp, "c", 1}, {ClientUp, "c", 2}},
+			want: []Change{{ClientUp, 0, "c", 1}, {ClientUp, 0, "c", 2}},
 		},
 		"the end of an older session leaves the newer": {
-			do:   func(l *Log) { l.ClientUp("c", 2); l.ClientDown("c", 1) },
-			want: []Change{{ClientUp, "c", 2}},
+			do:   func(l *Log) { l.ClientUp("c", 2); l.ClientDown("c", 1, wire.LeaveGoodbye) },
+			want: []Change{{ClientUp, 0, "c", 2}},
 		},
 		"an older session does not take the place of a newer": {
 			do:   func(l *Log) { l.ClientUp("c", 2); l.ClientUp("c", 1) },
-			want: []Change{{ClientUp, "c", 2}},
+			want: []Change{{ClientUp, 0, "c", 2}},
 		},
 		"what was not there can't go": {
-			do: func(l *Log) { l.ClientDown("c", 1); l.InterestDown("news") },
+			do: func(l *Log) { l.ClientDown("c", 1, wire.LeaveGoodbye); l.InterestDown("news") },
 		},
 		"an interest comes and goes": {
 			do:   func(l *Log) { l.InterestUp("news"); l.InterestDown("news"); l.InterestDown("news") },
-			want: []Change{{InterestUp, "news", 0}, {InterestDown, "news", 0}},
+			want: []Change{{InterestUp, 0, "news", 0}, {InterestDown, 0, "news", 0}},
 		},
 		"names that nobody would take are not recorded": {
 			do: func(l *Log) { l.ClientUp("", 1); l.InterestUp(string(make([]byte, MaxName+1))) },
@@ -70,7 +72,7 @@ func TestLogKnowsItsClients(t *testing.T) {
 	l := NewLog(nodeA, 0)
 	l.ClientUp("c", 7)
 	l.ClientUp("d", 8)
-	l.ClientDown("d", 8)
+	l.ClientDown("d", 8, wire.LeaveGoodbye)
 	if epoch, ok := l.Client("c"); epoch != 7 || !ok {
 		t.Errorf("Client(c) = %d, %t; want 7, true", epoch, ok)
 	}
@@ -115,7 +117,7 @@ func TestSince(t *testing.T) {
 				want = Announcement{Owner: nodeA, From: tt.since, To: tt.to}
 			}
 			for _, name := range tt.names {
-				want.Changes = append(want.Changes, Change{ClientUp, name, 1})
+				want.Changes = append(want.Changes, Change{ClientUp, 0, name, 1})
 			}
 			if diff := cmp.Diff(want, got); diff != "" || ok != tt.ok {
 				t.Errorf("Since(%d) = ok %t, want %t (-want +got):\n%s", tt.since, ok, tt.ok, diff)
@@ -142,12 +144,12 @@ func TestSnapshot(t *testing.T) {
 	}
 	l.ClientUp("d", 300)
 	l.ClientUp("gone", 2)
-	l.ClientDown("gone", 2)
+	l.ClientDown("gone", 2, wire.LeaveGoodbye)
 	l.InterestUp("news")
 	l.ClientUp("c", 2)
 	want := []Announcement{
-		{Owner: nodeA, To: 5, Snapshot: true, Part: 0, Parts: 2, Changes: []Change{{ClientUp, "c", 2}, {ClientUp, "d", 300}}},
-		{Owner: nodeA, To: 5, Snapshot: true, Part: 1, Parts: 2, Offset: 2, Changes: []Change{{InterestUp, "news", 0}}},
+		{Owner: nodeA, To: 5, Snapshot: true, Part: 0, Parts: 2, Changes: []Change{{ClientUp, 0, "c", 2}, {ClientUp, 0, "d", 300}}},
+		{Owner: nodeA, To: 5, Snapshot: true, Part: 1, Parts: 2, Offset: 2, Changes: []Change{{InterestUp, 0, "news", 0}}},
 	}
 	if diff := cmp.Diff(want, l.Snapshot(headSize(nodeA)+9)); diff != "" {
 		t.Errorf("snapshot in two parts (-want +got):\n%s", diff)

@@ -55,10 +55,11 @@ const (
 // Event is a difference that an announcement made. Events speak of one node's
 // part alone: ask [Table.Locate] which of several nodes counts.
 type Event struct {
-	Kind  EventKind
-	Node  string
-	Name  string // the client's id, or the pattern
-	Epoch uint64 // zero for interests
+	Kind   EventKind
+	Reason wire.LeaveReason // of ClientVanished
+	Node   string
+	Name   string // the client's id, or the pattern
+	Epoch  uint64 // zero for interests
 }
 
 // Result says what became of an announcement.
@@ -158,7 +159,7 @@ func (t *Table) changeLocked(p *part, c Change, events []Event) []Event {
 		t.interests--
 		kind, epoch = InterestRemoved, 0
 	}
-	return append(events, Event{Kind: kind, Node: p.node, Name: c.Name, Epoch: epoch})
+	return append(events, Event{Kind: kind, Reason: c.Reason, Node: p.node, Name: c.Name, Epoch: epoch})
 }
 
 // replaceLocked makes the owner's part what the changes make of an empty one.
@@ -169,10 +170,14 @@ func (t *Table) replaceLocked(owner Owner, to Version, changes []Change) Result 
 		p = &part{node: owner.Node, interests: make(map[string]struct{})}
 		t.parts[owner.Node] = p
 	}
+	reason := wire.LeaveUnknown
+	if p.incarnation != owner.Incarnation {
+		reason = wire.LeaveNodeDied // and came back before it was missed
+	}
 	t.advanceLocked(p, owner.Incarnation, to)
 
 	clients, interests := fold(changes)
-	events := t.retainLocked(p, clients, interests)
+	events := t.retainLocked(p, clients, interests, reason)
 	for id, epoch := range clients {
 		events = t.changeLocked(p, Change{Op: ClientUp, Name: id, Epoch: epoch}, events)
 	}
@@ -211,12 +216,12 @@ func fold(changes []Change) (clients map[wire.ClientID]uint64, interests map[str
 // retainLocked removes what is in p and in none of the maps. Clients are found
 // by a walk over all parts' claims: replacing a part is rare, and so a claim
 // needs no second index.
-func (t *Table) retainLocked(p *part, clients map[wire.ClientID]uint64, interests map[string]struct{}) []Event {
+func (t *Table) retainLocked(p *part, clients map[wire.ClientID]uint64, interests map[string]struct{}, reason wire.LeaveReason) []Event {
 	var gone []Change
 	if p.clients > 0 {
 		t.index.each(func(c *claim) bool {
 			if _, stays := clients[c.id]; c.part == p && !stays {
-				gone = append(gone, Change{Op: ClientDown, Name: c.id})
+				gone = append(gone, Change{Op: ClientDown, Reason: reason, Name: c.id})
 			}
 			return true
 		})
@@ -234,8 +239,8 @@ func (t *Table) retainLocked(p *part, clients map[wire.ClientID]uint64, interest
 }
 
 // Drop forgets the node's part, as the node left or died, and returns what
-// vanished with it.
-func (t *Table) Drop(node string) []Event {
+// vanished with it, for that reason.
+func (t *Table) Drop(node string, reason wire.LeaveReason) []Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.snapshots, node)
@@ -244,7 +249,7 @@ func (t *Table) Drop(node string) []Event {
 		return nil
 	}
 	delete(t.parts, node)
-	return t.retainLocked(p, nil, nil)
+	return t.retainLocked(p, nil, nil, reason)
 }
 
 // Locate returns where the client is, as far as the other nodes have said: of

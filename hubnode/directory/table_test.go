@@ -28,9 +28,9 @@ func whole(to Version, cs ...Change) Announcement {
 	return Announcement{Owner: nodeA, To: to, Changes: cs, Snapshot: true, Parts: 1}
 }
 
-func up(id string, epoch uint64) Change   { return Change{ClientUp, id, epoch} }
-func down(id string, epoch uint64) Change { return Change{ClientDown, id, epoch} }
-func interest(pattern string) Change      { return Change{InterestUp, pattern, 0} }
+func up(id string, epoch uint64) Change   { return Change{ClientUp, 0, id, epoch} }
+func down(id string, epoch uint64) Change { return Change{ClientDown, 0, id, epoch} }
+func interest(pattern string) Change      { return Change{InterestUp, 0, pattern, 0} }
 
 // ofEvents ignores the order of events, as replacing a part has none.
 var ofEvents = cmpopts.SortSlices(func(a, b Event) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
@@ -45,7 +45,7 @@ func TestApply(t *testing.T) {
 		"the first changes of a node": {
 			apply: changes(0, up("c", 1), interest("news")),
 			want: Result{Applied: true, Have: 2, Events: []Event{
-				{ClientAppeared, "a", "c", 1}, {InterestAdded, "a", "news", 0},
+				{ClientAppeared, 0, "a", "c", 1}, {InterestAdded, 0, "a", "news", 0},
 			}},
 		},
 		"a node that has nothing yet": {
@@ -54,9 +54,9 @@ func TestApply(t *testing.T) {
 		},
 		"the changes that come next": {
 			before: base,
-			apply:  changes(3, down("c", 1), Change{InterestDown, "news", 0}, up("d", 3)),
+			apply:  changes(3, down("c", 1), Change{InterestDown, 0, "news", 0}, up("d", 3)),
 			want: Result{Applied: true, Have: 6, Events: []Event{
-				{ClientVanished, "a", "c", 1}, {InterestRemoved, "a", "news", 0}, {ClientAppeared, "a", "d", 3},
+				{ClientVanished, 0, "a", "c", 1}, {InterestRemoved, 0, "a", "news", 0}, {ClientAppeared, 0, "a", "d", 3},
 			}},
 		},
 		"the same again": {
@@ -65,7 +65,7 @@ func TestApply(t *testing.T) {
 		},
 		"changes that overlap": {
 			before: base, apply: changes(1, up("d", 2), interest("news"), up("e", 1)),
-			want: Result{Applied: true, Have: 4, Events: []Event{{ClientAppeared, "a", "e", 1}}},
+			want: Result{Applied: true, Have: 4, Events: []Event{{ClientAppeared, 0, "a", "e", 1}}},
 		},
 		"changes after a hole": {
 			before: base, apply: changes(4, up("e", 1)),
@@ -82,7 +82,7 @@ func TestApply(t *testing.T) {
 		"a snapshot gives the difference": {
 			before: base, apply: whole(9, up("c", 1), up("e", 5), interest("news"), interest("orders")),
 			want: Result{Applied: true, Have: 9, Events: []Event{
-				{ClientVanished, "a", "d", 2}, {ClientAppeared, "a", "e", 5}, {InterestAdded, "a", "orders", 0},
+				{ClientVanished, 0, "a", "d", 2}, {ClientAppeared, 0, "a", "e", 5}, {InterestAdded, 0, "a", "orders", 0},
 			}},
 		},
 		"a snapshot of what is held": {
@@ -102,7 +102,7 @@ func TestApply(t *testing.T) {
 			before: append(slices.Clip(base), Announcement{Owner: nodeA, To: 9, Snapshot: true, Part: 1, Parts: 2, Offset: 1, Changes: []Change{interest("news")}}),
 			apply:  Announcement{Owner: nodeA, To: 9, Snapshot: true, Parts: 2, Changes: []Change{up("c", 4)}},
 			want: Result{Applied: true, Have: 9, Events: []Event{
-				{ClientVanished, "a", "d", 2}, {ClientAppeared, "a", "c", 4},
+				{ClientVanished, 0, "a", "d", 2}, {ClientAppeared, 0, "a", "c", 4},
 			}},
 		},
 		"parts of snapshots that were cut differently": {
@@ -113,7 +113,7 @@ func TestApply(t *testing.T) {
 		"a restarted node gives the difference": {
 			before: base, apply: by("a", 2, changes(0, up("d", 7), interest("news"))),
 			want: Result{Applied: true, Have: 2, Events: []Event{
-				{ClientVanished, "a", "c", 1}, {ClientAppeared, "a", "d", 7},
+				{ClientVanished, wire.LeaveNodeDied, "a", "c", 1}, {ClientAppeared, 0, "a", "d", 7},
 			}},
 		},
 		"later changes of a restarted node": {
@@ -130,7 +130,7 @@ func TestApply(t *testing.T) {
 		},
 		"another node's client of the same id is another entry": {
 			before: base, apply: by("b", 1, changes(0, up("c", 1))),
-			want: Result{Applied: true, Have: 1, Events: []Event{{ClientAppeared, "b", "c", 1}}},
+			want: Result{Applied: true, Have: 1, Events: []Event{{ClientAppeared, 0, "b", "c", 1}}},
 		},
 		"another node says nothing of this one's": {
 			before: base, apply: by("b", 1, changes(0, down("c", 9))),
@@ -178,7 +178,7 @@ func TestLocate(t *testing.T) {
 	locate(Location{"a", 6}, true)
 	table.Apply(by("a", 1, changes(2, down("c", 6))))
 	locate(Location{"b", 5}, true)
-	table.Drop("b")
+	table.Drop("b", wire.LeaveNodeDied)
 	locate(Location{}, false)
 }
 
@@ -213,8 +213,8 @@ func TestDrop(t *testing.T) {
 	pending.Parts = 2
 	table.Apply(pending)
 
-	want := []Event{{ClientVanished, "a", "c", 1}, {InterestRemoved, "a", "news", 0}}
-	if diff := cmp.Diff(want, table.Drop("a"), ofEvents); diff != "" {
+	want := []Event{{ClientVanished, wire.LeaveNodeDied, "a", "c", 1}, {InterestRemoved, 0, "a", "news", 0}}
+	if diff := cmp.Diff(want, table.Drop("a", wire.LeaveNodeDied), ofEvents); diff != "" {
 		t.Errorf("Drop (-want +got):\n%s", diff)
 	}
 	if _, _, ok := table.Version("a"); ok || len(table.snapshots) != 0 {
@@ -226,7 +226,7 @@ func TestDrop(t *testing.T) {
 	if got := table.Len(); got != 2 {
 		t.Errorf("Len = %d, want 2", got)
 	}
-	if got := table.Drop("a"); got != nil {
+	if got := table.Drop("a", wire.LeaveNodeDied); got != nil {
 		t.Errorf("second Drop = %v, want nothing", got)
 	}
 	if res := table.Apply(changes(0, up("c", 1))); !res.Applied {

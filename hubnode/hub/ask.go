@@ -73,7 +73,7 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 	case questionKeep:
 		return nil, h.keepSession(body)
 	default:
-		return h.answerSystem(ctx, question)
+		return h.answerSystem(ctx, question, body)
 	}
 }
 

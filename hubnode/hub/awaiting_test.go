@@ -20,7 +20,7 @@ func (elsewhere) Home(string) (string, bool)                            { return
 func (elsewhere) Keeper(string) string                                  { return "" }
 func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool) { return "", 0, false }
 func (elsewhere) ClientUp(wire.ClientID, uint64)                        {}
-func (elsewhere) ClientDown(wire.ClientID, uint64)                      {}
+func (elsewhere) ClientDown(wire.ClientID, uint64, wire.LeaveReason)    {}
 func (elsewhere) InterestUp(string)                                     {}
 func (elsewhere) InterestDown(string)                                   {}
 func (elsewhere) Ask(context.Context, string, string, []byte) ([]byte, error) {

@@ -240,7 +240,7 @@ func (h *Hub) Supersede(id wire.ClientID, newer func(epoch uint64) bool) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.awaySession(id) == s && newer(s.epoch) {
-			h.endSessionLocked(s)
+			h.endSessionLocked(s, wire.LeaveReplaced)
 		}
 	}
 }
@@ -269,7 +269,7 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 		parked = h.parkLocked(c, reason)
 		h.clients.Delete(c.id)
 		if !parked {
-			h.remote.ClientDown(c.id, c.epoch)
+			h.remote.ClientDown(c.id, c.epoch, leaveReasons[departureOf(reason)])
 		}
 	}
 	if c.session != nil && !parked {

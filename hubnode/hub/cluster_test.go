@@ -223,7 +223,7 @@ func (n *node) ClientUp(id wire.ClientID, epoch uint64) {
 	n.c.clients[id] = placement{n.name, epoch}
 }
 
-func (n *node) ClientDown(id wire.ClientID, epoch uint64) {
+func (n *node) ClientDown(id wire.ClientID, epoch uint64, _ wire.LeaveReason) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	if n.c.clients[id] == (placement{n.name, epoch}) {

@@ -86,6 +86,20 @@ var departureNames = [departures]string{
 	departedResumed:         "resumed",
 }
 
+// leaveReasons are what other nodes hear.
+var leaveReasons = [departures]wire.LeaveReason{
+	departedGoodbye:         wire.LeaveGoodbye,
+	departedDisconnected:    wire.LeaveDisconnected,
+	departedConnectionFault: wire.LeaveConnectionFault,
+	departedBadInput:        wire.LeaveBadInput,
+	departedSlow:            wire.LeaveSlow,
+	departedUnhealthy:       wire.LeaveUnhealthy,
+	departedReplaced:        wire.LeaveReplaced,
+	departedRemoved:         wire.LeaveRemoved,
+	departedStopped:         wire.LeaveStopped,
+	departedResumed:         wire.LeaveReplaced,
+}
+
 func departureOf(reason error) departure {
 	var (
 		coded    *wire.Error

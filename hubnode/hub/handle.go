@@ -103,7 +103,7 @@ func (c *Client) publish(in *intake, f wire.Frame) error {
 		return err
 	}
 	r, err := in.route(f.Target())
-	if err == nil && r.topic[0] == '$' {
+	if err == nil && isSystem(r.topic) {
 		err = &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic %q: names that start with '$' are for the hub itself", r.topic)}
 	}
 	if err != nil {

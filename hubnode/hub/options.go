@@ -94,8 +94,8 @@ func WithFilterCompiler(compile func(expression string) (Filter, error)) Option 
 }
 
 // System answers questions about the node that a hub is part of, in JSON; ok is
-// false for a question that it does not know.
-type System func(ctx context.Context, question string) (answer []byte, ok bool, err error)
+// false for a question that it does not know. body is the asker's, often empty.
+type System func(ctx context.Context, question string, body []byte) (answer []byte, ok bool, err error)
 
 // WithSystem lets clients and other nodes put questions to the node around the
 // hub.

@@ -27,7 +27,7 @@ type Remote interface {
 	// lock held, in order.
 
 	ClientUp(id wire.ClientID, epoch uint64)
-	ClientDown(id wire.ClientID, epoch uint64)
+	ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason)
 	InterestUp(name string)
 	InterestDown(name string)
 }
@@ -51,14 +51,14 @@ type Link interface {
 // alone is the Remote of a hub that is not part of a cluster.
 type alone struct{}
 
-func (alone) Self() string                         { return "" }
-func (alone) Home(string) (string, bool)           { return "", true }
-func (alone) Keeper(string) string                 { return "" }
-func (alone) Locate(string) (string, uint64, bool) { return "", 0, false }
-func (alone) ClientUp(wire.ClientID, uint64)       {}
-func (alone) ClientDown(wire.ClientID, uint64)     {}
-func (alone) InterestUp(string)                    {}
-func (alone) InterestDown(string)                  {}
+func (alone) Self() string                                       { return "" }
+func (alone) Home(string) (string, bool)                         { return "", true }
+func (alone) Keeper(string) string                               { return "" }
+func (alone) Locate(string) (string, uint64, bool)               { return "", 0, false }
+func (alone) ClientUp(wire.ClientID, uint64)                     {}
+func (alone) ClientDown(wire.ClientID, uint64, wire.LeaveReason) {}
+func (alone) InterestUp(string)                                  {}
+func (alone) InterestDown(string)                                {}
 func (alone) Ask(context.Context, string, string, []byte) ([]byte, error) {
 	return nil, &wire.Error{Code: wire.CodeUnavailable, Detail: "this hub has no other nodes"}
 }

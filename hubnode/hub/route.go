@@ -108,7 +108,9 @@ func (h *Hub) resolve(r *route) *fan {
 
 func (h *Hub) resolveLocked(name string) *fan {
 	f := &fan{}
-	f.limits, f.filter = h.settings.Load().rule(name)
+	if !isSystem(name) {
+		f.limits, f.filter = h.settings.Load().rule(name)
+	}
 	f.keeps = f.limits.MaxArtifacts > 0
 	f.home, f.local = h.remote.Home(name)
 	peers := *h.peers.Load()
@@ -116,6 +118,7 @@ func (h *Hub) resolveLocked(name string) *fan {
 	groups := make(map[string]*group)
 	h.index.Match(name, func(s *subscription) {
 		switch {
+		case isSystem(name) && !isSystem(s.pattern):
 		case s.group != "":
 			key := interestName(s.pattern, s.group)
 			g := groups[key]
@@ -144,6 +147,10 @@ func (h *Hub) resolveLocked(name string) *fan {
 	}
 	return f
 }
+
+// isSystem reports whether a topic is the hub's own. Only a pattern that is too
+// matches it, and no rule of the settings is meant for it.
+func isSystem(name string) bool { return strings.HasPrefix(name, "$") }
 
 // changedLocked makes the routes that a pattern matches resolve anew.
 func (h *Hub) changedLocked(pattern string) {

@@ -26,9 +26,10 @@ type session struct {
 	// the reader of the connection and, once that has ended, to who resumes.
 	taken uint64
 
-	mu     sync.Mutex // guards the fields below; Hub.mu may be held, and is not taken
-	client *Client    // nil while it is away
-	last   *Client    // the newest one, connected or not
+	mu     sync.Mutex       // guards the fields below; Hub.mu may be held, and is not taken
+	client *Client          // nil while it is away
+	last   *Client          // the newest one, connected or not
+	why    wire.LeaveReason // it is away; guarded by Hub.mu
 	epoch  uint64
 	newest uint64 // attempt of the client to connect
 	base   uint64 // frames that the client has
@@ -177,7 +178,7 @@ func (h *Hub) beginSessionLocked(c *Client) {
 		}
 	}
 	if waits := h.awaySession(c.id); waits != nil && waits != s {
-		h.endSessionLocked(waits)
+		h.endSessionLocked(waits, wire.LeaveReplaced)
 	}
 	if c.resumed = s != nil; !c.resumed && c.resume != nil && c.resume.Key != "" {
 		h.log.Info("session is lost", slog.String("client", c.id), slog.Bool("found", c.session != nil), slog.String("before", c.resume.Node))
@@ -216,7 +217,7 @@ func (h *Hub) parkLocked(c *Client, reason error) bool {
 	if s.client != c {
 		return false
 	}
-	s.client = nil
+	s.client, s.why = nil, leaveReasons[departureOf(reason)]
 	h.waitForLocked(s, window)
 	h.flips.Add(1)
 	return true
@@ -238,7 +239,7 @@ func (h *Hub) waitForLocked(s *session, window time.Duration) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			if h.awaySession(s.id) == s {
-				h.endSessionLocked(s)
+				h.endSessionLocked(s, s.why)
 			}
 		case <-back:
 		case <-h.life.Done():
@@ -257,11 +258,27 @@ func (h *Hub) awaySession(id wire.ClientID) *session {
 	return s
 }
 
+// awayAfter returns, as they were, the clients whose sessions wait here and whose
+// ids follow after. A session that another node gave has none.
+func (h *Hub) awayAfter(after wire.ClientID) []*Client {
+	var all []*Client
+	h.away.Range(func(_, v any) bool {
+		s, _ := v.(*session)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.id > after && s.client == nil && s.last != nil && s.moved == "" {
+			all = append(all, s.last)
+		}
+		return true
+	})
+	return all
+}
+
 // endSessionLocked ends a session that waits for its client. What it has kept is
 // dropped, and who waits for an answer hears of it.
-func (h *Hub) endSessionLocked(s *session) {
+func (h *Hub) endSessionLocked(s *session, why wire.LeaveReason) {
 	if h.away.CompareAndDelete(s.id, s) {
-		h.remote.ClientDown(s.id, s.epoch)
+		h.remote.ClientDown(s.id, s.epoch, why)
 	}
 	h.buryLocked(s)
 }
@@ -328,7 +345,7 @@ func (h *Hub) endSessions() {
 	defer h.mu.Unlock()
 	h.away.Range(func(_, v any) bool {
 		s, _ := v.(*session)
-		h.endSessionLocked(s)
+		h.endSessionLocked(s, wire.LeaveStopped)
 		return true
 	})
 }

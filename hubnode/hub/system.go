@@ -35,6 +35,7 @@ type ClientInfo struct {
 	Version          string            `json:"version,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
 	ConnectedAt      time.Time         `json:"connectedAt"`
+	Away             bool              `json:"away,omitempty"` // its connection is lost, its session waits for it
 	Subscriptions    int               `json:"subscriptions"`
 	PendingBytes     int               `json:"pendingBytes"`
 	RoundTripSeconds float64           `json:"roundTripSeconds"`
@@ -54,32 +55,37 @@ type TopicInfo struct {
 	Bytes       int64         `json:"bytes,omitempty"`
 }
 
-// Clients and topics as they are listed.
-type (
-	clientList struct {
-		Clients []ClientInfo `json:"clients"`
-	}
-	topicList struct {
-		Topics []TopicInfo `json:"topics"`
-	}
-)
+// topicList is how topics are listed.
+type topicList struct {
+	Topics []TopicInfo `json:"topics"`
+}
 
 // Ask answers a question about the whole hub in JSON, asking the other nodes
 // where it has to: "clients", "topics", or one of the [System]'s. It returns a
 // [NoClientError] for a question that nobody knows.
 func (h *Hub) Ask(ctx context.Context, question string) ([]byte, error) {
+	if question == systemClients {
+		return h.everyClient(ctx)
+	}
+	return h.ask(ctx, question, nil)
+}
+
+// ask answers a client's question. Lists that may be too long for a frame come
+// in pages.
+func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	switch question {
 	case systemClients:
-		all := h.localClients()
-		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-			var there clientList
-			err := h.askJSON(ctx, node, localPrefix+systemClients, nil, &there)
-			return func() { all = append(all, there.Clients...) }, err
-		})
-		slices.SortFunc(all, func(a, b ClientInfo) int { return strings.Compare(a.ID, b.ID) })
-		return json.Marshal(clientList{all})
+		q, err := wire.ParsePageRequest(body)
+		if err != nil {
+			return nil, err
+		}
+		page, err := h.clientPage(ctx, q.After)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(page)
 	case systemTopics:
 		all := h.localTopics()
 		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
@@ -90,7 +96,7 @@ func (h *Hub) Ask(ctx context.Context, question string) ([]byte, error) {
 		return json.Marshal(topicList{mergeTopics(all)})
 	}
 	if h.system != nil {
-		if answer, ok, err := h.system(ctx, question); ok {
+		if answer, ok, err := h.system(ctx, question, body); ok {
 			return answer, err
 		}
 	}
@@ -98,15 +104,23 @@ func (h *Hub) Ask(ctx context.Context, question string) ([]byte, error) {
 }
 
 // answerSystem answers another node's question about this one.
-func (h *Hub) answerSystem(ctx context.Context, question string) ([]byte, error) {
+func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([]byte, error) {
 	switch question {
 	case localPrefix + systemClients:
-		return json.Marshal(clientList{h.localClients()})
+		var q localPageRequest
+		if err := decodeJSON(body, &q); err != nil {
+			return nil, err
+		}
+		page, err := h.localClientPage(q.After, q.MaxBytes)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(page)
 	case localPrefix + systemTopics:
 		return json.Marshal(topicList{h.localTopics()})
 	}
 	if h.system != nil {
-		if answer, ok, err := h.system(ctx, question); ok {
+		if answer, ok, err := h.system(ctx, question, body); ok {
 			return answer, err
 		}
 	}
@@ -116,7 +130,7 @@ func (h *Hub) answerSystem(ctx context.Context, question string) ([]byte, error)
 // askSystem answers a client's request to the hub itself. It may mean asking
 // other nodes, so it does not hold up the connection.
 func (c *Client) askSystem(in *intake, f wire.Frame) {
-	target, ref := string(f.Target()), f.Ref()
+	target, ref, body := string(f.Target()), f.Ref(), questionBody(f)
 	if f.Flags()&wire.FlagAck != 0 {
 		c.ack(in, ref, 0, f.Count(), 0)
 	}
@@ -130,7 +144,7 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 	}
 	c.hub.spawn(func() {
 		defer c.asking.Add(-1)
-		answer, err := c.hub.Ask(c.hub.life, strings.TrimPrefix(target, systemPrefix))
+		answer, err := c.hub.ask(c.hub.life, strings.TrimPrefix(target, systemPrefix), body)
 		if err != nil {
 			c.refuse(nil, ref, err)
 			return
@@ -142,24 +156,8 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 			return
 		}
 		h := wire.Header{Kind: wire.KindReply, Count: 1, Ref: ref}
-		c.pushControl(nil, wire.AppendFrame(nil, h, c.id, target, run.Body()))
+		c.answer(nil, wire.AppendFrame(nil, h, c.id, target, run.Body()))
 	})
-}
-
-func (h *Hub) localClients() []ClientInfo {
-	all := []ClientInfo{}
-	h.eachClient(func(c *Client) {
-		h.mu.Lock()
-		subscriptions := len(c.subs)
-		h.mu.Unlock()
-		all = append(all, ClientInfo{
-			ID: c.id, Node: h.remote.Self(), Epoch: c.epoch,
-			Address: c.info.Address, Name: c.info.Name, Version: c.info.Version, Labels: c.info.Labels,
-			ConnectedAt: c.since, Subscriptions: subscriptions, PendingBytes: c.PendingBytes(),
-			RoundTripSeconds: c.RoundTrip().Seconds(), DroppedArtifacts: c.DroppedArtifacts(),
-		})
-	})
-	return all
 }
 
 func (h *Hub) localTopics() []TopicInfo {

@@ -108,21 +108,52 @@ func (a *app) look(ctx context.Context, c *client.Client, l list) error {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	answer, err := c.Request(ctx, "$hub."+l.name, &wire.Artifact{})
+	answer, err := askAll(ctx, c, l.name)
 	if err != nil {
 		return err
 	}
 	var b bytes.Buffer
 	if a.json() {
-		b.Write(answer.Payload)
+		b.Write(answer)
 		b.WriteByte('\n')
-	} else if err := l.table(&b, answer.Payload, c.ID()); err != nil {
+	} else if err := l.table(&b, answer, c.ID()); err != nil {
 		return fmt.Errorf("read the list of %s: %w", l.name, err)
 	}
 	if _, err := a.out.Write(b.Bytes()); err != nil {
 		return &printError{err}
 	}
 	return nil
+}
+
+// askAll asks the hub for a list. One that comes in pages is put together.
+func askAll(ctx context.Context, c *client.Client, name string) ([]byte, error) {
+	var clients []json.RawMessage
+	for after := ""; ; {
+		question, err := json.Marshal(wire.PageRequest{After: after})
+		if err != nil {
+			return nil, err
+		}
+		answer, err := c.Request(ctx, "$hub."+name, &wire.Artifact{Payload: question})
+		if err != nil {
+			return nil, err
+		}
+		var page struct {
+			Clients []json.RawMessage `json:"clients"`
+			Next    wire.ClientID     `json:"next,omitempty"`
+		}
+		if err := json.Unmarshal(answer.Payload, &page); err != nil {
+			return nil, err
+		}
+		if page.Next == "" && after == "" {
+			return answer.Payload, nil
+		}
+		clients = append(clients, page.Clients...)
+		if page.Next <= after { // the last one has none
+			page.Clients, page.Next = clients, ""
+			return json.Marshal(page)
+		}
+		after = page.Next
+	}
 }
 
 func (l list) table(out io.Writer, answer []byte, self wire.ClientID) error {

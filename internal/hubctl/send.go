@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/switchboardhub/switchboard/client"
-	"github.com/switchboardhub/switchboard/wire"
 )
 
 func (a *app) sendCommand() *cobra.Command {
@@ -88,7 +87,7 @@ func clientIDs(ctx context.Context, c *client.Client) ([]string, error) {
 	const patience = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	answer, err := c.Request(ctx, "$hub.clients", &wire.Artifact{})
+	answer, err := askAll(ctx, c, clientsList.name)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +96,7 @@ func clientIDs(ctx context.Context, c *client.Client) ([]string, error) {
 			ID string `json:"id"`
 		} `json:"clients"`
 	}
-	if err := json.Unmarshal(answer.Payload, &list); err != nil {
+	if err := json.Unmarshal(answer, &list); err != nil {
 		return nil, fmt.Errorf("read the list of clients: %w", err)
 	}
 	var ids []string

@@ -126,13 +126,19 @@ func (c *Cluster) Restart(ordinal int) {
 	c.WaitReady(c.nodes[ordinal])
 }
 
+// Kill ends a node without drain or farewell, as far as one process can.
+func (c *Cluster) Kill(ordinal int) {
+	n := c.nodes[ordinal]
+	n.Abort()
+	<-n.done
+}
+
 // Crash ends a node without drain or farewell, as far as one process can, and
 // runs a new incarnation of it on the same ports.
 func (c *Cluster) Crash(ordinal int) {
 	c.tb.Helper()
 	old := c.nodes[ordinal]
-	old.Abort()
-	<-old.done
+	c.Kill(ordinal)
 	c.nodes[ordinal] = c.run(old.cfg)
 	c.WaitReady(c.nodes[ordinal])
 }
