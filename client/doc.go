@@ -28,6 +28,13 @@
 // does not come back by itself, or two processes with one id would fight for
 // it forever.
 //
+// # Who is there
+//
+// [Client.Presence] lists who is connected, and on which node.
+// [Client.WatchPresence] goes on with who joins, leaves and moves, and why they
+// leave. A leave is told a second after it happened, as who comes back by then
+// has moved.
+//
 // # What waits where
 //
 // Every queue is bounded in bytes. What is published waits in memory while the

@@ -35,7 +35,8 @@ const (
 	rejoinMin = 15 * time.Second
 	rejoinMax = 30 * time.Second
 	// A dead node is given up within about seven probe intervals: it is probed
-	// by somebody within two, fails that in one, and has four to object.
+	// by somebody within two, fails that in one, and has four to object; longer
+	// in a hub of more than ten nodes.
 	probeInterval = 500 * time.Millisecond
 	probeTimeout  = 300 * time.Millisecond
 

@@ -206,8 +206,9 @@ func TestDeathOfANodeIsToldAtOnce(t *testing.T) {
 	died := time.Now()
 	c.Kill(2)
 	u := w.next()
-	if took := time.Since(died); took > leaveBound {
-		t.Errorf("told after %v, want at most %v", took, leaveBound)
+	took := time.Since(died)
+	if t.Logf("told after %v", took); took > leaveBound {
+		t.Errorf("that is longer than %v", leaveBound)
 	}
 	got := texts(u.Events)
 	slices.Sort(got)
