@@ -36,8 +36,8 @@ type view struct {
 	table *directory.Table
 	poked chan struct{} // holds one: there is something to announce
 
-	mu   sync.Mutex                       // guards sent
-	sent map[*mesh.Link]directory.Version // what each link was told of own
+	mu   sync.Mutex // guards told
+	told map[*mesh.Link]*directory.Telling
 }
 
 func newView(n *Node, name string, incarnation uint64) *view {
@@ -45,7 +45,7 @@ func newView(n *Node, name string, incarnation uint64) *view {
 	return &view{
 		node: n, owner: owner,
 		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
-		poked: make(chan struct{}, 1), sent: make(map[*mesh.Link]directory.Version),
+		poked: make(chan struct{}, 1), told: make(map[*mesh.Link]*directory.Telling),
 	}
 }
 
@@ -82,7 +82,7 @@ func (v *view) sibling(ordinal int) string {
 func (v *view) linked(node string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for link := range v.sent {
+	for link := range v.told {
 		if link.Peer().Name == node {
 			return true
 		}
@@ -157,30 +157,14 @@ func (v *view) announce(ctx context.Context) error {
 func (v *view) announceAll() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for link, told := range v.sent {
-		v.announceLocked(link, told)
+	for link, telling := range v.told {
+		say(link, telling.News())
 	}
 }
 
-// announceLocked tells one link everything after told.
-func (v *view) announceLocked(link *mesh.Link, told directory.Version) {
-	for told < v.own.Version() {
-		a, ok := v.own.Since(told, announceBytes)
-		if !ok {
-			v.snapshotLocked(link)
-			return
-		}
-		link.Say(announcement(&a))
-		told = a.To
-		v.sent[link] = told
-	}
-}
-
-// snapshotLocked tells one link everything.
-func (v *view) snapshotLocked(link *mesh.Link) {
-	for _, a := range v.own.Snapshot(announceBytes) {
-		link.Say(announcement(&a))
-		v.sent[link] = a.To
+func say(link *mesh.Link, as []directory.Announcement) {
+	for i := range as {
+		link.Say(announcement(&as[i]))
 	}
 }
 
@@ -191,7 +175,9 @@ func announcement(a *directory.Announcement) []byte {
 // Linked begins to talk to a peer: with a snapshot.
 func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 	v.mu.Lock()
-	v.snapshotLocked(link)
+	telling := directory.NewTelling(v.own, announceBytes)
+	v.told[link] = telling
+	say(link, telling.Whole())
 	v.mu.Unlock()
 	v.node.hub.SetPeer(peer.Name, link)
 	return &taker{view: v, peer: peer, link: link, in: v.node.hub.Inbound(peer.Name)}
@@ -201,7 +187,7 @@ func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 // gossip.
 func (v *view) Unlinked(peer mesh.Peer, link *mesh.Link) {
 	v.mu.Lock()
-	delete(v.sent, link)
+	delete(v.told, link)
 	v.mu.Unlock()
 	v.node.hub.SetPeer(peer.Name, nil)
 	v.node.assess()
@@ -254,7 +240,9 @@ func (t *taker) Take(f wire.Frame, slab *wire.Slab) {
 		t.announced(f)
 	case wire.KindRepair:
 		t.view.mu.Lock()
-		t.view.announceLocked(t.link, directory.Version(f.Sequence()))
+		if telling := t.view.told[t.link]; telling != nil {
+			say(t.link, telling.Repair(directory.Version(f.Sequence())))
+		}
 		t.view.mu.Unlock()
 	default:
 		t.in.Take(f, slab)
