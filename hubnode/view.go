@@ -25,6 +25,9 @@ const (
 	// batchTime is how long changes are gathered before they are announced.
 	// A question to another node is always preceded by what came before it.
 	batchTime = 2 * time.Millisecond
+	// beatTime is how often each link is told the version when nothing
+	// changes: whoever missed something asks for it.
+	beatTime = 5 * time.Second
 )
 
 // view is what this node knows of the others, and what it tells them: the hub's
@@ -35,6 +38,11 @@ type view struct {
 	own   *directory.Log
 	table *directory.Table
 	poked chan struct{} // holds one: there is something to announce
+
+	// learning is held from a change of the table until the hub knows of it:
+	// the hub hears of what comes and goes in the table's order. It is taken
+	// before mu and the hub's lock.
+	learning sync.Mutex
 
 	mu   sync.Mutex // guards told
 	told map[*mesh.Link]*directory.Telling
@@ -138,10 +146,15 @@ func (v *view) poke() {
 func (v *view) announce(ctx context.Context) error {
 	batch := time.NewTimer(batchTime)
 	defer batch.Stop()
+	beat := time.NewTicker(beatTime)
+	defer beat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-beat.C:
+			v.tellAll((*directory.Telling).Beat)
+			continue
 		case <-v.poked:
 		}
 		batch.Reset(batchTime)
@@ -154,11 +167,13 @@ func (v *view) announce(ctx context.Context) error {
 	}
 }
 
-func (v *view) announceAll() {
+func (v *view) announceAll() { v.tellAll((*directory.Telling).News) }
+
+func (v *view) tellAll(what func(*directory.Telling) []directory.Announcement) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for link, telling := range v.told {
-		say(link, telling.News())
+		say(link, what(telling))
 	}
 }
 
@@ -198,13 +213,32 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	return v.node.hub.Answer(ctx, question, body)
 }
 
-// forget drops the parts of nodes that are no longer members.
+// forget drops the parts of nodes that are no longer members, and deafens this
+// node to their links: a straggler would bring a part back for good, and a link
+// that stayed would not begin with a snapshot again.
 func (v *view) forget(members map[string]bool) {
+	v.learning.Lock()
+	defer v.learning.Unlock()
+	v.mu.Lock()
+	for link := range v.told {
+		if !members[link.Peer().Name] {
+			delete(v.told, link)
+			link.Break()
+		}
+	}
+	v.mu.Unlock()
 	for owner := range v.table.Versions() {
 		if !members[owner.Node] {
 			v.happened(v.table.Drop(owner.Node))
 		}
 	}
+}
+
+// listens reports whether what a link says still counts.
+func (v *view) listens(link *mesh.Link) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.told[link] != nil
 }
 
 // happened tells the hub what the directory learned.
@@ -261,14 +295,22 @@ func (t *taker) announced(f wire.Frame) {
 		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
 		return
 	}
+	v.learn(t.link, a)
+	v.node.assess()
+}
+
+// learn takes in what a link says, and tells the hub.
+func (v *view) learn(link *mesh.Link, a directory.Announcement) {
+	v.learning.Lock()
+	defer v.learning.Unlock()
+	if !v.listens(link) {
+		return
+	}
 	result := v.table.Apply(a)
 	if result.Hole {
-		t.link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
+		link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
 	}
 	v.happened(result.Events)
-	if a.Snapshot {
-		v.node.assess()
-	}
 }
 
 // Settled reports whether this node has a link to every node that it knows of,
