@@ -63,12 +63,15 @@ type Handler interface {
 	Answer(ctx context.Context, question string, body []byte) ([]byte, error)
 }
 
-// Config says who this node is. All fields but Log are required.
+// Config says who this node is. All fields but Ping are required.
 type Config struct {
 	Hub     string // identity of the hub; nodes of another one are refused
 	Self    Peer   // Addr is not used
 	Handler Handler
 	Log     *slog.Logger
+	// Ping is how often each link is pinged; zero means every second. A peer
+	// that was silent for four times as long has lost its link.
+	Ping time.Duration
 }
 
 // Mesh is a node's links. Make it with [New] and run it with Run.
@@ -91,6 +94,9 @@ type peerState struct {
 
 // New returns a mesh that accepts links on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Mesh {
+	if cfg.Ping == 0 {
+		cfg.Ping = pingTime
+	}
 	return &Mesh{cfg: cfg, ln: ln, peers: make(map[string]*peerState), links: make(map[string]*Link)}
 }
 
