@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
@@ -38,6 +39,8 @@ type view struct {
 	own   *directory.Log
 	table *directory.Table
 	poked chan struct{} // holds one: there is something to announce
+
+	refused atomic.Uint64 // announcements
 
 	// learning is held from a change of the table until the hub knows of it:
 	// the hub hears of what comes and goes in the table's order. It is taken
@@ -292,6 +295,7 @@ func (t *taker) announced(f wire.Frame) {
 	v := t.view
 	a, err := directory.ParseAnnouncement(f.Body())
 	if err != nil || a.Owner.Node != t.peer.Name {
+		v.refused.Add(1)
 		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
 		return
 	}

@@ -1,13 +1,18 @@
 package mesh_test
 
 import (
-	"io"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
+
+func hello(hub, node string, version int) []byte {
+	return wire.AppendControl(nil, wire.Header{Kind: wire.KindMesh}, "", map[string]any{
+		"minVersion": version, "maxVersion": version, "hub": hub, "node": node, "incarnation": 1,
+	})
+}
 
 // mute opens a link to e as a node that says nothing after its hello.
 func mute(t *testing.T, e *end) net.Conn {
@@ -17,8 +22,7 @@ func mute(t *testing.T, e *end) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	hello := map[string]any{"minVersion": wire.Version, "maxVersion": wire.Version, "hub": "hub", "node": "node-0", "incarnation": 1}
-	if _, err := conn.Write(wire.AppendControl(nil, wire.Header{Kind: wire.KindMesh}, "", hello)); err != nil {
+	if _, err := conn.Write(hello("hub", "node-0", wire.Version)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -44,26 +48,4 @@ func TestQuietLinkStays(t *testing.T) {
 		return
 	}
 	t.Error("a link without traffic ended")
-}
-
-func TestGarbageOnTheMeshPortIsRefused(t *testing.T) {
-	e := start(t, "node-1", 1)
-	conn, err := net.Dial("tcp", e.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: hub\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(io.Discard, conn)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() { //nolint:errorlint // io.Copy does not wrap
-		t.Error("the connection stays open")
-	}
-	if e.mesh.Links() != 0 {
-		t.Errorf("%d links are up, want none", e.mesh.Links())
-	}
 }

@@ -74,6 +74,7 @@ func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Pe
 		ping.Wait()
 	}()
 	taker := m.cfg.Handler.Linked(peer, link)
+	m.linked.Add(1)
 	m.cfg.Log.Info("node linked", slog.String("peer", peer.Name))
 	defer func() {
 		link.failAsks()

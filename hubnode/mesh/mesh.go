@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -78,6 +79,8 @@ type Config struct {
 type Mesh struct {
 	cfg Config
 	ln  net.Listener
+
+	linked, refused atomic.Uint64
 
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
@@ -163,6 +166,12 @@ func (m *Mesh) Links() int {
 	defer m.mu.Unlock()
 	return len(m.links)
 }
+
+// Linked returns how many links came up so far.
+func (m *Mesh) Linked() uint64 { return m.linked.Load() }
+
+// Refused returns how many connections were refused for their greeting so far.
+func (m *Mesh) Refused() uint64 { return m.refused.Load() }
 
 // dialLocked keeps a link to a peer that it is this node's turn to dial.
 func (m *Mesh) dialLocked(p *peerState) {
@@ -256,6 +265,7 @@ func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
 	if err == nil {
 		err = m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
 	} else {
+		m.refused.Add(1)
 		r.Close()
 		_ = conn.Close() // the handshake's error matters
 	}
