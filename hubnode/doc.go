@@ -7,7 +7,8 @@
 //
 // # Lock order
 //
-// Package hub states its own. The announcer's lock is taken before the
-// directory's; neither is held while the hub is called. The mesh and the
-// cluster hold no lock when they call the node.
+// Package hub states its own. The view's learning comes first: it is held while
+// the table changes and the hub hears of it. The announcer's lock is taken
+// before the directory's; neither is held while the hub is called. The mesh and
+// the cluster hold no lock when they call the node.
 package hubnode

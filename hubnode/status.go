@@ -143,6 +143,10 @@ func (n *Node) Counts() admin.Counts {
 		DirectoryEntries: n.view.table.Len(),
 		MeshLinks:        n.mesh.Links(),
 		GossipMembers:    len(*n.members.Load()) + 1,
+		GossipHealth:     n.cluster.Health(),
+		MeshLinked:       n.mesh.Linked(),
+		MeshRefused:      n.mesh.Refused(),
+		AnnounceRefused:  n.view.refused.Load(),
 		FilterErrors:     n.filters.failed.Load(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
@@ -26,6 +27,9 @@ const (
 	// batchTime is how long changes are gathered before they are announced.
 	// A question to another node is always preceded by what came before it.
 	batchTime = 2 * time.Millisecond
+	// beatTime is how often each link is told the version when nothing
+	// changes: whoever missed something asks for it.
+	beatTime = 5 * time.Second
 )
 
 // view is what this node knows of the others, and what it tells them: the hub's
@@ -39,8 +43,15 @@ type view struct {
 
 	presence *presenceFeed
 
-	mu   sync.Mutex                       // guards sent
-	sent map[*mesh.Link]directory.Version // what each link was told of own
+	refused atomic.Uint64 // announcements
+
+	// learning is held from a change of the table until the hub knows of it:
+	// the hub hears of what comes and goes in the table's order. It is taken
+	// before mu and the hub's lock.
+	learning sync.Mutex
+
+	mu   sync.Mutex // guards told
+	told map[*mesh.Link]*directory.Telling
 }
 
 func newView(n *Node, name string, incarnation uint64) *view {
@@ -48,7 +59,7 @@ func newView(n *Node, name string, incarnation uint64) *view {
 	v := &view{
 		node: n, owner: owner,
 		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
-		poked: make(chan struct{}, 1), sent: make(map[*mesh.Link]directory.Version),
+		poked: make(chan struct{}, 1), told: make(map[*mesh.Link]*directory.Telling),
 	}
 	v.presence = newPresenceFeed(v)
 	return v
@@ -87,7 +98,7 @@ func (v *view) sibling(ordinal int) string {
 func (v *view) linked(node string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for link := range v.sent {
+	for link := range v.told {
 		if link.Peer().Name == node {
 			return true
 		}
@@ -153,10 +164,15 @@ func (v *view) poke() {
 func (v *view) announce(ctx context.Context) error {
 	batch := time.NewTimer(batchTime)
 	defer batch.Stop()
+	beat := time.NewTicker(beatTime)
+	defer beat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-beat.C:
+			v.tellAll((*directory.Telling).Beat)
+			continue
 		case <-v.poked:
 		}
 		batch.Reset(batchTime)
@@ -169,33 +185,19 @@ func (v *view) announce(ctx context.Context) error {
 	}
 }
 
-func (v *view) announceAll() {
+func (v *view) announceAll() { v.tellAll((*directory.Telling).News) }
+
+func (v *view) tellAll(what func(*directory.Telling) []directory.Announcement) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for link, told := range v.sent {
-		v.announceLocked(link, told)
+	for link, telling := range v.told {
+		say(link, what(telling))
 	}
 }
 
-// announceLocked tells one link everything after told.
-func (v *view) announceLocked(link *mesh.Link, told directory.Version) {
-	for told < v.own.Version() {
-		a, ok := v.own.Since(told, announceBytes)
-		if !ok {
-			v.snapshotLocked(link)
-			return
-		}
-		link.Say(announcement(&a))
-		told = a.To
-		v.sent[link] = told
-	}
-}
-
-// snapshotLocked tells one link everything.
-func (v *view) snapshotLocked(link *mesh.Link) {
-	for _, a := range v.own.Snapshot(announceBytes) {
-		link.Say(announcement(&a))
-		v.sent[link] = a.To
+func say(link *mesh.Link, as []directory.Announcement) {
+	for i := range as {
+		link.Say(announcement(&as[i]))
 	}
 }
 
@@ -206,7 +208,9 @@ func announcement(a *directory.Announcement) []byte {
 // Linked begins to talk to a peer: with a snapshot.
 func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 	v.mu.Lock()
-	v.snapshotLocked(link)
+	telling := directory.NewTelling(v.own, announceBytes)
+	v.told[link] = telling
+	say(link, telling.Whole())
 	v.mu.Unlock()
 	v.node.hub.SetPeer(peer.Name, link)
 	return &taker{view: v, peer: peer, link: link, in: v.node.hub.Inbound(peer.Name)}
@@ -216,7 +220,7 @@ func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 // gossip.
 func (v *view) Unlinked(peer mesh.Peer, link *mesh.Link) {
 	v.mu.Lock()
-	delete(v.sent, link)
+	delete(v.told, link)
 	v.mu.Unlock()
 	v.node.hub.SetPeer(peer.Name, nil)
 	v.node.assess()
@@ -227,9 +231,21 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	return v.node.hub.Answer(ctx, question, body)
 }
 
-// forget drops the parts of nodes that are no longer members. Those that had
-// said that they drain have left in order.
+// forget drops the parts of nodes that are no longer members, and deafens this
+// node to their links: a straggler would bring a part back for good, and a link
+// that stayed would not begin with a snapshot again. Those that had said that they
+// drain have left in order.
 func (v *view) forget(members, drained map[string]bool) {
+	v.learning.Lock()
+	defer v.learning.Unlock()
+	v.mu.Lock()
+	for link := range v.told {
+		if !members[link.Peer().Name] {
+			delete(v.told, link)
+			link.Break()
+		}
+	}
+	v.mu.Unlock()
 	for owner := range v.table.Versions() {
 		reason := wire.LeaveNodeDied
 		switch {
@@ -240,6 +256,13 @@ func (v *view) forget(members, drained map[string]bool) {
 		}
 		v.happened(v.table.Drop(owner.Node, reason))
 	}
+}
+
+// listens reports whether what a link says still counts.
+func (v *view) listens(link *mesh.Link) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.told[link] != nil
 }
 
 // happened tells the hub what the directory learned.
@@ -276,7 +299,9 @@ func (t *taker) Take(f wire.Frame, slab *wire.Slab) {
 		t.announced(f)
 	case wire.KindRepair:
 		t.view.mu.Lock()
-		t.view.announceLocked(t.link, directory.Version(f.Sequence()))
+		if telling := t.view.told[t.link]; telling != nil {
+			say(t.link, telling.Repair(directory.Version(f.Sequence())))
+		}
 		t.view.mu.Unlock()
 	default:
 		t.in.Take(f, slab)
@@ -292,7 +317,19 @@ func (t *taker) announced(f wire.Frame) {
 	v := t.view
 	a, err := directory.ParseAnnouncement(f.Body())
 	if err != nil || a.Owner.Node != t.peer.Name {
+		v.refused.Add(1)
 		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
+		return
+	}
+	v.learn(t.link, a)
+	v.node.assess()
+}
+
+// learn takes in what a link says, and tells the hub.
+func (v *view) learn(link *mesh.Link, a directory.Announcement) {
+	v.learning.Lock()
+	defer v.learning.Unlock()
+	if !v.listens(link) {
 		return
 	}
 	for from, ids := range v.moves(a) {
@@ -300,12 +337,9 @@ func (t *taker) announced(f wire.Frame) {
 	}
 	result := v.table.Apply(a)
 	if result.Hole {
-		t.link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
+		link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
 	}
 	v.happened(result.Events)
-	if a.Snapshot {
-		v.node.assess()
-	}
 }
 
 // IsMember reports whether the gossip knows a node as being there.

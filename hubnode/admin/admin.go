@@ -41,6 +41,10 @@ type Counts struct {
 	DirectoryEntries int // clients known on other nodes
 	MeshLinks        int
 	GossipMembers    int
+	GossipHealth     int    // 0 is healthy, higher is worse
+	MeshLinked       uint64 // links that came up
+	MeshRefused      uint64 // connections of other nodes whose handshake failed
+	AnnounceRefused  uint64 // announcements that their sender may not make
 	FilterErrors     uint64 // artifacts on which a filter had no answer
 }
 

@@ -129,6 +129,10 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"DirectoryEntries":   "directory_entries",
 		"MeshLinks":          "mesh_links",
 		"GossipMembers":      "gossip_members",
+		"GossipHealth":       "gossip_health_score",
+		"MeshLinked":         "mesh_links_made_total",
+		"MeshRefused":        "mesh_links_refused_total",
+		"AnnounceRefused":    "directory_refused_total",
 		"FilterErrors":       "filter_errors_total",
 	} {
 		told[field] = true

@@ -25,6 +25,8 @@ type Link struct {
 	gone chan struct{} // closed when the link has ended
 	shut sync.Once
 
+	alive alive
+
 	mu   sync.Mutex // guards the fields below
 	ref  uint32
 	asks map[uint32]chan<- answer
@@ -64,7 +66,15 @@ func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Pe
 	if !m.enter(ctx, link) {
 		return fmt.Errorf("a newer link to node %q is there", peer.Name)
 	}
+	pinging, stopPing := context.WithCancel(ctx)
+	var ping sync.WaitGroup
+	ping.Go(func() { link.ping(pinging, m.cfg.Ping) })
+	defer func() {
+		stopPing()
+		ping.Wait()
+	}()
 	taker := m.cfg.Handler.Linked(peer, link)
+	m.linked.Add(1)
 	m.cfg.Log.Info("node linked", slog.String("peer", peer.Name))
 	defer func() {
 		link.failAsks()
@@ -114,7 +124,14 @@ func (m *Mesh) read(ctx context.Context, link *Link, r *wire.Reader, taker Taker
 	defer cancel()
 	slots := make(chan struct{}, answersMax)
 	for {
+		waits := !r.Buffered()
+		if waits {
+			link.alive.listen()
+		}
 		f, err := r.Next()
+		if waits {
+			link.alive.hear()
+		}
 		if err != nil {
 			taker.Flush()
 			if errors.Is(err, io.EOF) {
@@ -136,6 +153,7 @@ func (m *Mesh) read(ctx context.Context, link *Link, r *wire.Reader, taker Taker
 			}
 		case wire.KindAnswer:
 			link.answered(f)
+		case wire.KindPing:
 		default:
 			taker.Take(f, r.Slab())
 		}

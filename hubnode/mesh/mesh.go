@@ -16,6 +16,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -63,18 +64,23 @@ type Handler interface {
 	Answer(ctx context.Context, question string, body []byte) ([]byte, error)
 }
 
-// Config says who this node is. All fields but Log are required.
+// Config says who this node is. All fields but Ping are required.
 type Config struct {
 	Hub     string // identity of the hub; nodes of another one are refused
 	Self    Peer   // Addr is not used
 	Handler Handler
 	Log     *slog.Logger
+	// Ping is how often each link is pinged; zero means every second. A peer
+	// that was silent for four times as long has lost its link.
+	Ping time.Duration
 }
 
 // Mesh is a node's links. Make it with [New] and run it with Run.
 type Mesh struct {
 	cfg Config
 	ln  net.Listener
+
+	linked, refused atomic.Uint64
 
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
@@ -91,6 +97,9 @@ type peerState struct {
 
 // New returns a mesh that accepts links on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Mesh {
+	if cfg.Ping == 0 {
+		cfg.Ping = pingTime
+	}
 	return &Mesh{cfg: cfg, ln: ln, peers: make(map[string]*peerState), links: make(map[string]*Link)}
 }
 
@@ -157,6 +166,12 @@ func (m *Mesh) Links() int {
 	defer m.mu.Unlock()
 	return len(m.links)
 }
+
+// Linked returns how many links came up so far.
+func (m *Mesh) Linked() uint64 { return m.linked.Load() }
+
+// Refused returns how many connections were refused for their greeting so far.
+func (m *Mesh) Refused() uint64 { return m.refused.Load() }
 
 // dialLocked keeps a link to a peer that it is this node's turn to dial.
 func (m *Mesh) dialLocked(p *peerState) {
@@ -250,6 +265,7 @@ func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
 	if err == nil {
 		err = m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
 	} else {
+		m.refused.Add(1)
 		r.Close()
 		_ = conn.Close() // the handshake's error matters
 	}
