@@ -133,6 +133,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (10s)
 bench-smoke: ## Run each benchmark once, so that it can't rot
 	go test -run '^$$' -bench . -benchtime=1x $(PKG)
 
+.PHONY: bench-cluster
+bench-cluster: ## Measure what happens between nodes (four minutes; ARGS='-run kill')
+	@cd bench && go run ./cluster $(ARGS)
+
 .PHONY: bench
 bench: ## Measure beside nats-server, redis and mosquitto (25 minutes; ARGS='-quick')
 	@cd bench && go run . $(ARGS)

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// The processes that hold idle clients are this program again.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "hold" {
+		if hold(os.Args[2:]) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	m.Run()
+}
+
+// Every step works; what it measures is for the command.
+func TestSteps(t *testing.T) {
+	seen := make(map[string]float64)
+	b := &bench{clients: 100, idle: 100, span: time.Second, say: func(r row) { seen[r.Step+": "+r.What] = r.Value }}
+	if err := b.run(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, none := range []string{"drain: artifacts lost", "drain: artifacts doubled", "drain: artifacts out of order", "drain: sends that failed"} {
+		if n, ok := seen[none]; !ok || n != 0 {
+			t.Errorf("%s: %v, want 0", none, n)
+		}
+	}
+	if err := b.run(t.Context(), "nothing"); err == nil {
+		t.Error("a step that there is not is run")
+	}
+}

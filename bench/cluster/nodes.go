@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
+)
+
+const patience = 2 * time.Minute
+
+// node is one hubnode process.
+type node struct {
+	name         string
+	client, http string
+	cmd          *exec.Cmd
+	ended        chan struct{} // closed when the process has
+	err          error         // how it did
+	cfg          config.Config
+}
+
+// hub is a set of nodes.
+type hub struct {
+	b     *bench
+	nodes []*node
+	peers []string
+	edit  func(*config.Config)
+}
+
+// build makes the node's binary.
+func build(ctx context.Context, dir string) (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	module := filepath.Join(filepath.Dir(here), "..", "..")
+	path := filepath.Join(dir, "hubnode")
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", module, "-o", path, "./cmd/hubnode") //nolint:gosec // constant but for a folder of our own
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build hubnode: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// raiseFileLimit makes room for so many connections.
+func raiseFileLimit(files int) error {
+	want := uint64(files) + 5_000
+	var have syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &have); err != nil {
+		return err
+	}
+	if have.Cur >= want {
+		return nil
+	}
+	raised := syscall.Rlimit{Cur: want, Max: max(want, have.Max)}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
+		return fmt.Errorf("%d files may be open and %d are needed: run as root, or with fewer clients (-clients, -idle): %w", have.Cur, want, err)
+	}
+	return nil
+}
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it takes no time
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = ln.Close() }() // it was only to find the port
+	return ln.Addr().String(), nil
+}
+
+// start runs size nodes of a hub with room for one more, and returns when they are
+// ready.
+func (b *bench) start(ctx context.Context, size int, edit func(*config.Config)) (*hub, error) {
+	h := &hub{b: b, edit: edit}
+	for range size + 1 {
+		addr, err := freeAddress()
+		if err != nil {
+			return nil, err
+		}
+		h.peers = append(h.peers, addr)
+	}
+	for range size {
+		if _, err := h.add(size); err != nil {
+			h.stop()
+			return nil, err
+		}
+	}
+	for _, n := range h.nodes {
+		if err := n.awaitReady(ctx); err != nil {
+			h.stop()
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// add runs one more node.
+func (h *hub) add(replicas int) (*node, error) {
+	i := len(h.nodes)
+	n := &node{name: fmt.Sprintf("bench-%d", i), ended: make(chan struct{})}
+	cfg := config.Default()
+	cfg.Hub, cfg.Node, cfg.Replicas, cfg.Advertise, cfg.Peers = "bench", n.name, replicas, "127.0.0.1", h.peers
+	cfg.Listen.Gossip = h.peers[i]
+	for _, address := range []*string{&cfg.Listen.Client, &cfg.Listen.Cluster, &cfg.Listen.HTTP} {
+		var err error
+		if *address, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	cfg.Log.Level = "warn"
+	if h.edit != nil {
+		h.edit(&cfg)
+	}
+	n.cfg, n.client, n.http = cfg, cfg.Listen.Client, "http://"+cfg.Listen.HTTP
+	text, err := cfg.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(h.b.dir, n.name+".yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return nil, err
+	}
+	n.cmd = exec.Command(h.b.hubnode, "--config", path) //nolint:gosec,noctx // built here; stop ends it
+	n.cmd.Stderr = os.Stderr
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it ends with the bench, however that ends
+	if err := n.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // ends with the process
+		n.err = n.cmd.Wait()
+		close(n.ended)
+	}()
+	h.nodes = append(h.nodes, n)
+	return n, nil
+}
+
+// addresses returns the client addresses, this node's first.
+func (h *hub) addresses(first int) string {
+	all := []string{h.nodes[first].client}
+	for i, n := range h.nodes {
+		if i != first {
+			all = append(all, n.client)
+		}
+	}
+	return strings.Join(all, ",")
+}
+
+func (n *node) awaitReady(ctx context.Context) error {
+	return await(ctx, n.name+" to be ready", func() bool {
+		resp, err := http.Get(n.http + "/readyz") //nolint:noctx // on loopback
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close() // nothing of it is wanted
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// await returns when a condition holds.
+func await(ctx context.Context, what string, holds func() bool) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !holds(); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waited %v for %s", patience, what)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// kill ends a node as a crash does.
+func (n *node) kill() { _ = n.cmd.Process.Kill() }
+
+// stop ends all nodes.
+func (h *hub) stop() {
+	for _, n := range h.nodes {
+		n.kill()
+	}
+	for _, n := range h.nodes {
+		<-n.ended
+	}
+}
+
+// exited returns how a node that was told to end did.
+func (n *node) exited(ctx context.Context) error {
+	select {
+	case <-n.ended:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if n.err != nil {
+		return fmt.Errorf("%s ended: %w", n.name, n.err)
+	}
+	return nil
+}
