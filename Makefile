@@ -104,7 +104,7 @@ lint: ## Run golangci-lint, formatting included
 .PHONY: vet
 vet: ## Run go vet, on what only tags switch on too
 	go vet ./...
-	go vet -tags e2e,readme ./test/...
+	go vet -tags e2e,readme,fault ./test/...
 	go -C tools/image vet ./...
 	go -C bench vet ./...
 
@@ -124,6 +124,10 @@ test-integration: ## Run the tests against an API server and of several nodes
 .PHONY: test-readme
 test-readme: ## Run the README's loopback chapter, on the ports it names
 	go test -tags readme -count=1 -v ./test/readme
+
+.PHONY: fault
+fault: ## Do to nodes what machines and networks do, and judge (3 minutes; root, Linux)
+	go test -tags fault -count=1 -timeout 20m -v ./test/fault
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)
