@@ -108,21 +108,33 @@ func (a *agent) waitRunning(t *testing.T) {
 // artifacts it printed.
 func (a *agent) waitArtifacts(t *testing.T) []artifact {
 	t.Helper()
-	a.s.eventually(t, podWithin, "agent "+a.pod+" ends by itself", func(ctx context.Context) error {
-		return a.phase(ctx, corev1.PodSucceeded)
-	})
+	a.waitLogs(t)
 	return a.artifacts(t)
 }
 
-// artifacts returns what hubctl has printed so far.
-func (a *agent) artifacts(t *testing.T) []artifact {
+// waitLogs waits until hubctl has ended with status 0 and returns what it printed.
+func (a *agent) waitLogs(t *testing.T) string {
+	t.Helper()
+	a.s.eventually(t, podWithin, "agent "+a.pod+" ends by itself", func(ctx context.Context) error {
+		return a.phase(ctx, corev1.PodSucceeded)
+	})
+	return a.logs(t)
+}
+
+func (a *agent) logs(t *testing.T) string {
 	t.Helper()
 	logs, err := a.s.clientset.CoreV1().Pods(hubNamespace).GetLogs(a.pod, &corev1.PodLogOptions{}).DoRaw(a.s.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(logs)
+}
+
+// artifacts returns what hubctl has printed so far.
+func (a *agent) artifacts(t *testing.T) []artifact {
+	t.Helper()
 	var all []artifact
-	for lines := bufio.NewScanner(strings.NewReader(string(logs))); lines.Scan(); {
+	for lines := bufio.NewScanner(strings.NewReader(a.logs(t))); lines.Scan(); {
 		// Notices for people, on standard error, are in the same log.
 		if !strings.HasPrefix(lines.Text(), "{") {
 			continue

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -66,6 +67,7 @@ func TestHub(t *testing.T) {
 		t.Run("a topic reaches subscribers on every node", s.topicArtifactsArrive) &&
 		t.Run("late joiners replay history through the service", s.lateJoinersReplay) &&
 		t.Run("history limits change without a restart", s.limitsChangeInPlace) &&
+		t.Run("a rolling restart under load loses nothing", s.rollingRestartLosesNothing) &&
 		t.Run("the hub grows to five", s.hubGrows) &&
 		t.Run("the hub shrinks to three and keeps its clients", s.hubShrinks) &&
 		t.Run("deleting the hub removes everything it made", s.hubIsDeleted) &&
@@ -231,6 +233,42 @@ func (s *suite) limitsChangeInPlace(t *testing.T) {
 	}
 	late := s.startAgent(t, "late", 1, service(), "sub", "news.>", "--since", "all", "--count", "3", "-o", "json")
 	checkReplay(t, "late", late.waitArtifacts(t), 4, 6)
+}
+
+// rollingRestartLosesNothing replaces every pod of the hub while clients send to
+// each other through its Service.
+func (s *suite) rollingRestartLosesNothing(t *testing.T) {
+	defer s.removeAgents(t)
+	load := s.startAgent(t, "load", 0, service(), "bench", "pair", "--clients", "6", "--rate", "600", "--duration", "45s", "-o", "json")
+	load.waitRunning(t)
+	before := s.incarnations(t)
+	start := time.Now()
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "rollout", "restart", "statefulset/"+hubName+"-node")
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "rollout", "status", "statefulset/"+hubName+"-node", "--timeout", "2m")
+	took := time.Since(start)
+	after := s.incarnations(t)
+	for pod, incarnation := range before {
+		if after[pod] == incarnation {
+			t.Errorf("%s was not restarted", pod)
+		}
+	}
+	logs := load.waitLogs(t)
+	var result struct {
+		Messages int  `json:"messages"`
+		Lost     *int `json:"lost"`
+	}
+	if err := json.Unmarshal([]byte(lastLine(logs)), &result); err != nil || result.Lost == nil {
+		t.Fatalf("bench printed no result: %v\n%s", err, logs)
+	}
+	t.Logf("all three nodes restarted in %.1fs: %d artifacts, %d lost", took.Seconds(), result.Messages, *result.Lost)
+	if *result.Lost != 0 || result.Messages < 10_000 {
+		t.Errorf("%d artifacts were sent, %d were lost; want none of over 10,000\n%s", result.Messages, *result.Lost, logs)
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
 }
 
 func (s *suite) hubGrows(t *testing.T) {
