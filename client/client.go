@@ -85,8 +85,8 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		subs:    make(map[uint32]*Subscription),
 		watches: make(map[*presenceWatch]struct{}),
 		handler: o.handler,
-		session: session{resumable: !o.noSession && o.maxReconnects != 0},
 	}
+	c.session.resumable = !o.noSession && o.maxReconnects != 0
 	c.life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.events = inbox[func()]{limit: eventsMax, handle: func(f func()) { f() }, spawn: c.wg.Go}
 	c.direct = inbox[incoming]{limit: o.queueBytes, handle: c.handleDirect, spawn: c.wg.Go}
@@ -345,7 +345,7 @@ func (c *Client) finishRequests(stop <-chan struct{}) {
 func (c *Client) leave(l *link) {
 	stop, cancel := timeout(goodbyeTimeout)
 	defer cancel()
-	c.out.sayGoodbye(wire.AppendControl(nil, wire.Header{Kind: wire.KindGoodbye}, "", nil))
+	c.out.sayGoodbye(c.session.goodbye())
 	select {
 	case <-l.done:
 	case <-stop:

@@ -1,6 +1,10 @@
 package client
 
-import "github.com/switchboardhub/switchboard/wire"
+import (
+	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
 
 // receivedEvery is after how many frames, and keptBytes after how many bytes of
 // them, the node is told what it need not keep any longer. It learns of the rest
@@ -17,9 +21,10 @@ type session struct {
 	epoch     uint64
 	node      string
 	attempts  uint64 // to connect
-	received  uint64 // frames that the session keeps
-	told      uint64 // of those
+	told      uint64 // of those received
 	untold    int    // bytes of the others
+
+	received atomic.Uint64 // frames that the session keeps; Close reads it
 }
 
 // introduce says in Hello which session the client comes back to.
@@ -27,7 +32,7 @@ func (s *session) introduce(hello *wire.Hello) {
 	s.attempts++
 	hello.Epoch = s.epoch
 	if s.resumable {
-		hello.Resumable, hello.Session, hello.Received = true, s.key, s.received
+		hello.Resumable, hello.Session, hello.Received = true, s.key, s.received.Load()
 		hello.Node, hello.Attempt = s.node, s.attempts
 	}
 }
@@ -36,9 +41,9 @@ func (s *session) introduce(hello *wire.Hello) {
 func (s *session) joined(w *wire.Welcome) {
 	s.epoch, s.node, s.key = w.Epoch, w.Node, w.Session
 	if !w.Resumed {
-		s.received = 0
+		s.received.Store(0)
 	}
-	s.told, s.untold = s.received, 0
+	s.told, s.untold = s.received.Load(), 0
 }
 
 // took counts a frame that the session keeps until the node is told of it.
@@ -47,8 +52,8 @@ func (c *Client) took(f wire.Frame) {
 		return
 	}
 	s := &c.session
-	s.received++
-	if s.untold += len(f); s.received-s.told >= receivedEvery || s.untold >= receivedBytes {
+	received := s.received.Add(1)
+	if s.untold += len(f); received-s.told >= receivedEvery || s.untold >= receivedBytes {
 		c.tellReceived()
 	}
 }
@@ -56,9 +61,20 @@ func (c *Client) took(f wire.Frame) {
 // tellReceived tells the node which frames this client has.
 func (c *Client) tellReceived() {
 	s := &c.session
-	if s.received == s.told {
+	received := s.received.Load()
+	if received == s.told {
 		return
 	}
-	s.told, s.untold = s.received, 0
-	c.out.control(wire.Header{Kind: wire.KindReceived, Sequence: wire.Sequence(s.received)}, "", nil, false)
+	s.told, s.untold = received, 0
+	c.out.control(wire.Header{Kind: wire.KindReceived, Sequence: wire.Sequence(received)}, "", nil, false)
+}
+
+// goodbye is the last frame, behind what the node should know before: else it
+// would count what the client has as dropped.
+func (s *session) goodbye() []byte {
+	var b []byte
+	if received := s.received.Load(); received > 0 {
+		b = wire.AppendControl(b, wire.Header{Kind: wire.KindReceived, Sequence: wire.Sequence(received)}, "", nil)
+	}
+	return wire.AppendControl(b, wire.Header{Kind: wire.KindGoodbye}, "", nil)
 }

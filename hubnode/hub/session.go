@@ -350,7 +350,8 @@ func (h *Hub) endSessions() {
 	})
 }
 
-// keep is deliverDirect for a client whose session keeps what it is sent.
+// keep queues a direct frame, stamped with head, for a session; c is its client
+// when that is here.
 func (in *intake) keep(s *session, c *Client, head []byte, p *parcel) outbox.Verdict {
 	wire.Frame(head).SetFlags(wire.Frame(head).Flags() | wire.FlagKept)
 	tail := p.frame[wire.HeaderSize:]

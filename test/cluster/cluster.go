@@ -71,17 +71,31 @@ func Start(tb testing.TB, size int, change func(*config.Config)) *Cluster {
 func (c *Cluster) waitLinked() {
 	c.tb.Helper()
 	linked := fmt.Sprintf("switchboard_mesh_links %d\n", len(c.nodes)-1)
-	for _, n := range c.nodes {
-		c.WaitFor("links of "+n.cfg.Node, func() bool {
-			resp, err := http.Get(n.HTTP() + "/metrics")
-			if err != nil {
-				return false
-			}
-			defer resp.Body.Close()
-			text, err := io.ReadAll(resp.Body)
-			return err == nil && strings.Contains(string(text), linked)
-		})
+	for i, n := range c.nodes {
+		c.WaitFor("links of "+n.cfg.Node, func() bool { return strings.Contains(c.Metrics(i), linked) })
 	}
+}
+
+// Metrics returns what a node exposes.
+func (c *Cluster) Metrics(ordinal int) string { return c.get(ordinal, "/metrics") }
+
+// Lists reports whether a node says that a client is there.
+func (c *Cluster) Lists(ordinal int, id string) bool {
+	return strings.Contains(c.get(ordinal, "/v1/clients"), `"id":"`+id+`"`)
+}
+
+func (c *Cluster) get(ordinal int, path string) string {
+	c.tb.Helper()
+	resp, err := http.Get(c.nodes[ordinal].HTTP() + path)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return string(text)
 }
 
 func (c *Cluster) run(cfg config.Config) *Node {

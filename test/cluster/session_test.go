@@ -265,6 +265,21 @@ func TestReceipts(t *testing.T) {
 	}
 }
 
+// What a client has when it says goodbye was not dropped.
+func TestGoodbyeDropsNothing(t *testing.T) {
+	c := cluster.Start(t, 1, nil)
+	box := make(inbox, 100)
+	to := connect(t, c.Node(0), "to", numbered(box))
+	from := connect(t, c.Node(0), "from")
+	sendAll(t, from, "to", 10, func(int) {})
+	expectAll(t, box, 10)
+	_ = to.Close()
+	c.WaitFor("its leave", func() bool { return !c.Lists(0, "to") })
+	if text := c.Metrics(0); !strings.Contains(text, `switchboard_artifacts_dropped_total{reason="session_ended"} 0`) {
+		t.Errorf("metrics say that something was dropped:\n%s", text)
+	}
+}
+
 // A client that was connected before with the same id, and knows nothing of its
 // session, is a new one.
 func TestANewProcessIsANewSession(t *testing.T) {
