@@ -15,6 +15,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -44,6 +45,7 @@ type view struct {
 	presence *presenceFeed
 
 	refused atomic.Uint64 // announcements
+	wrong   seldom.Log    // those refused, by their peers
 
 	// learning is held from a change of the table until the hub knows of it:
 	// the hub hears of what comes and goes in the table's order. It is taken
@@ -318,7 +320,9 @@ func (t *taker) announced(f wire.Frame) {
 	a, err := directory.ParseAnnouncement(f.Body())
 	if err != nil || a.Owner.Node != t.peer.Name {
 		v.refused.Add(1)
-		v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err))
+		if due, silent := v.wrong.Due(t.peer.Name, time.Now()); due {
+			v.node.log.Warn("announcement refused", slog.String("peer", t.peer.Name), slog.String("owner", a.Owner.Node), slog.Any("error", err), slog.Int("more_since_last_told", silent))
+		}
 		return
 	}
 	v.learn(t.link, a)

@@ -6,7 +6,9 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +159,36 @@ func TestMetricsAreConsistent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, series(t, expose(t, m, n))); diff != "" {
 		t.Errorf("the exposition differs (-want +got):\n%s", diff)
+	}
+}
+
+// The page has a row for each metric, and no other.
+func TestMetricsPageIsComplete(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reference/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := make(map[string]bool)
+	for _, row := range regexp.MustCompile("(?m)^\\| `switchboard_([a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
+		described[row[1]] = true
+	}
+	var m hub.Metrics
+	var n Counts
+	next := 0
+	fill(t, reflect.ValueOf(&m).Elem(), &next)
+	fill(t, reflect.ValueOf(&n).Elem(), &next)
+	exposed := make(map[string]bool)
+	for one := range series(t, expose(t, m, n)) {
+		name, _, _ := strings.Cut(one, "{")
+		if base, ok := strings.CutSuffix(name, "_seconds_count"); ok {
+			name = base + "_seconds"
+		} else if base, ok := strings.CutSuffix(name, "_seconds_sum"); ok {
+			name = base + "_seconds"
+		}
+		exposed[name] = true
+	}
+	if diff := cmp.Diff(exposed, described); diff != "" {
+		t.Errorf("the page (-exposed +described):\n%s", diff)
 	}
 }
 

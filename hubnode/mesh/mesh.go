@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -81,6 +82,7 @@ type Mesh struct {
 	ln  net.Listener
 
 	linked, refused atomic.Uint64
+	wrong           seldom.Log // those refused, by their addresses
 
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
@@ -268,8 +270,20 @@ func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
 		m.refused.Add(1)
 		r.Close()
 		_ = conn.Close() // the handshake's error matters
+		m.sayRefused(conn.RemoteAddr(), err)
 	}
 	if ctx.Err() == nil {
 		m.cfg.Log.Debug("accepted link ended", slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
+	}
+}
+
+// sayRefused logs why a link was refused, once a minute for each machine.
+func (m *Mesh) sayRefused(remote net.Addr, err error) {
+	host, _, e := net.SplitHostPort(remote.String())
+	if e != nil {
+		host = remote.String()
+	}
+	if due, silent := m.wrong.Due(host, time.Now()); due {
+		m.cfg.Log.Warn("link refused", slog.String("remote", host), slog.Any("error", err), slog.Int("more_since_last_told", silent))
 	}
 }

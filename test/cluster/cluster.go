@@ -122,6 +122,9 @@ func (c *Cluster) Node(ordinal int) *Node { return c.nodes[ordinal] }
 // Client returns the node's address for clients.
 func (n *Node) Client() string { return n.cfg.Listen.Client }
 
+// Mesh returns the node's address for links of other nodes.
+func (n *Node) Mesh() string { return n.cfg.Listen.Cluster }
+
 // HTTP returns the URL of the node's HTTP API.
 func (n *Node) HTTP() string { return "http://" + n.cfg.Listen.HTTP }
 
