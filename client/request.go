@@ -21,6 +21,16 @@ import (
 // when nobody waits for the answer any more.
 type RequestHandler func(ctx context.Context, a *wire.Artifact) (*wire.Artifact, error)
 
+type requestKey struct{}
+
+// IsRequest reports whether what a handler is called with, whose ctx this is, waits
+// for an answer. Of what was plainly sent, with a receipt or without, only an error
+// is of interest.
+func IsRequest(ctx context.Context) bool {
+	is, _ := ctx.Value(requestKey{}).(bool)
+	return is
+}
+
 // systemPrefix begins the names of what the hub itself answers.
 const systemPrefix = "$hub."
 
@@ -257,7 +267,7 @@ func (c *Client) answer(ctx context.Context, f wire.Frame) {
 		c.report(fmt.Errorf("request from %q can't be read: %w", a.From, orMalformed(err)))
 		return
 	}
-	reply, err := c.callHandler(ctx, a)
+	reply, err := c.callHandler(context.WithValue(ctx, requestKey{}, true), a)
 	c.respond(ctx, f, a.From, reply, err)
 }
 

@@ -228,10 +228,6 @@ func (a *app) notices() []client.Option {
 			}
 		}),
 		client.OnDisconnect(func(err error) { a.tellf("disconnected: %v", err) }),
-		client.OnError(func(err error) {
-			if !errors.Is(err, errListenOnly) {
-				a.tellf("%v", err)
-			}
-		}),
+		client.OnError(func(err error) { a.tellf("%v", err) }),
 	}
 }

@@ -39,9 +39,12 @@ func (a *app) listenCommand() *cobra.Command {
 func (a *app) listen(ctx context.Context, count int, noBroadcast bool) error {
 	named := a.id != ""
 	p := a.newPrinter(count)
-	opts := append(a.notices(), client.WithHandler(func(_ context.Context, artifact *wire.Artifact) (*wire.Artifact, error) {
+	opts := append(a.notices(), client.WithHandler(func(ctx context.Context, artifact *wire.Artifact) (*wire.Artifact, error) {
 		p.print(artifact)
-		return nil, errListenOnly // for requests; it reaches nobody otherwise
+		if client.IsRequest(ctx) {
+			return nil, errListenOnly
+		}
+		return nil, nil
 	}))
 	if noBroadcast {
 		opts = append(opts, client.WithoutBroadcast())

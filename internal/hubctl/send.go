@@ -13,15 +13,22 @@ import (
 )
 
 func (a *app) sendCommand() *cobra.Command {
-	var what content
+	var (
+		what    content
+		receipt bool
+	)
 	cmd := &cobra.Command{
 		Use:   "send CLIENT [DATA|-]",
 		Short: "Send to one client by name",
 		Long: `Send DATA, or with "-" the standard input, to a client, wherever in the hub it is
-connected. It succeeds when the client's node has handed it over.
+connected. It succeeds when the client's node has handed it over, or keeps it for a
+client that lost its connection and may come back. With --receipt it succeeds when
+the client is done with it.
 
-Exit status 3: nobody has that id.`,
+Exit status 3: nobody has that id, or nobody came back for it; 4: no receipt within
+30 seconds.`,
 		Example: `  hubctl send agent-9 hello
+  hubctl send agent-9 --receipt hello
   hubctl send agent-9 - --content-type application/json <order.json`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,12 +37,17 @@ Exit status 3: nobody has that id.`,
 				return err
 			}
 			return a.withClient(cmd.Context(), func(ctx context.Context, c *client.Client) error {
-				return explainTarget(ctx, c, c.Send(ctx, args[0], artifact))
+				var opts []client.SendOption
+				if receipt {
+					opts = append(opts, client.WithReceipt())
+				}
+				return explainTarget(ctx, c, c.Send(ctx, args[0], artifact, opts...))
 			})
 		},
 		ValidArgsFunction: a.completeClients,
 	}
 	what.flags(cmd)
+	cmd.Flags().BoolVar(&receipt, "receipt", false, "wait until the client is done with it")
 	return cmd
 }
 
