@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 const (
@@ -62,6 +64,8 @@ type Member struct {
 	Client      string // host:port for clients
 	Cluster     string // host:port of the mesh
 	HTTP        string // host:port of the HTTP API
+	MinProtocol int    // the versions of the wire that it speaks
+	MaxProtocol int
 }
 
 // meta is a Member's part that travels in gossip; at most 512 bytes as JSON.
@@ -71,6 +75,9 @@ type meta struct {
 	Client  string `json:"c"`
 	Cluster string `json:"m"`
 	HTTP    string `json:"h"`
+
+	MinProtocol int `json:"p,omitempty"` // absent: 1
+	MaxProtocol int `json:"q,omitempty"` // absent: 1
 }
 
 // Config says who this node is and whom to join.
@@ -113,7 +120,7 @@ func Start(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
-	cfg.Self.State = Joining
+	cfg.Self.State, cfg.Self.MinProtocol, cfg.Self.MaxProtocol = Joining, wire.Version, wire.Version
 	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1), nodes: make(map[string]gossiped)}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = cfg.Self.Name + nameSep + strconv.FormatUint(cfg.Self.Incarnation, 16)
@@ -230,6 +237,7 @@ func parse(n *memberlist.Node) (Member, bool) {
 	return Member{
 		Name: name, Incarnation: number, State: m.State, Version: m.Version,
 		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP,
+		MinProtocol: max(1, m.MinProtocol), MaxProtocol: max(1, m.MaxProtocol),
 	}, true
 }
 

@@ -5,13 +5,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"go.uber.org/goleak"
 
 	"github.com/switchboardhub/switchboard/test/ports"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // memberlist's Shutdown does not wait for the probe under way, which ends by
@@ -156,5 +160,31 @@ func TestNodeWithUnreachablePeersDoesNotConcludeAtOnce(t *testing.T) {
 	n.conclude(false, true)
 	if !n.Joined() {
 		t.Error("it still waits after the grace")
+	}
+}
+
+func TestNodesThatCanNotTalkAreRefused(t *testing.T) {
+	c := &Cluster{}
+	for meta, ok := range map[string]bool{
+		`{"s":"active","c":"a:1","m":"a:2","h":"a:3"}`:                                           true, // of before it said which
+		fmt.Sprintf(`{"s":"active","c":"a:1","m":"a:2","h":"a:3","p":1,"q":%d}`, wire.Version):   true,
+		fmt.Sprintf(`{"s":"active","c":"a:1","m":"a:2","h":"a:3","p":1,"q":%d}`, wire.Version+5): true,
+		fmt.Sprintf(`{"s":"active","c":"a:1","m":"a:2","h":"a:3","p":%d,"q":9}`, wire.Version+1): false,
+		"garbage": false,
+	} {
+		err := c.NotifyMerge([]*memberlist.Node{{Name: "a-0~1", Addr: net.IPv4(127, 0, 0, 1), Meta: []byte(meta)}})
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", meta, err)
+		}
+	}
+}
+
+func TestWhatANodeSaysOfItselfFits(t *testing.T) {
+	long := strings.Repeat("n", 63) + "." + strings.Repeat("d", 63) + ".svc:65535"
+	c := &Cluster{self: Member{State: Draining, Version: strings.Repeat("v", 40), Client: long[:80], Cluster: long[:80], HTTP: long[:80], MinProtocol: 1, MaxProtocol: 99}}
+	b := c.NodeMeta(memberlist.MetaMaxSize)
+	got, ok := parse(&memberlist.Node{Name: "a-0~1", Meta: b})
+	if !ok || got.MaxProtocol != 99 || got.Client != long[:80] {
+		t.Errorf("%d bytes say %+v", len(b), got)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // The methods in this file are memberlist's callbacks. It calls them with its
@@ -17,7 +19,10 @@ func (c *Cluster) NodeMeta(limit int) []byte {
 	c.mu.Lock()
 	self := c.self
 	c.mu.Unlock()
-	b, err := json.Marshal(meta{State: self.State, Version: self.Version, Client: self.Client, Cluster: self.Cluster, HTTP: self.HTTP})
+	b, err := json.Marshal(meta{
+		State: self.State, Version: self.Version, Client: self.Client, Cluster: self.Cluster, HTTP: self.HTTP,
+		MinProtocol: self.MinProtocol, MaxProtocol: self.MaxProtocol,
+	})
 	if err != nil || len(b) > limit {
 		return nil // addresses are far below the limit of 512 bytes
 	}
@@ -62,10 +67,15 @@ func (c *Cluster) keep(n *memberlist.Node) {
 	c.poke()
 }
 
-// NotifyAlive refuses nodes that are not of this program.
+// NotifyAlive refuses nodes that are not of this program, or of a version of it
+// that this one can't talk to.
 func (c *Cluster) NotifyAlive(n *memberlist.Node) error {
-	if _, ok := parse(n); !ok {
+	m, ok := parse(n)
+	if !ok {
 		return fmt.Errorf("gossip from %q at %s is not from a hub node", n.Name, n.Addr)
+	}
+	if _, err := wire.NegotiateVersion(m.MinProtocol, m.MaxProtocol); err != nil {
+		return fmt.Errorf("gossip from %q at %s: %w", n.Name, n.Addr, err)
 	}
 	return nil
 }
