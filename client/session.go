@@ -11,7 +11,7 @@ import (
 // when it pings.
 const (
 	receivedEvery = 64
-	receivedBytes = 128 << 10
+	receivedBytes = 256 << 10
 )
 
 // session is what a node needs to know to go on where a lost connection ended.

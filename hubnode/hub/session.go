@@ -3,6 +3,7 @@ package hub
 import (
 	"crypto/rand"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,10 +32,11 @@ type session struct {
 	last   *Client          // the newest one, connected or not
 	why    wire.LeaveReason // it is away; guarded by Hub.mu
 	epoch  uint64
-	newest uint64 // attempt of the client to connect
-	base   uint64 // frames that the client has
-	kept   []byte // those behind, as they were sent
-	from   int    // where in kept they begin
+	newest uint64  // attempt of the client to connect
+	base   uint64  // frames that the client has
+	kept   []byte  // those behind, as they were sent
+	from   int     // where in kept they begin
+	pooled *[]byte // whose memory kept is; nil: its own
 	count  int
 	moved  string // the node that took the session over: what still comes here goes there
 	ended  bool
@@ -118,12 +120,43 @@ func (s *session) pending() int {
 }
 
 func (s *session) keepLocked(head, tail []byte) {
-	if s.from > len(s.kept)/2 {
-		s.kept = append(s.kept[:0], s.kept[s.from:]...)
-		s.from = 0
+	if size := len(head) + len(tail); len(s.kept)+size > cap(s.kept) {
+		s.makeRoomLocked(size)
 	}
 	s.kept = append(append(s.kept, head...), tail...)
 	s.count++
+}
+
+const (
+	keptSmall = 4 << 10   // what a session may hold on to that keeps little
+	keptLarge = 512 << 10 // the size of pooled memory: of sessions that are busy
+)
+
+var largeKept = sync.Pool{New: func() any { b := make([]byte, 0, keptLarge); return &b }}
+
+// makeRoomLocked moves what is kept to the front of its memory, or to a larger one.
+func (s *session) makeRoomLocked(size int) {
+	live := s.kept[s.from:]
+	switch need := len(live) + size; {
+	case need <= cap(s.kept) && s.from >= len(live)/4:
+		s.kept = append(s.kept[:0], live...)
+	case s.pooled == nil && need > keptSmall && need <= keptLarge:
+		s.pooled, _ = largeKept.Get().(*[]byte)
+		s.kept = (*s.pooled)[:len(live)]
+		copy(s.kept, live)
+	default:
+		s.shedLocked(append(make([]byte, 0, max(2*need, 256)), live...))
+	}
+	s.from = 0
+}
+
+// shedLocked makes kept the memory of what is kept, and gives back what it had.
+func (s *session) shedLocked(kept []byte) {
+	if s.pooled != nil {
+		largeKept.Put(s.pooled)
+		s.pooled = nil
+	}
+	s.kept, s.from = kept, 0
 }
 
 // received forgets what the client has: the first n frames of the session. It
@@ -135,7 +168,6 @@ func (s *session) received(n uint64) bool {
 }
 
 func (s *session) receivedLocked(n uint64) bool {
-	const idleBytes = 4 << 10 // what a session with nothing to keep holds on to
 	if n > s.base+uint64(s.count) {
 		return false
 	}
@@ -143,11 +175,15 @@ func (s *session) receivedLocked(n uint64) bool {
 		s.from += frameSize(s.kept[s.from:])
 		s.count--
 	}
-	if s.count == 0 {
-		s.from = 0
-		if s.kept = s.kept[:0]; cap(s.kept) > idleBytes {
-			s.kept = nil
+	switch live := s.kept[s.from:]; {
+	case cap(s.kept) <= keptSmall:
+		if s.count == 0 {
+			s.kept, s.from = s.kept[:0], 0
 		}
+	case s.count == 0:
+		s.shedLocked(nil)
+	case len(live) <= keptSmall/2: // the rest of a burst may stay for long
+		s.shedLocked(append([]byte(nil), live...))
 	}
 	return true
 }
@@ -291,8 +327,9 @@ func (h *Hub) buryLocked(s *session) {
 		s.back = nil
 	}
 	s.ended = true
-	left := s.kept[s.from:]
-	s.kept, s.from, s.count = nil, 0, 0
+	left := slices.Clone(s.kept[s.from:])
+	s.shedLocked(nil)
+	s.count = 0
 	if len(left) > 0 && h.state < stateStopped {
 		h.wg.Go(func() { h.mourn(s.id, left) })
 	}

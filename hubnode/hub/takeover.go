@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -272,8 +273,9 @@ func (s *session) stateLocked() *sessionState {
 
 // leaveLocked makes the session one of another node and returns what it has kept.
 func (s *session) leaveLocked(node string) []byte {
-	frames := s.kept[s.from:]
-	s.moved, s.kept, s.from, s.count = node, nil, 0, 0
+	frames := slices.Clone(s.kept[s.from:])
+	s.shedLocked(nil)
+	s.moved, s.count = node, 0
 	if s.back != nil {
 		close(s.back)
 		s.back = nil
