@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -66,14 +68,31 @@ func raiseFileLimit(files int) error {
 	return nil
 }
 
-// freeAddress returns an address that nobody listens on.
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it takes no time
-	if err != nil {
-		return "", err
+// Below the range from which systems take the ports of outgoing connections:
+// nothing takes one of these between the moment it is found free and its use.
+const (
+	firstPort = 10_000
+	lastPort  = 30_000
+)
+
+// freeAddress returns an address that nobody listens on and that no call before has
+// returned.
+func (b *bench) freeAddress() (string, error) {
+	for range lastPort - firstPort {
+		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any will do
+		if b.given[port] {
+			continue
+		}
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		ln, err := net.Listen("tcp", address) //nolint:noctx // it takes no time
+		if err != nil {
+			continue // somebody has it
+		}
+		_ = ln.Close() // it was only to see that the port is free
+		b.given[port] = true
+		return address, nil
 	}
-	defer func() { _ = ln.Close() }() // it was only to find the port
-	return ln.Addr().String(), nil
+	return "", fmt.Errorf("no port from %d to %d is free", firstPort, lastPort)
 }
 
 // start runs size nodes of a hub with room for one more, and returns when they are
@@ -81,7 +100,7 @@ func freeAddress() (string, error) {
 func (b *bench) start(ctx context.Context, size int, edit func(*config.Config)) (*hub, error) {
 	h := &hub{b: b, edit: edit}
 	for range size + 1 {
-		addr, err := freeAddress()
+		addr, err := b.freeAddress()
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +130,7 @@ func (h *hub) add(replicas int) (*node, error) {
 	cfg.Listen.Gossip = h.peers[i]
 	for _, address := range []*string{&cfg.Listen.Client, &cfg.Listen.Cluster, &cfg.Listen.HTTP} {
 		var err error
-		if *address, err = freeAddress(); err != nil {
+		if *address, err = h.b.freeAddress(); err != nil {
 			return nil, err
 		}
 	}
@@ -154,14 +173,25 @@ func (h *hub) addresses(first int) string {
 }
 
 func (n *node) awaitReady(ctx context.Context) error {
-	return await(ctx, n.name+" to be ready", func() bool {
+	ready := false
+	err := await(ctx, n.name+" to be ready", func() bool {
+		select {
+		case <-n.ended:
+			return true // it says why itself
+		default:
+		}
 		resp, err := http.Get(n.http + "/readyz") //nolint:noctx // on loopback
 		if err != nil {
 			return false
 		}
 		_ = resp.Body.Close() // nothing of it is wanted
-		return resp.StatusCode == http.StatusOK
+		ready = resp.StatusCode == http.StatusOK
+		return ready
 	})
+	if err == nil && !ready {
+		return fmt.Errorf("%s ended before it was ready: %w", n.name, n.err)
+	}
+	return err
 }
 
 // await returns when a condition holds.
