@@ -146,24 +146,25 @@ func death(ctx context.Context, b *bench) error {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	left := make(chan time.Time, 1)
-	updates, gone := 0, 0
+	var updates, gone atomic.Int64
+	var watchErr error // once watch is over
 	var watch sync.WaitGroup
 	ready := make(chan struct{})
 	watch.Go(func() {
-		_ = p.WatchPresence(watching, func(u client.PresenceUpdate) error { // ended by stop
+		watchErr = p.WatchPresence(watching, func(u client.PresenceUpdate) error { // ended by stop
 			if u.Clients != nil {
 				close(ready)
 			}
-			before := gone
+			before := gone.Load()
 			for _, e := range u.Events {
 				if e.Kind == wire.PresenceLeft {
-					gone++
+					gone.Add(1)
 				}
 			}
-			if gone > before {
-				updates++
+			if gone.Load() > before {
+				updates.Add(1)
 			}
-			if gone == clients && gone > before {
+			if gone.Load() == clients && before < clients {
 				left <- time.Now()
 			}
 			return nil
@@ -187,11 +188,13 @@ func death(ctx context.Context, b *bench) error {
 	case at := <-left:
 		b.report("death", fmt.Sprintf("the leaves of its %d clients are told after", clients), at.Sub(begun).Seconds(), "s", "≤ 5")
 	case <-time.After(time.Minute):
-		return errors.New("the leaves are not told")
+		stop()
+		watch.Wait()
+		return fmt.Errorf("of %d leaves %d are told: %w", clients, gone.Load(), watchErr)
 	}
 	stop()
 	watch.Wait()
-	b.report("death", "… in so many updates", float64(updates), "", "1")
+	b.report("death", "… in so many updates", float64(updates.Load()), "", "1")
 	return nil
 }
 
