@@ -1,6 +1,7 @@
-// Package history keeps bounded topic histories in memory.
+// Package history keeps bounded topic histories.
 //
-// A [Log] is the history of one topic. The invariants:
+// A [Store] holds those of many topics; [Memory] is one, package disk has the
+// other. A [Log] is the history of one topic in memory. The invariants:
 //
 //   - a new topic's first artifact has sequence 1; sequences rise by 1 for each
 //     artifact appended and are never reused, whatever retention takes;

@@ -58,10 +58,11 @@ type Log struct {
 	mu     sync.Mutex // guards the fields below
 	limits Limits
 	next   wire.Sequence
-	slabs  []*slab // oldest first; each holds at least one run
-	held   uint64  // artifacts in slabs
-	bytes  int64   // of the bodies in slabs
-	newest int64   // time of the latest append, Unix nanoseconds
+	slabs  []*slab       // oldest first; each holds at least one run
+	held   uint64        // artifacts in slabs
+	bytes  int64         // of the bodies in slabs
+	newest int64         // time of the latest append, Unix nanoseconds
+	purged wire.Sequence // what lies before can't be read, though its run may be held
 }
 
 // NewLog returns an empty log that gives next to the first artifact: 1 for a
@@ -88,12 +89,16 @@ func (l *Log) Append(now time.Time, from wire.ClientID, count int, body []byte) 
 	return first
 }
 
-// AppendAt stores a copy of a run of another node's log under the sequences
-// that it has there. It must continue the log exactly, or, into an empty log,
-// start at its next sequence or any later one; else the error is an
-// [OrderError]. The run's age counts from its Time; from now when that is zero
-// or in the future.
+// AppendAt stores a copy of a run that was given its sequences elsewhere. It must
+// continue the log exactly, or, into an empty log, start at its next sequence or
+// any later one; else the error is an [OrderError]. The run's age counts from
+// its Time; from now when that is zero or in the future.
 func (l *Log) AppendAt(now time.Time, run Run) error {
+	return l.appendRun(now, l.Limits(), run)
+}
+
+// appendRun is AppendAt with new limits.
+func (l *Log) appendRun(now time.Time, limits Limits, run Run) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if run.Count <= 0 {
@@ -106,10 +111,23 @@ func (l *Log) AppendAt(now time.Time, run Run) error {
 	if !run.Time.IsZero() && run.Time.Before(now) {
 		at = run.Time
 	}
+	l.limits = limits
 	l.next = run.First
 	l.appendLocked(at.UnixNano(), run.From, run.Count, run.Body)
 	l.retainLocked(now)
 	return nil
+}
+
+// purge takes whole runs that lie before a sequence; of the run that holds it
+// the beginning can't be read any more.
+func (l *Log) purge(before wire.Sequence) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = min(before, l.next)
+	l.purged = max(l.purged, before)
+	for len(l.slabs) > 0 && l.slabs[0].firstOf(l.slabs[0].skip+1) <= before {
+		l.dropFrontLocked()
+	}
 }
 
 func (l *Log) appendLocked(at int64, from wire.ClientID, count int, body []byte) {
@@ -211,7 +229,7 @@ func (l *Log) clearLocked() {
 // firstLocked returns the first sequence that can be read, next when there is
 // none.
 func (l *Log) firstLocked() wire.Sequence {
-	return l.next - wire.Sequence(min(l.held, uint64(max(l.limits.MaxArtifacts, 0))))
+	return max(l.purged, l.next-wire.Sequence(min(l.held, uint64(max(l.limits.MaxArtifacts, 0)))))
 }
 
 // Bounds returns what the log holds.
