@@ -46,6 +46,9 @@ const (
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102
 	CodeOverloaded         Code = 103
+	CodeNoQuorum           Code = 104
+	CodeOutOfOrder         Code = 105 // one published before it was not stored
+	CodeStorageFull        Code = 106
 )
 
 // Error is a refusal that travels over the wire.
@@ -108,13 +111,27 @@ func (e *SlowClientError) Error() string {
 	return fmt.Sprintf("client %q is too slow: %d bytes are waiting for it, %d are allowed", e.ID, e.Pending, e.Limit)
 }
 
+// NoQuorumError says that a topic's history can't be appended to now: fewer than
+// a majority of the replicas of its shard can be reached.
+type NoQuorumError struct {
+	Topic string
+	Shard int
+}
+
+func (e *NoQuorumError) Error() string {
+	return fmt.Sprintf("topic %q: shard %d has no leader, a majority of its replicas can't be reached: publish again later", e.Topic, e.Shard)
+}
+
+// Temporary reports that the same request may succeed later.
+func (e *NoQuorumError) Temporary() bool { return true }
+
 // Fault is the body of Error and Goodbye frames, as JSON.
 type Fault struct {
 	Code   Code     `json:"code"`
 	Detail string   `json:"detail"`
 	Client ClientID `json:"client,omitempty"` // NoClient, SessionReplaced, SlowClient
-	Topic  string   `json:"topic,omitempty"`  // HistoryGap
-	A      uint64   `json:"a,omitempty"`      // size, pending, from
+	Topic  string   `json:"topic,omitempty"`  // HistoryGap, NoQuorum
+	A      uint64   `json:"a,omitempty"`      // size, pending, from, shard
 	B      uint64   `json:"b,omitempty"`      // limit, to
 }
 
@@ -129,6 +146,7 @@ func FaultOf(err error, fallback Code) Fault {
 		gap      *HistoryGapError
 		large    *ArtifactTooLargeError
 		slow     *SlowClientError
+		quorum   *NoQuorumError
 	)
 	switch {
 	case errors.As(err, &noClient):
@@ -141,6 +159,8 @@ func FaultOf(err error, fallback Code) Fault {
 		f.Code, f.A, f.B = CodeArtifactTooLarge, uint64(large.Size), uint64(large.Limit) //nolint:gosec // sizes are never negative
 	case errors.As(err, &slow):
 		f.Code, f.Client, f.A, f.B = CodeSlowClient, slow.ID, uint64(slow.Pending), uint64(slow.Limit) //nolint:gosec // sizes are never negative
+	case errors.As(err, &quorum):
+		f.Code, f.Topic, f.A = CodeNoQuorum, quorum.Topic, uint64(quorum.Shard) //nolint:gosec // shards are numbered from 0
 	case errors.As(err, &coded):
 		f.Code, f.Detail = coded.Code, coded.Detail
 	case errors.Is(err, ErrFrameTooLarge):
@@ -165,6 +185,8 @@ func (f Fault) Err() error {
 		return &ArtifactTooLargeError{Size: clampInt(f.A), Limit: clampInt(f.B)}
 	case CodeSlowClient:
 		return &SlowClientError{ID: f.Client, Pending: clampInt(f.A), Limit: clampInt(f.B)}
+	case CodeNoQuorum:
+		return &NoQuorumError{Topic: f.Topic, Shard: clampInt(f.A)}
 	default:
 		return &Error{Code: f.Code, Detail: f.Detail}
 	}

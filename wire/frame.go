@@ -35,6 +35,9 @@ const (
 	KindRepair   Kind = 67 // send me your directory after the version in Sequence
 	KindAsk      Kind = 68 // a question; target says which
 	KindAnswer   Kind = 69 // its answer
+	KindRaft     Kind = 70 // a call between replicas of the shard in Sequence; target and from are their ids
+	KindRafted   Kind = 71 // its answer
+	KindLeads    Kind = 72 // the shards that the sender leads
 )
 
 // Flags qualify a frame. Unknown ones are ignored.
@@ -48,6 +51,7 @@ const (
 	FlagFailed                    // on Reply: the handler failed, the payload says how
 	FlagHop                       // between nodes: passed on once already
 	FlagKept                      // node → client: the session keeps this frame until the client has it
+	FlagOldest                    // on Publish: the publisher has no answer to wait for that is older, on this topic
 )
 
 // Header is a frame's fixed part.
@@ -146,6 +150,14 @@ func (f Frame) Body() []byte { return f[f.bodyOffset():] }
 func (f Frame) targetLen() int  { return int(binary.BigEndian.Uint16(f[20:])) }
 func (f Frame) fromLen() int    { return int(binary.BigEndian.Uint16(f[22:])) }
 func (f Frame) bodyOffset() int { return HeaderSize + f.targetLen() + f.fromLen() }
+
+// Extended returns the frame with a length that counts size bytes to follow: the
+// rest of its body, which is written behind it.
+func (f Frame) Extended(size int) []byte {
+	n := binary.BigEndian.Uint32(f) + uint32(size) //nolint:gosec // callers stay below MaxFrame
+	binary.BigEndian.PutUint32(f, n)
+	return f
+}
 
 // SetFlags overwrites the flags in place.
 func (f Frame) SetFlags(flags Flags) { f[5] = byte(flags) }

@@ -1,0 +1,479 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// quick is the timing of tests.
+var quick = Timing{Heartbeat: 100 * time.Millisecond, Commit: 20 * time.Millisecond, Tend: 20 * time.Millisecond}
+
+// group is the shards of several nodes with links in memory.
+type group struct {
+	t        *testing.T
+	dir      string // empty: in memory
+	shards   int
+	replicas int
+
+	mu    sync.Mutex // guards the fields below
+	size  int        // nodes that the hub has
+	nodes map[string]*member
+	cut   map[[2]string]bool
+}
+
+// member is one node.
+type member struct {
+	g       *group
+	name    string
+	shards  *Shards
+	stop    context.CancelFunc
+	ended   chan error
+	mu      sync.Mutex // guards the fields below
+	links   map[string]*pipe
+	stores  map[int]history.Store
+	heard   map[string][]wire.Sequence // what was delivered
+	closing bool
+}
+
+// pipe is one direction of a link.
+type pipe struct {
+	frames chan []byte
+	end    chan struct{}
+	done   sync.WaitGroup
+}
+
+func newGroup(t *testing.T, nodes, shards int, dir string) *group {
+	g := &group{t: t, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
+	for i := range nodes {
+		g.start(name(i))
+	}
+	t.Cleanup(func() {
+		for i := range 9 {
+			g.kill(name(i))
+		}
+	})
+	return g
+}
+
+func name(i int) string { return fmt.Sprintf("n-%d", i) }
+
+func (g *group) start(node string) *member {
+	m := &member{g: g, name: node, links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
+	dir := ""
+	if g.dir != "" {
+		dir = g.dir + "/" + node
+	}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("SHARD_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", node)
+	}
+	m.shards = New(Config{
+		Self: node, Shards: g.shards, Dir: dir, Timing: quick, Log: log,
+		Store:   m.store,
+		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
+		Outlet:  func() Outlet { return m },
+		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
+		Ask: m.ask, Carrier: m, Moved: func(int) {},
+	})
+	m.shards.Want(true)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop = cancel
+	go func() { m.ended <- m.shards.Run(ctx) }()
+	g.mu.Lock()
+	others := make([]*member, 0, len(g.nodes))
+	for _, o := range g.nodes {
+		others = append(others, o)
+	}
+	g.nodes[node] = m
+	g.mu.Unlock()
+	for _, o := range others {
+		g.link(m, o)
+	}
+	return m
+}
+
+func (g *group) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.nodes)
+}
+
+func (g *group) desired(n int) []string {
+	g.mu.Lock()
+	size := g.size
+	g.mu.Unlock()
+	var names []string
+	for _, ordinal := range placement.Replicas(n, size, g.replicas) {
+		names = append(names, name(ordinal))
+	}
+	return names
+}
+
+func (g *group) node(node string) *member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.nodes[node]
+}
+
+func (g *group) link(a, b *member) {
+	a.connect(b)
+	b.connect(a)
+	a.shards.Linked(b.name)
+	b.shards.Linked(a.name)
+}
+
+func (g *group) unlink(a, b *member) {
+	a.disconnect(b.name)
+	b.disconnect(a.name)
+	a.shards.Unlinked(b.name)
+	b.shards.Unlinked(a.name)
+}
+
+// kill ends a node without farewell.
+func (g *group) kill(node string) {
+	g.mu.Lock()
+	m := g.nodes[node]
+	delete(g.nodes, node)
+	others := make([]*member, 0, len(g.nodes))
+	for _, o := range g.nodes {
+		others = append(others, o)
+	}
+	g.mu.Unlock()
+	if m == nil {
+		return
+	}
+	for _, o := range others {
+		g.unlink(m, o)
+	}
+	m.stop()
+	if err := <-m.ended; err != nil {
+		g.t.Errorf("node %s: %v", node, err)
+	}
+}
+
+func (m *member) connect(to *member) {
+	p := &pipe{frames: make(chan []byte, 1<<14), end: make(chan struct{})}
+	m.mu.Lock()
+	m.links[to.name] = p
+	m.mu.Unlock()
+	p.done.Go(func() {
+		for {
+			select {
+			case f := <-p.frames:
+				to.shards.Take(m.name, wire.Frame(f))
+			case <-p.end:
+				return
+			}
+		}
+	})
+}
+
+func (m *member) disconnect(node string) {
+	m.mu.Lock()
+	p := m.links[node]
+	delete(m.links, node)
+	m.mu.Unlock()
+	if p != nil {
+		close(p.end)
+		p.done.Wait()
+	}
+}
+
+func (m *member) linked() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var names []string
+	for n := range m.links {
+		names = append(names, n)
+	}
+	return names
+}
+
+func (m *member) Carry(node string, head, tail []byte) bool {
+	m.mu.Lock()
+	p := m.links[node]
+	m.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	select {
+	case p.frames <- append(append([]byte(nil), head...), tail...):
+		return true
+	default:
+		return false
+	}
+}
+
+func (m *member) ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
+	m.mu.Lock()
+	p := m.links[node]
+	m.mu.Unlock()
+	to := m.g.node(node)
+	if p == nil || to == nil || ctx.Err() != nil {
+		return nil, errors.New("no link to " + node)
+	}
+	answer, _, err := to.shards.Answer(question, body)
+	return answer, err
+}
+
+func (m *member) store(n int) (history.Store, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stores[n] == nil {
+		m.stores[n] = history.NewMemory()
+	}
+	return m.stores[n], nil
+}
+
+// Deliver implements Outlet.
+func (m *member) Deliver(topic string, _ wire.Frame, first wire.Sequence) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard[topic] = append(m.heard[topic], first)
+}
+
+// Flush implements Outlet.
+func (m *member) Flush() {}
+
+// eventually waits until a condition holds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// leader returns the node that leads a topic's shard, once there is one that
+// says so itself.
+func (g *group) leader(topic string) *member {
+	g.t.Helper()
+	var found *member
+	eventually(g.t, "a leader for "+topic, func() bool {
+		g.mu.Lock()
+		nodes := make([]*member, 0, len(g.nodes))
+		for _, m := range g.nodes {
+			nodes = append(nodes, m)
+		}
+		g.mu.Unlock()
+		for _, m := range nodes {
+			if _, self := m.shards.Leader(topic); self {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func frame(topic, payload string) wire.Frame {
+	var run wire.Run
+	a := wire.Artifact{ID: (&wire.IDs{}).Next(), Time: time.Now(), Payload: []byte(payload)}
+	if err := run.Append(&a, 1<<20); err != nil {
+		panic(err)
+	}
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1}, topic, "pub", run.Body())
+}
+
+// publish stores one artifact through whoever leads, however often that takes.
+func (g *group) publish(topic, payload string, by Publisher) wire.Sequence {
+	g.t.Helper()
+	var seq wire.Sequence
+	eventually(g.t, "publish to "+topic, func() bool {
+		result := make(chan Result, 1)
+		err := g.leader(topic).shards.Append(topic, frame(topic, payload), by, func(_ Outlet, r Result) { result <- r })
+		if err != nil {
+			return false
+		}
+		r := <-result
+		seq = r.First
+		return r.Err == nil
+	})
+	return seq
+}
+
+// held returns the payloads that a node's replica holds.
+func (m *member) held(topic string) []string {
+	var all []string
+	_, err := m.shards.Read(topic, 1, 1<<30, func(run history.Run) {
+		r := wire.NewRunReader(run.Body)
+		for {
+			var a wire.Artifact
+			ok, err := r.Next(&a)
+			if err != nil || !ok {
+				return
+			}
+			all = append(all, string(a.Payload))
+		}
+	})
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
+func storages(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Run("memory", func(t *testing.T) { test(t, "") })
+	t.Run("disk", func(t *testing.T) { test(t, t.TempDir()) })
+}
+
+func TestWhatIsAcknowledgedReachesAllReplicas(t *testing.T) {
+	storages(t, func(t *testing.T, dir string) {
+		g := newGroup(t, 3, 2, dir)
+		var want []string
+		for i := range 100 {
+			payload := fmt.Sprint(i)
+			want = append(want, payload)
+			if seq := g.publish("a", payload, Publisher{}); seq != wire.Sequence(i+1) {
+				t.Fatalf("artifact %d got sequence %d", i, seq)
+			}
+		}
+		for i := range 3 {
+			eventually(t, "all artifacts on "+name(i), func() bool { return slices.Equal(g.node(name(i)).held("a"), want) })
+		}
+	})
+}
+
+func TestAFrameSentTwiceIsStoredOnce(t *testing.T) {
+	g := newGroup(t, 3, 1, "")
+	first := g.publish("a", "one", Publisher{ID: 7, Number: 1})
+	g.publish("a", "two", Publisher{ID: 7, Number: 2})
+	old := g.leader("a")
+	if again := g.publish("a", "one", Publisher{ID: 7, Number: 1}); again != first {
+		t.Errorf("stored at %d, said to be at %d when sent again", first, again)
+	}
+	g.kill(old.name)
+	if again := g.publish("a", "one", Publisher{ID: 7, Number: 1}); again != first {
+		t.Errorf("after a change of leaders: stored at %d, said to be at %d when sent again", first, again)
+	}
+	if got := g.leader("a").held("a"); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("held: %q", got)
+	}
+}
+
+func TestALeaderThatDiesLosesNothingAcknowledged(t *testing.T) {
+	storages(t, func(t *testing.T, dir string) {
+		g := newGroup(t, 3, 1, dir)
+		var want []string
+		number := uint64(0)
+		for round := range 4 {
+			for i := range 20 {
+				number++
+				payload := fmt.Sprintf("%d.%d", round, i)
+				want = append(want, payload)
+				g.publish("a", payload, Publisher{ID: 1, Number: number})
+			}
+			l := g.leader("a")
+			g.kill(l.name)
+			number++
+			want = append(want, "between")
+			g.publish("a", "between", Publisher{ID: 1, Number: number})
+			g.start(l.name)
+			eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
+		}
+		for i := range 3 {
+			eventually(t, "all artifacts on "+name(i), func() bool { return slices.Equal(g.node(name(i)).held("a"), want) })
+		}
+	})
+}
+
+// voters returns how many voters the leader of a shard counts that are there.
+func (g *group) voters(n int) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.nodes {
+		r := m.shards.replica(n)
+		if r == nil || !r.servesNow() {
+			continue
+		}
+		count := 0
+		for _, s := range r.members() {
+			if o := g.nodes[nodeOf(s.ID)]; o != nil {
+				if there := o.shards.replica(n); there != nil && there.id == s.ID && s.Suffrage == 0 {
+					count++
+				}
+			}
+		}
+		if count == len(r.members()) {
+			return count
+		}
+	}
+	return 0
+}
+
+func TestScalingMovesReplicas(t *testing.T) {
+	g := newGroup(t, 1, 4, "")
+	topics := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	for _, topic := range topics {
+		g.publish(topic, "first", Publisher{})
+	}
+	for _, size := range []int{3, 5, 3, 1} {
+		g.mu.Lock()
+		g.size = size
+		g.mu.Unlock()
+		for i := range size {
+			if g.node(name(i)) == nil {
+				g.start(name(i))
+			}
+		}
+		eventually(t, fmt.Sprintf("replicas where they belong among %d", size), func() bool {
+			for n := range 4 {
+				if g.voters(n) != min(3, size) {
+					return false
+				}
+				for i := range 5 {
+					m := g.node(name(i))
+					if m != nil && !slices.Contains(g.desired(n), m.name) && m.shards.replica(n) != nil {
+						return false
+					}
+				}
+			}
+			return true
+		})
+		for i := size; i < 5; i++ {
+			g.kill(name(i))
+		}
+		for _, topic := range topics {
+			g.publish(topic, fmt.Sprint(size), Publisher{})
+		}
+	}
+	for _, topic := range topics {
+		if got := g.leader(topic).held(topic); !slices.Equal(got, []string{"first", "3", "5", "3", "1"}) {
+			t.Errorf("topic %s holds %q", topic, got)
+		}
+	}
+}
+
+func TestAMajorityThatLostItsMemoryDoesNotStopTheRest(t *testing.T) {
+	g := newGroup(t, 3, 1, "")
+	g.publish("a", "kept", Publisher{})
+	for i := range 3 {
+		eventually(t, "the artifact on "+name(i), func() bool { return len(g.node(name(i)).held("a")) == 1 })
+	}
+	g.kill("n-0")
+	g.kill("n-1")
+	g.start("n-0")
+	g.start("n-1")
+	g.publish("a", "more", Publisher{})
+	eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
+	for i := range 3 {
+		eventually(t, "both artifacts on "+name(i), func() bool { return slices.Equal(g.node(name(i)).held("a"), []string{"kept", "more"}) })
+	}
+}

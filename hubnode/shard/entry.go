@@ -1,0 +1,115 @@
+package shard
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// The operations that a record can be.
+const (
+	opAppend byte = 1 // artifacts of one frame
+	opPurge  byte = 2 // what a topic holds before a sequence goes
+)
+
+// Publisher says which of a client's frames a frame is, so that it is stored
+// once however often it is sent.
+type Publisher struct {
+	ID     uint64 // of one life of a client; 0: its frames are not numbered
+	Number uint64 // of the frame, among those of this publisher to this topic; rises by 1
+	Oldest bool   // what has lower numbers is settled: this may follow a hole
+}
+
+// record is one operation of a log entry.
+type record struct {
+	op     byte
+	time   time.Time
+	by     Publisher
+	frame  wire.Frame    // opAppend: its route, count and body
+	topic  string        // opPurge
+	before wire.Sequence // opPurge
+}
+
+const (
+	recordHead = 1 + 8                  // op, time
+	appendHead = recordHead + 8 + 8 + 1 // publisher, number, flags
+	purgeHead  = recordHead + 8
+
+	flagOldest byte = 1
+)
+
+// appendAppend appends a record of a frame's artifacts to an entry.
+func appendAppend(entry []byte, now time.Time, by Publisher, f wire.Frame) []byte {
+	entry = appendHeadOf(entry, opAppend, appendHead+len(f), now)
+	entry = binary.BigEndian.AppendUint64(entry, by.ID)
+	entry = binary.BigEndian.AppendUint64(entry, by.Number)
+	flags := byte(0)
+	if by.Oldest {
+		flags = flagOldest
+	}
+	return append(append(entry, flags), f...)
+}
+
+// appendPurge appends a record that purges a topic.
+func appendPurge(entry []byte, now time.Time, topic string, before wire.Sequence) []byte {
+	entry = appendHeadOf(entry, opPurge, purgeHead+len(topic), now)
+	entry = binary.BigEndian.AppendUint64(entry, uint64(before))
+	return append(entry, topic...)
+}
+
+func appendHeadOf(entry []byte, op byte, size int, now time.Time) []byte {
+	entry = binary.BigEndian.AppendUint32(entry, uint32(size)) //nolint:gosec // frames are far below 4 GiB
+	entry = append(entry, op)
+	return binary.BigEndian.AppendUint64(entry, uint64(now.UnixNano())) //nolint:gosec // its bits matter
+}
+
+// eachRecord visits the records of an entry, which they alias.
+func eachRecord(entry []byte, visit func(record)) error {
+	for len(entry) > 0 {
+		if len(entry) < 4 {
+			return fmt.Errorf("%w: log entry ends inside a length", wire.ErrMalformed)
+		}
+		n := uint64(binary.BigEndian.Uint32(entry))
+		if n > uint64(len(entry)-4) {
+			return fmt.Errorf("%w: log entry ends inside a record", wire.ErrMalformed)
+		}
+		r, err := parseRecord(entry[4 : 4+n])
+		if err != nil {
+			return err
+		}
+		visit(r)
+		entry = entry[4+n:]
+	}
+	return nil
+}
+
+func parseRecord(b []byte) (record, error) {
+	if len(b) < recordHead {
+		return record{}, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))
+	}
+	r := record{op: b[0], time: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC()} //nolint:gosec // its bits matter
+	switch r.op {
+	case opAppend:
+		if len(b) < appendHead {
+			return r, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))
+		}
+		r.by = Publisher{
+			ID:     binary.BigEndian.Uint64(b[recordHead:]),
+			Number: binary.BigEndian.Uint64(b[recordHead+8:]),
+			Oldest: b[recordHead+16]&flagOldest != 0,
+		}
+		f, err := wire.ParseFrame(b[appendHead:])
+		r.frame = f
+		return r, err
+	case opPurge:
+		if len(b) < purgeHead {
+			return r, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))
+		}
+		r.before = wire.Sequence(binary.BigEndian.Uint64(b[recordHead:]))
+		r.topic = string(b[purgeHead:])
+		return r, nil
+	}
+	return r, fmt.Errorf("%w: operation %d", wire.ErrMalformed, r.op)
+}

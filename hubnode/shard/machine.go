@@ -1,0 +1,283 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Outlet takes what a shard has stored. Its methods are called on one goroutine.
+type Outlet interface {
+	// Deliver brings a stored frame to those who listen. The frame never
+	// changes.
+	Deliver(topic string, f wire.Frame, first wire.Sequence)
+	// Flush sees to the writing of what was delivered.
+	Flush()
+}
+
+// Result is what came of one record.
+type Result struct {
+	First wire.Sequence // of the artifacts stored; 0: they were stored before, it is not known where
+	Err   error
+}
+
+// errTooSoon refuses a frame that overtook one before it.
+var errTooSoon = &wire.Error{Code: wire.CodeOutOfOrder, Detail: "an artifact that was published before this one has not been stored yet: publish both again, in order"}
+
+// machine is the state machine of one replica. Raft calls it on one goroutine.
+type machine struct {
+	store   history.Store
+	limits  func(topic string) history.Limits
+	outlet  Outlet
+	serves  atomic.Bool // it leads: what is stored is delivered
+	applied atomic.Uint64
+	grown   atomic.Int64          // bytes applied since the last snapshot
+	pull    func(*snapshot) error // brings the store to where a snapshot is
+	stop    chan struct{}         // closed when the replica ends
+	broken  func(error)           // what the store holds can't be relied on
+	crowded func()                // the log has grown enough to be cut
+
+	publishers *publishers
+
+	mu     sync.RWMutex // guards the map; the states' fields are the machine's own but for next
+	topics map[string]*topicState
+}
+
+// topicState is what all replicas agree on about a topic.
+type topicState struct {
+	next atomic.Uint64 // the sequence of the next artifact
+}
+
+func newMachine(store history.Store) *machine {
+	return &machine{store: store, publishers: newPublishers(), topics: make(map[string]*topicState), stop: make(chan struct{})}
+}
+
+// next returns the sequence that a topic's next artifact gets.
+func (m *machine) next(topic string) wire.Sequence {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if t := m.topics[topic]; t != nil {
+		return wire.Sequence(t.next.Load())
+	}
+	return 1
+}
+
+// names returns the topics that were ever published to.
+func (m *machine) names() []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	names := make([]string, 0, len(m.topics))
+	for name := range m.topics {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (m *machine) topic(name []byte) *topicState {
+	m.mu.RLock()
+	t := m.topics[string(name)]
+	m.mu.RUnlock()
+	if t == nil {
+		t = &topicState{}
+		t.next.Store(1)
+		m.mu.Lock()
+		m.topics[string(name)] = t
+		m.mu.Unlock()
+	}
+	return t
+}
+
+// ApplyBatch implements raft.BatchingFSM.
+func (m *machine) ApplyBatch(logs []*raft.Log) []any {
+	answers := make([]any, len(logs))
+	for i, l := range logs {
+		if l.Type == raft.LogCommand {
+			answers[i] = m.apply(l)
+		}
+	}
+	m.outlet.Flush()
+	return answers
+}
+
+// Apply implements raft.FSM.
+func (m *machine) Apply(l *raft.Log) any {
+	defer m.outlet.Flush()
+	return m.apply(l)
+}
+
+func (m *machine) apply(l *raft.Log) []Result {
+	var results []Result
+	err := eachRecord(l.Data, func(r record) {
+		results = append(results, m.applyRecord(r))
+	})
+	if err != nil {
+		m.fail(fmt.Errorf("log entry %d: %w", l.Index, err))
+	}
+	m.applied.Store(l.Index)
+	if m.grown.Add(int64(len(l.Data))) >= logBytes && m.crowded != nil {
+		m.crowded()
+	}
+	return results
+}
+
+func (m *machine) applyRecord(r record) Result {
+	switch r.op {
+	case opAppend:
+		return m.append(r)
+	case opPurge:
+		before := min(r.before, m.next(r.topic))
+		if err := m.persist(func() error { return m.store.Purge(r.topic, before) }); err != nil {
+			return Result{Err: err}
+		}
+		return Result{First: before}
+	}
+	return Result{}
+}
+
+func (m *machine) append(r record) Result {
+	f := r.frame
+	name := string(f.Target())
+	if r.by.ID != 0 {
+		switch v, first := m.publishers.judge(name, r.by); v {
+		case repeated:
+			return Result{First: first}
+		case tooSoon:
+			return Result{Err: errTooSoon}
+		case storeIt:
+		}
+	}
+	t := m.topic(f.Target())
+	first := wire.Sequence(t.next.Load())
+	run := history.Run{First: first, Count: f.Count(), From: string(f.From()), Time: r.time, Body: f.Body()}
+	err := m.persist(func() error { return m.store.Append(time.Now(), name, m.limits(name), run) })
+	t.next.Store(uint64(first) + uint64(f.Count()))
+	if r.by.ID != 0 {
+		m.publishers.stored(name, r.by, first, r.time)
+	}
+	if err != nil {
+		return Result{Err: err}
+	}
+	if m.serves.Load() {
+		m.outlet.Deliver(name, f, first)
+	}
+	return Result{First: first}
+}
+
+// retryFull is how often a store without room is tried again.
+const retryFull = time.Second
+
+// persist changes the store. What all replicas agreed on can't be refused: while
+// there is no room it waits, until the replica ends. Whatever else goes wrong
+// ends the replica: it is made anew from another one.
+func (m *machine) persist(change func() error) error {
+	for {
+		err := change()
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, history.ErrFull) {
+			m.fail(err)
+			return err
+		}
+		select {
+		case <-time.After(retryFull):
+		case <-m.stop:
+			return err
+		}
+	}
+}
+
+func (m *machine) fail(err error) {
+	if m.broken != nil {
+		m.broken(err)
+	}
+}
+
+// snapshot is what a replica has beyond its store. With what the store holds of
+// artifacts before the topics' next sequences it is the whole state.
+type snapshot struct {
+	Topics     map[string]wire.Sequence // the next ones
+	Publishers []publisher
+}
+
+// Snapshot implements raft.FSM. It copies what is beyond the store: that holds
+// at least what belongs to the snapshot, and ignores what it is given again.
+func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list()}
+	for name, t := range m.topics {
+		s.Topics[name] = wire.Sequence(t.next.Load())
+	}
+	m.grown.Store(0)
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(s); err != nil {
+		return nil, err
+	}
+	return &captured{state: b.Bytes(), store: m.store}, nil
+}
+
+// Restore implements raft.FSM: it takes over a snapshot of another replica, and
+// fetches what the store lacks.
+func (m *machine) Restore(from io.ReadCloser) error {
+	defer func() { _ = from.Close() }() // it was only read
+	s, err := decodeSnapshot(from)
+	if err != nil {
+		return err
+	}
+	if err := m.pull(s); err != nil {
+		return err
+	}
+	m.load(s)
+	return nil
+}
+
+// load puts a snapshot's state in place of what there is.
+func (m *machine) load(s *snapshot) {
+	m.publishers.restore(s.Publishers)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.topics)
+	for name, next := range s.Topics {
+		t := &topicState{}
+		t.next.Store(uint64(next))
+		m.topics[name] = t
+	}
+}
+
+func decodeSnapshot(r io.Reader) (*snapshot, error) {
+	var s snapshot
+	if err := gob.NewDecoder(r).Decode(&s); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
+	return &s, nil
+}
+
+// captured is a snapshot on its way to the log's store.
+type captured struct {
+	state []byte
+	store history.Store
+}
+
+// Persist implements raft.FSMSnapshot. What the log forgets after it has to be
+// on disk.
+func (c *captured) Persist(sink raft.SnapshotSink) error {
+	if err := c.store.Flush(); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	if _, err := sink.Write(c.state); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (c *captured) Release() {}

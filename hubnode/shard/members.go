@@ -1,0 +1,118 @@
+package shard
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/raft"
+)
+
+// server returns a member by its id. Its address is its id too: Raft allows no
+// two members with one address, and a replica and its successor share a node.
+func server(id raft.ServerID) raft.Server {
+	return raft.Server{ID: id, Address: raft.ServerAddress(id)}
+}
+
+// nodeOf returns the node that a replica is on, or was.
+func nodeOf(id raft.ServerID) string {
+	node, _, _ := strings.Cut(string(id), "/")
+	return node
+}
+
+// The changes of a group's members, each a step on its own.
+type change string
+
+const (
+	addReplica    change = "add"    // it gets entries, and has no vote
+	giveVote      change = "vote"   // it has caught up
+	removeReplica change = "remove" // it is gone for good, or does not belong there
+	giveWay       change = "lead"   // the leader does not belong there: another one leads, and removes it
+)
+
+// step is one change.
+type step struct {
+	what change
+	id   raft.ServerID
+	node string
+}
+
+// nextStep returns the next change that brings a group's members to the desired
+// nodes, nil when there is none that is safe now. states are of the nodes that
+// answer. It is for the leader, on node self, which has committed so far.
+//
+// A replica whose node answers under another id is gone for good: its state is
+// lost. It is removed before its successor gets a vote, for while it is counted a
+// majority takes more of those that are there. A replica that only moves keeps its
+// vote until its successor has one.
+func nextStep(self string, committed uint64, desired []string, members []raft.Server, states map[string]state) *step {
+	member := make(map[raft.ServerID]raft.Server, len(members))
+	for _, m := range members {
+		member[m.ID] = m
+	}
+	gone := func(m raft.Server) bool {
+		st, ok := states[nodeOf(m.ID)]
+		return ok && st.ID != m.ID
+	}
+	near := func(st state) bool { return st.Applied+nearEnough >= committed }
+
+	for _, m := range members { // those without a vote cost nothing to remove
+		if m.Suffrage != raft.Voter && (gone(m) || !slices.Contains(desired, nodeOf(m.ID))) {
+			return &step{removeReplica, m.ID, nodeOf(m.ID)}
+		}
+	}
+	for _, node := range desired {
+		st, ok := states[node]
+		if _, is := member[st.ID]; ok && !is {
+			return &step{addReplica, st.ID, node}
+		}
+	}
+	caughtUp := func(node string) bool {
+		st, ok := states[node]
+		return ok && near(st)
+	}
+	for _, m := range members {
+		if m.Suffrage == raft.Voter && gone(m) && majorityWithout(m.ID, members, states) {
+			return &step{removeReplica, m.ID, nodeOf(m.ID)}
+		}
+	}
+	for _, m := range members {
+		if m.Suffrage != raft.Voter && caughtUp(nodeOf(m.ID)) {
+			return &step{giveVote, m.ID, nodeOf(m.ID)}
+		}
+	}
+	for _, node := range desired { // nobody goes before all who should be there are
+		m, ok := member[states[node].ID]
+		if !ok || m.Suffrage != raft.Voter || !caughtUp(node) {
+			return nil
+		}
+	}
+	for _, m := range members {
+		if slices.Contains(desired, nodeOf(m.ID)) {
+			continue
+		}
+		if nodeOf(m.ID) == self {
+			first := member[states[desired[0]].ID]
+			return &step{giveWay, first.ID, nodeOf(first.ID)}
+		}
+		if majorityWithout(m.ID, members, states) {
+			return &step{removeReplica, m.ID, nodeOf(m.ID)}
+		}
+	}
+	return nil
+}
+
+// majorityWithout reports whether, once a member has gone, a majority of those
+// left with a vote is there.
+func majorityWithout(id raft.ServerID, members []raft.Server, states map[string]state) bool {
+	voters, there := 0, 0
+	for _, m := range members {
+		if m.Suffrage != raft.Voter || m.ID == id {
+			continue
+		}
+		voters++
+		if st, ok := states[nodeOf(m.ID)]; ok && st.ID == m.ID {
+			there++
+		}
+	}
+	return there > voters/2
+}

@@ -1,0 +1,574 @@
+package shard
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Timing is how fast the replicas notice that one of them is gone.
+type Timing struct {
+	// Heartbeat is how long a leader may be silent before another one is
+	// chosen: up to twice as long, by chance. 0: 500 ms.
+	Heartbeat time.Duration
+	// Commit is how long a follower may be behind in hearing what is committed
+	// while nothing new comes. 0: 200 ms.
+	Commit time.Duration
+	// Tend is how often a replica looks whether the group is as it should be.
+	// 0: 500 ms.
+	Tend time.Duration
+}
+
+func (t Timing) withDefaults() Timing {
+	if t.Heartbeat == 0 {
+		t.Heartbeat = 500 * time.Millisecond
+	}
+	if t.Commit == 0 {
+		t.Commit = 200 * time.Millisecond
+	}
+	if t.Tend == 0 {
+		t.Tend = 500 * time.Millisecond
+	}
+	return t
+}
+
+// Config says what shards there are and how to reach the others. All fields but
+// Dir, SyncInterval and Timing are required.
+type Config struct {
+	Self   string // this node's name
+	Shards int    // the same on all nodes, for the hub's whole life
+	// Dir is where the replicas' logs are. Empty: in memory.
+	Dir string
+	// SyncInterval is how often logs are synced to disk; 0: before anything in
+	// them is acknowledged.
+	SyncInterval time.Duration
+	// Store returns the store of a shard's topics, always the same.
+	Store func(shard int) (history.Store, error)
+	// Limits returns what a topic keeps.
+	Limits func(topic string) history.Limits
+	// Outlet returns what takes what is stored, for one goroutine.
+	Outlet func() Outlet
+	// Desired returns the nodes that a shard's replicas belong on, the one that
+	// should lead first.
+	Desired func(shard int) []string
+	// Linked returns the other nodes that there is a link to.
+	Linked func() []string
+	// Settled reports whether every node of the hub that is there is linked.
+	Settled func() bool
+	// Ask puts a question to another node, whose Answer answers it.
+	Ask func(ctx context.Context, node, question string, body []byte) ([]byte, error)
+	// Carrier brings Raft's frames to other nodes.
+	Carrier Carrier
+	// Moved is called when the leader of a shard has changed.
+	Moved  func(shard int)
+	Timing Timing
+	Log    *slog.Logger
+}
+
+// Shards are the replicas of one node, and what it knows of who leads. Make it
+// with [New], and run it once with Run.
+type Shards struct {
+	cfg     Config
+	leaders []atomic.Pointer[leadership]
+
+	pulling   chan struct{} // holds one for each replica that fetches history
+	recovered atomic.Uint64 // groups whose majority was lost for good
+	draining  atomic.Bool
+
+	mu       sync.Mutex // guards the fields below
+	wanted   bool       // some topic keeps history
+	running  bool
+	replicas map[int]*replica
+	changing map[int]bool  // replicas that are just being closed, or made anew
+	woken    chan struct{} // holds one: look at what should run
+}
+
+// leadership is who leads a shard.
+type leadership struct {
+	node string
+	term uint64
+}
+
+// New returns shards that do not run.
+func New(cfg Config) *Shards {
+	cfg.Timing = cfg.Timing.withDefaults()
+	return &Shards{
+		cfg: cfg, leaders: make([]atomic.Pointer[leadership], cfg.Shards),
+		replicas: make(map[int]*replica), changing: make(map[int]bool), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
+	}
+}
+
+// Of returns the shard of a topic.
+func (s *Shards) Of(topic string) int { return placement.ShardOf(topic, s.cfg.Shards) }
+
+// Want says whether some topic keeps history: without one no replica runs that
+// has no state already.
+func (s *Shards) Want(on bool) {
+	s.mu.Lock()
+	s.wanted = on
+	s.mu.Unlock()
+	s.Wake()
+}
+
+// Wake makes the shards look at once at what changed around them: members,
+// links, settings.
+func (s *Shards) Wake() {
+	select {
+	case s.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Run runs the replicas that belong here until ctx ends, and returns when all
+// have stopped.
+func (s *Shards) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.running = true
+	s.mu.Unlock()
+	defer s.stopAll()
+	tick := time.NewTicker(s.cfg.Timing.Tend)
+	defer tick.Stop()
+	for {
+		if err := s.look(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.woken:
+			s.eachReplica((*replica).poke)
+		}
+	}
+}
+
+func (s *Shards) stopAll() {
+	s.mu.Lock()
+	s.running = false
+	all := s.replicas
+	s.replicas = make(map[int]*replica)
+	s.mu.Unlock()
+	var stopping sync.WaitGroup
+	for _, r := range all {
+		stopping.Go(r.close)
+	}
+	stopping.Wait()
+}
+
+// look starts the replicas that belong here, and makes those anew that failed.
+func (s *Shards) look() error {
+	s.mu.Lock()
+	wanted := s.wanted
+	s.mu.Unlock()
+	for n := range s.cfg.Shards {
+		r := s.replica(n)
+		switch {
+		case r != nil && r.forsaken.Load():
+			if err := s.revive(r); err != nil {
+				return fmt.Errorf("shard %d: go on alone: %w", n, err)
+			}
+		case r != nil && r.failed.Load() != nil:
+			if err := s.remove(r); err != nil {
+				return fmt.Errorf("shard %d: %w", n, err)
+			}
+			fallthrough
+		case r == nil && wanted && s.belongs(n), r == nil && s.hasState(n):
+			if _, err := s.open(n); err != nil {
+				return fmt.Errorf("shard %d: %w", n, err)
+			}
+		}
+	}
+	return nil
+}
+
+// hasState reports whether there is a replica's state on this node's disk.
+func (s *Shards) hasState(n int) bool {
+	dir := s.directory(n)
+	if dir == "" {
+		return false
+	}
+	id, err := readIdentity(dir)
+	return err == nil && id != ""
+}
+
+// belongs reports whether a replica of a shard should be here.
+func (s *Shards) belongs(n int) bool {
+	for _, node := range s.cfg.Desired(n) {
+		if node == s.cfg.Self {
+			return true
+		}
+	}
+	return false
+}
+
+// open returns this node's replica of a shard, started if need be.
+func (s *Shards) open(n int) (*replica, error) {
+	if n < 0 || n >= s.cfg.Shards {
+		return nil, fmt.Errorf("there is no shard %d: this hub has %d", n, s.cfg.Shards)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running {
+		return nil, errStopped
+	}
+	if r := s.replicas[n]; r != nil {
+		return r, nil
+	}
+	if s.changing[n] {
+		return nil, errChanging
+	}
+	r, err := s.newReplica(n)
+	if err != nil {
+		return nil, err
+	}
+	s.replicas[n] = r
+	return r, nil
+}
+
+// remove closes a replica and throws its state away.
+func (s *Shards) remove(r *replica) error {
+	if !s.begin(r) {
+		return nil
+	}
+	r.close()
+	err := r.wipe()
+	s.finish(r.n, nil)
+	return err
+}
+
+// begin takes a replica out to be closed. It reports false when it is not in
+// use any more, or somebody else has begun.
+func (s *Shards) begin(r *replica) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running || s.replicas[r.n] != r {
+		return false
+	}
+	delete(s.replicas, r.n)
+	s.changing[r.n] = true
+	return true
+}
+
+// finish puts what came of a replica in its place, unless the shards have
+// stopped: it reports whether it did.
+func (s *Shards) finish(n int, r *replica) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.changing, n)
+	if r == nil || !s.running {
+		return false
+	}
+	s.replicas[n] = r
+	return true
+}
+
+func (s *Shards) replica(n int) *replica {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replicas[n]
+}
+
+func (s *Shards) eachReplica(visit func(*replica)) {
+	s.mu.Lock()
+	all := make([]*replica, 0, len(s.replicas))
+	for _, r := range s.replicas {
+		all = append(all, r)
+	}
+	s.mu.Unlock()
+	for _, r := range all {
+		visit(r)
+	}
+}
+
+// newID returns an id for a replica that begins its life now.
+func (s *Shards) newID() raft.ServerID {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return raft.ServerID(s.cfg.Self + "/" + hex.EncodeToString(b[:]))
+}
+
+// Leader returns the node that leads a topic's shard, empty while there is none.
+func (s *Shards) Leader(topic string) (node string, self bool) {
+	l := s.leaders[s.Of(topic)].Load()
+	if l == nil {
+		return "", false
+	}
+	return l.node, l.node == s.cfg.Self
+}
+
+// leads notes that this node leads a shard, or no longer does, and tells the
+// others.
+func (s *Shards) leads(n int, term uint64, on bool) {
+	if s.lead(n, s.cfg.Self, term, on) {
+		said := encodeLeads([]lead{{n, term, on}})
+		for _, node := range s.cfg.Linked() {
+			s.cfg.Carrier.Carry(node, said, nil)
+		}
+	}
+}
+
+// lead notes who leads a shard. A lower term than known says nothing new.
+func (s *Shards) lead(n int, node string, term uint64, on bool) (changed bool) {
+	if n < 0 || n >= len(s.leaders) {
+		return false
+	}
+	for {
+		have := s.leaders[n].Load()
+		var now *leadership
+		switch {
+		case on && (have == nil || have.term <= term):
+			now = &leadership{node, term}
+		case !on && have != nil && have.node == node && have.term <= term:
+		default:
+			return false
+		}
+		if s.leaders[n].CompareAndSwap(have, now) {
+			s.cfg.Moved(n)
+			return true
+		}
+	}
+}
+
+// lead is one element of what a node says that it leads.
+type lead struct {
+	shard int
+	term  uint64
+	on    bool
+}
+
+func encodeLeads(all []lead) []byte {
+	var b []byte
+	for _, l := range all {
+		b = binary.BigEndian.AppendUint32(b, uint32(l.shard)) //nolint:gosec // shards are numbered from 0
+		b = binary.BigEndian.AppendUint64(b, l.term)
+		b = append(b, flag(l.on))
+	}
+	return wire.AppendFrame(nil, wire.Header{Kind: wire.KindLeads}, "", "", b)
+}
+
+func decodeLeads(b []byte) ([]lead, error) {
+	f := &fields{rest: b}
+	var all []lead
+	for len(f.rest) > 0 && !f.bad {
+		all = append(all, lead{int(f.uint32()), f.uint64(), f.byte() == 1})
+	}
+	if f.bad {
+		return nil, fmt.Errorf("%w: leaders of shards", wire.ErrMalformed)
+	}
+	return all, nil
+}
+
+// Linked tells a node that a link has come up to what this one leads.
+func (s *Shards) Linked(node string) {
+	var all []lead
+	s.eachReplica(func(r *replica) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.serving {
+			all = append(all, lead{r.n, r.term, true})
+		}
+	})
+	if len(all) > 0 {
+		s.cfg.Carrier.Carry(node, encodeLeads(all), nil)
+	}
+	s.Wake()
+}
+
+// Unlinked forgets what a node led, and fails the calls to it.
+func (s *Shards) Unlinked(node string) {
+	s.eachReplica(func(r *replica) { r.trans.fail(node, errNoLink) })
+	for n := range s.leaders {
+		if l := s.leaders[n].Load(); l != nil && l.node == node && s.leaders[n].CompareAndSwap(l, nil) {
+			s.cfg.Moved(n)
+		}
+	}
+	s.Wake()
+}
+
+// Take handles a frame of another node's shards. It reports false for frames of
+// other kinds. The frame is valid until Take returns.
+func (s *Shards) Take(node string, f wire.Frame) bool {
+	switch f.Kind() {
+	case wire.KindRaft:
+		r := s.replica(int(f.Sequence())) //nolint:gosec // looked up in a map
+		if r == nil || string(r.id) != string(f.Target()) {
+			refuse(s.cfg.Carrier, node, f)
+			return true
+		}
+		r.trans.take(node, f)
+	case wire.KindRafted:
+		if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) { //nolint:gosec // looked up in a map
+			r.trans.answered(f.Ref(), append([]byte(nil), f.Body()...), nil)
+		}
+	case wire.KindLeads:
+		leads, err := decodeLeads(f.Body())
+		if err != nil {
+			s.cfg.Log.Warn("leaders not understood", slog.String("peer", node), slog.Any("error", err))
+		}
+		for _, l := range leads {
+			s.lead(l.shard, node, l.term, l.on)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// Append stores the artifacts of a frame, which is copied, on a topic whose
+// shard this node leads. It returns at once; done hears, on another goroutine and
+// in the order of the calls for one shard, what came of it. An error says that
+// it won't.
+func (s *Shards) Append(topic string, f wire.Frame, by Publisher, done func(Outlet, Result)) error {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return errNotLeader
+	}
+	return r.enqueue(appendAppend(make([]byte, 0, 4+appendHead+len(f)), time.Now(), by, f), done)
+}
+
+// Purge takes what a topic holds before a sequence, on every replica. This node
+// must lead the topic's shard.
+func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) error {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return errNotLeader
+	}
+	done := make(chan error, 1)
+	err := r.enqueue(appendPurge(nil, time.Now(), topic, before), func(_ Outlet, result Result) { done <- result.Err })
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Bounds returns what a topic holds, with all that was acknowledged before the
+// call. This node must lead the topic's shard.
+func (s *Shards) Bounds(ctx context.Context, topic string) (history.Bounds, error) {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return history.Bounds{}, errNotLeader
+	}
+	if err := r.verify(ctx); err != nil {
+		return history.Bounds{}, err
+	}
+	return r.bounds(topic)
+}
+
+// bounds returns what the replica holds of a topic.
+func (r *replica) bounds(topic string) (history.Bounds, error) {
+	next := r.machine.next(topic)
+	b, _, err := r.store.Bounds(topic)
+	if err != nil {
+		r.suspect(err)
+		return b, err
+	}
+	if b.Next < next { // what was there has gone, or is just being stored
+		b.Next = next
+		if b.Artifacts == 0 {
+			b.First = next
+		}
+	}
+	return b, nil
+}
+
+// suspect makes the replica anew when its store is corrupt.
+func (r *replica) suspect(err error) {
+	if errors.Is(err, history.ErrCorrupt) {
+		r.fail(err)
+	}
+}
+
+// Local returns the store of a topic's shard when a replica is here.
+func (s *Shards) Local(topic string) (history.Store, bool) {
+	r := s.replica(s.Of(topic))
+	if r == nil || r.failed.Load() != nil {
+		return nil, false
+	}
+	return r.store, true
+}
+
+// Read reads from this node's replica of a topic's shard, as history.Store does.
+func (s *Shards) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return from, errNotLeader
+	}
+	next, err := r.store.Read(topic, from, maxBytes, visit)
+	if err != nil {
+		r.suspect(err)
+	}
+	return next, err
+}
+
+// Led visits the topics of the shards that this node leads, with all that was
+// acknowledged before the call, and returns an error when it could not be certain of
+// one of them.
+func (s *Shards) Led(ctx context.Context, visit func(topic string, b history.Bounds)) error {
+	var errs []error
+	s.eachReplica(func(r *replica) {
+		if !r.servesNow() {
+			return
+		}
+		if err := r.verify(ctx); err != nil {
+			errs = append(errs, err)
+			return
+		}
+		for _, name := range r.machine.names() {
+			b, err := r.bounds(name)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			visit(name, b)
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// Retain applies what topics keep now to all that is held here.
+func (s *Shards) Retain(now time.Time) {
+	s.eachReplica(func(r *replica) {
+		if err := r.store.Retain(now, s.cfg.Limits); err != nil {
+			r.suspect(err)
+			r.log.Warn("retention not applied", slog.Any("error", err))
+		}
+	})
+}
+
+// HandOver gives the leadership of this node's shards to others, and takes none
+// any more: the node is about to stop.
+func (s *Shards) HandOver(ctx context.Context) {
+	s.draining.Store(true)
+	var handing sync.WaitGroup
+	s.eachReplica(func(r *replica) {
+		handing.Go(func() { r.handOver(ctx) })
+	})
+	handing.Wait()
+}
+
+// decodeJSON decodes a question or an answer between nodes.
+func decodeJSON(b []byte, into any) error {
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%w: %s", wire.ErrMalformed, err.Error())
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package shard
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+const snapshotFile = "snapshot"
+
+// snapshots keeps a replica's latest snapshot, which is small: the store has the
+// artifacts. With a directory it is on disk.
+type snapshots struct {
+	dir string // empty: in memory only
+
+	mu     sync.Mutex // guards the fields below
+	latest *savedSnapshot
+}
+
+// savedSnapshot is a snapshot with what Raft wants to know of it.
+type savedSnapshot struct {
+	Meta  raft.SnapshotMeta
+	State []byte
+}
+
+// openSnapshots returns the snapshots in a directory.
+func openSnapshots(dir string) (*snapshots, error) {
+	s := &snapshots{dir: dir}
+	if dir == "" {
+		return s, nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, snapshotFile)) //nolint:gosec // the node's own directory
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var saved savedSnapshot
+	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&saved); err != nil {
+		return nil, fmt.Errorf("%s: %w", snapshotFile, err)
+	}
+	s.latest = &saved
+	return s, nil
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport) (raft.SnapshotSink, error) {
+	return &sink{to: s, meta: raft.SnapshotMeta{
+		Version: version, ID: fmt.Sprintf("%d-%d", term, index), Index: index, Term: term,
+		Configuration: c, ConfigurationIndex: at,
+	}}, nil
+}
+
+// List implements raft.SnapshotStore.
+func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest == nil {
+		return nil, nil
+	}
+	meta := s.latest.Meta
+	return []*raft.SnapshotMeta{&meta}, nil
+}
+
+// Open implements raft.SnapshotStore.
+func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest == nil || s.latest.Meta.ID != id {
+		return nil, nil, fmt.Errorf("there is no snapshot %s any more", id)
+	}
+	meta := s.latest.Meta
+	return &meta, io.NopCloser(bytes.NewReader(s.latest.State)), nil
+}
+
+// save makes a snapshot the latest one.
+func (s *snapshots) save(saved *savedSnapshot) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir != "" {
+		var b bytes.Buffer
+		if err := gob.NewEncoder(&b).Encode(saved); err != nil {
+			return err
+		}
+		if err := writeFile(s.dir, snapshotFile, b.Bytes()); err != nil {
+			return err
+		}
+	}
+	s.latest = saved
+	return nil
+}
+
+// writeFile puts a file in its place whole, or not at all, and returns once it
+// survives a crash.
+func writeFile(dir, name string, content []byte) error {
+	f, err := os.CreateTemp(dir, name+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir) //nolint:gosec // the node's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// sink takes one snapshot.
+type sink struct {
+	to    *snapshots
+	meta  raft.SnapshotMeta
+	state bytes.Buffer
+}
+
+func (s *sink) Write(b []byte) (int, error) { return s.state.Write(b) }
+
+// ID implements raft.SnapshotSink.
+func (s *sink) ID() string { return s.meta.ID }
+
+// Cancel implements raft.SnapshotSink.
+func (s *sink) Cancel() error { return nil }
+
+// Close implements raft.SnapshotSink: the snapshot is complete.
+func (s *sink) Close() error {
+	s.meta.Size = int64(s.state.Len())
+	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes()})
+}

@@ -1,0 +1,392 @@
+package shard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// The questions that shards put to each other.
+const (
+	questionState = "shard.state" // what is your replica of this shard like?
+	questionPage  = "shard.page"  // a stretch of a topic's history in your store
+	questionClose = "shard.close" // your replica is not a member any more
+)
+
+const (
+	// membershipTime bounds one change of a group's members.
+	membershipTime = 10 * time.Second
+	// nearEnough is how many entries a new replica may be behind when it gets
+	// its vote.
+	nearEnough = 256
+	// orphanedAfter is how long a group is without a leader, in heartbeats,
+	// before its replicas look whether a majority of it is gone for good.
+	orphanedAfter = 6
+	// restAfter is how long a group has been as it should be, in looks, before
+	// its leadership moves to where it should be.
+	restAfter = 4
+)
+
+// state says what a node's replica of a shard is like.
+type state struct {
+	ID      raft.ServerID `json:"id"`
+	Member  bool          `json:"member"` // it has members in its configuration
+	Voters  []string      `json:"voters"` // by their ids
+	Term    uint64        `json:"term"`   // of its last log entry
+	Last    uint64        `json:"last"`   // its last log entry
+	Applied uint64        `json:"applied"`
+	Commit  uint64        `json:"commit"`
+	Leads   bool          `json:"leads"`
+}
+
+func (r *replica) state() state {
+	st := state{
+		ID: r.id, Last: r.raft.LastIndex(), Applied: r.machine.applied.Load(), Commit: r.raft.CommitIndex(),
+		Leads: r.servesNow(), Term: r.lastTerm(),
+	}
+	for _, m := range r.members() {
+		st.Member = true
+		if m.Suffrage == raft.Voter {
+			st.Voters = append(st.Voters, string(m.ID))
+		}
+	}
+	return st
+}
+
+// lastTerm returns the term of the last log entry.
+func (r *replica) lastTerm() uint64 {
+	last := r.raft.LastIndex()
+	var l raft.Log
+	if last > 0 && r.logs.entries.GetLog(last, &l) == nil {
+		return l.Term
+	}
+	if metas, err := r.snaps.List(); err == nil && len(metas) > 0 {
+		return metas[0].Term
+	}
+	return 0
+}
+
+// Answer answers another node's question about shards; ok is false for other
+// questions.
+func (s *Shards) Answer(question string, body []byte) (answer []byte, ok bool, err error) {
+	switch question {
+	case questionState:
+		var n int
+		if err := decodeJSON(body, &n); err != nil {
+			return nil, true, err
+		}
+		r, err := s.open(n)
+		if err != nil {
+			return nil, true, err
+		}
+		answer, err = json.Marshal(r.state())
+		return answer, true, err
+	case questionPage:
+		answer, err = s.answerPage(body)
+		return answer, true, err
+	case questionClose:
+		var q closeRequest
+		if err := decodeJSON(body, &q); err != nil {
+			return nil, true, err
+		}
+		if r := s.replica(q.Shard); r != nil && r.id == q.ID && !s.belongs(q.Shard) {
+			err = s.remove(r)
+		}
+		return nil, true, err
+	}
+	return nil, false, nil
+}
+
+type closeRequest struct {
+	Shard int           `json:"shard"`
+	ID    raft.ServerID `json:"id"`
+}
+
+func (s *Shards) askState(ctx context.Context, node string, n int) (state, error) {
+	if node == s.cfg.Self {
+		r, err := s.open(n)
+		if err != nil {
+			return state{}, err
+		}
+		return r.state(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	body, err := json.Marshal(n)
+	if err != nil {
+		return state{}, err
+	}
+	answer, err := s.cfg.Ask(ctx, node, questionState, body)
+	if err != nil {
+		return state{}, err
+	}
+	var st state
+	return st, decodeJSON(answer, &st)
+}
+
+// tend keeps the group as it should be, as far as it is up to this replica.
+func (r *replica) tend(ctx context.Context) {
+	tick := time.NewTicker(r.s.cfg.Timing.Tend)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-r.poked:
+		case <-r.stop:
+			return
+		}
+		if r.failed.Load() != nil {
+			r.s.Wake() // to be made anew
+			continue
+		}
+		if err := r.tendOnce(ctx); err != nil && ctx.Err() == nil {
+			r.log.Debug("group not tended", slog.Any("error", err))
+		}
+	}
+}
+
+func (r *replica) tendOnce(ctx context.Context) error {
+	if r.servesNow() {
+		r.leaderless = time.Time{}
+		return r.tendMembers(ctx)
+	}
+	r.settled = time.Time{}
+	if _, leader := r.raft.LeaderWithID(); leader != "" || r.raft.State() == raft.Leader {
+		r.leaderless = time.Time{}
+		return nil
+	}
+	now := time.Now()
+	if r.leaderless.IsZero() {
+		r.leaderless = now
+	}
+	members := r.members()
+	switch {
+	case len(members) == 0:
+		return r.found(ctx)
+	case !slices.ContainsFunc(members, func(m raft.Server) bool { return m.ID == r.id }):
+		return nil
+	case now.Sub(r.leaderless) > orphanedAfter*r.s.cfg.Timing.Heartbeat:
+		return r.survive(ctx, members)
+	}
+	return nil
+}
+
+// found begins the life of a group. It takes all the nodes that replicas belong
+// on, and nobody who knows of a group: what is there must not be begun twice.
+// Only the first of them does it.
+func (r *replica) found(ctx context.Context) error {
+	desired := r.s.cfg.Desired(r.n)
+	if len(desired) == 0 || desired[0] != r.s.cfg.Self || !r.s.cfg.Settled() {
+		return nil
+	}
+	var members raft.Configuration
+	for _, node := range desired {
+		st, err := r.s.askState(ctx, node, r.n)
+		if err != nil {
+			return fmt.Errorf("ask node %s: %w", node, err)
+		}
+		if st.Member {
+			return nil // it will be added, or that group has to be saved
+		}
+		members.Servers = append(members.Servers, server(st.ID))
+	}
+	for _, node := range r.s.cfg.Linked() {
+		if slices.Contains(desired, node) {
+			continue
+		}
+		if st, err := r.s.askState(ctx, node, r.n); err != nil || st.Member {
+			return err
+		}
+	}
+	if err := r.raft.BootstrapCluster(members).Error(); err != nil {
+		return fmt.Errorf("begin the group: %w", err)
+	}
+	r.log.Info("history begins", slog.Any("nodes", desired))
+	r.stand()
+	return nil
+}
+
+// stand makes this replica a candidate now and not after a silence.
+func (r *replica) stand() {
+	answer := make(chan raft.RPCResponse, 1)
+	select {
+	case r.trans.consumer <- raft.RPC{Command: &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, RespChan: answer}:
+	case <-r.stop:
+	}
+}
+
+// survive saves a group whose majority is gone for good: their nodes are there,
+// under new ids. Of those that are left the one that knows most goes on alone;
+// the others are added again. What only the lost ones held is lost.
+func (r *replica) survive(ctx context.Context, members []raft.Server) error {
+	own := r.state()
+	voters, alive, best := 0, 0, own
+	for _, m := range members {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		if m.ID == r.id {
+			alive++
+			continue
+		}
+		st, err := r.s.askState(ctx, nodeOf(m.ID), r.n)
+		if err != nil {
+			return fmt.Errorf("ask node %s: %w", nodeOf(m.ID), err) // it may come back as what it was
+		}
+		if st.ID != m.ID {
+			continue
+		}
+		alive++
+		if st.Term > best.Term || st.Term == best.Term && (st.Last > best.Last || st.Last == best.Last && st.ID < best.ID) {
+			best = st
+		}
+	}
+	if alive > voters/2 || best.ID != r.id || !slices.Contains(own.Voters, string(r.id)) {
+		return nil
+	}
+	r.log.Error("a majority of a shard's replicas is lost for good: going on with what this node has; what was acknowledged and had not reached it is lost",
+		slog.Int("replicas", voters), slog.Int("left", alive))
+	r.s.recovered.Add(1)
+	r.forsaken.Store(true)
+	r.s.Wake() // which revives it
+	return nil
+}
+
+// revive starts a replica again that was left alone, as the only member of its
+// group.
+func (s *Shards) revive(old *replica) error {
+	if !s.begin(old) {
+		return nil
+	}
+	old.halt()
+	m := newMachine(old.store)
+	m.limits, m.outlet = s.cfg.Limits, s.cfg.Outlet()
+	m.pull = func(*snapshot) error { return nil } // the store has it
+	trans := newTransport(old.n, old.id, s.cfg.Self, s.cfg.Carrier)
+	only := raft.Configuration{Servers: []raft.Server{server(old.id)}}
+	err := errors.Join(raft.RecoverCluster(old.config(), m, old.logs.entries, old.logs.votes, old.snaps, trans, only), trans.Close())
+	r := s.vacant(old.n, old.dir, old.id, old.store)
+	r.logs, r.snaps = old.logs, old.snaps
+	if err == nil {
+		err = r.start()
+	}
+	if err != nil {
+		s.finish(old.n, nil)
+		return errors.Join(err, old.logs.close())
+	}
+	if !s.finish(old.n, r) {
+		r.close()
+	}
+	return nil
+}
+
+// tendMembers brings the group's members to where they should be, one change at
+// a time. Only the leader does it.
+func (r *replica) tendMembers(ctx context.Context) error {
+	desired := r.s.cfg.Desired(r.n)
+	members := r.members()
+	states := make(map[string]state) // of the nodes that answer
+	for _, node := range r.around(desired, members) {
+		if st, err := r.s.askState(ctx, node, r.n); err == nil {
+			states[node] = st
+		}
+	}
+	step := nextStep(r.s.cfg.Self, r.raft.CommitIndex(), desired, members, states)
+	if step == nil {
+		r.rest(desired, members, states)
+		return nil
+	}
+	r.settled = time.Time{}
+	r.log.Debug("members change", slog.String("step", string(step.what)), slog.String("replica", string(step.id)))
+	var future raft.Future
+	switch step.what {
+	case addReplica:
+		future = r.raft.AddNonvoter(step.id, server(step.id).Address, 0, membershipTime)
+	case giveVote:
+		future = r.raft.AddVoter(step.id, server(step.id).Address, 0, membershipTime)
+	case removeReplica:
+		future = r.raft.RemoveServer(step.id, 0, membershipTime)
+	case giveWay:
+		return r.raft.LeadershipTransferToServer(step.id, server(step.id).Address).Error()
+	}
+	if err := future.Error(); err != nil {
+		return err
+	}
+	if step.what == removeReplica && states[step.node].ID == step.id {
+		r.dismiss(ctx, step.node, step.id)
+	}
+	r.poke()
+	return nil
+}
+
+// around returns the nodes that have to do with the group, each once.
+func (r *replica) around(desired []string, members []raft.Server) []string {
+	nodes := slices.Clone(desired)
+	for _, m := range members {
+		if !slices.Contains(nodes, nodeOf(m.ID)) {
+			nodes = append(nodes, nodeOf(m.ID))
+		}
+	}
+	return nodes
+}
+
+// dismiss tells a node that its replica is not a member any more.
+func (r *replica) dismiss(ctx context.Context, node string, id raft.ServerID) {
+	body, err := json.Marshal(closeRequest{r.n, id})
+	if err == nil {
+		_, err = r.s.cfg.Ask(ctx, node, questionClose, body)
+	}
+	if err != nil {
+		r.log.Debug("replica not dismissed", slog.String("peer", node), slog.Any("error", err))
+	}
+}
+
+// rest moves the leadership to the node it should be on, once nothing else has
+// been left to do for a while.
+func (r *replica) rest(desired []string, members []raft.Server, states map[string]state) {
+	now := time.Now()
+	if r.settled.IsZero() {
+		r.settled = now
+	}
+	if now.Sub(r.settled) < restAfter*r.s.cfg.Timing.Tend || len(desired) == 0 || desired[0] == r.s.cfg.Self {
+		return
+	}
+	st, ok := states[desired[0]]
+	if !ok || st.Applied+nearEnough < r.raft.CommitIndex() {
+		return
+	}
+	for _, m := range members {
+		if m.ID == st.ID && m.Suffrage == raft.Voter {
+			r.settled = now // not again at once
+			if err := r.raft.LeadershipTransferToServer(m.ID, m.Address).Error(); err != nil {
+				r.log.Debug("leadership not moved", slog.Any("error", err))
+			}
+			return
+		}
+	}
+}
+
+// handOver gives the leadership away, when there is somebody to take it.
+func (r *replica) handOver(ctx context.Context) {
+	for r.servesNow() && ctx.Err() == nil {
+		if r.alone() {
+			return
+		}
+		if err := r.raft.LeadershipTransfer().Error(); err == nil {
+			return
+		}
+		select {
+		case <-time.After(r.s.cfg.Timing.Heartbeat / 4):
+		case <-ctx.Done():
+		case <-r.stop:
+			return
+		}
+	}
+}

@@ -1,0 +1,432 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const (
+	callTime     = 2 * time.Second  // for an answer; the caller tries again
+	snapshotTime = 10 * time.Minute // for taking a snapshot over, artifacts included
+	// What may be on its way to one replica. Together with what the links hold
+	// it is far below what they may hold.
+	windowBytes = 8 << 20
+	windowCalls = 64
+)
+
+var (
+	errNoLink  = errors.New("there is no link to the replica's node")
+	errLate    = errors.New("the replica did not answer in time")
+	errStopped = errors.New("the replica has stopped")
+)
+
+// Carrier brings frames to other nodes, in order.
+type Carrier interface {
+	// Carry queues a frame for a node; tail must not change afterwards. It
+	// reports false when there is no link, or no room.
+	Carry(node string, head, tail []byte) bool
+}
+
+// transport is Raft's way to the other replicas of one shard.
+type transport struct {
+	shard   int
+	id      raft.ServerID
+	node    string
+	carrier Carrier
+
+	consumer chan raft.RPC
+	stop     chan struct{}
+	running  sync.WaitGroup
+	source   atomic.Pointer[string] // the node that sends a snapshot
+
+	mu        sync.Mutex // guards the fields below
+	ref       uint32
+	calls     map[uint32]*call
+	inbox     []inCall
+	arrived   chan struct{} // holds one when the inbox has something
+	heartbeat func(raft.RPC)
+	stopped   bool
+}
+
+// call waits for its answer.
+type call struct {
+	node string
+	by   *pipeline                    // nil for others
+	done func(body []byte, err error) // called once, on whichever goroutine
+}
+
+// inCall is a call from another replica.
+type inCall struct {
+	node string
+	from raft.ServerID
+	ref  uint32
+	call byte
+	rpc  raft.RPC
+}
+
+func newTransport(shard int, id raft.ServerID, node string, carrier Carrier) *transport {
+	t := &transport{
+		shard: shard, id: id, node: node, carrier: carrier,
+		consumer: make(chan raft.RPC), stop: make(chan struct{}),
+		calls: make(map[uint32]*call), arrived: make(chan struct{}, 1),
+	}
+	answers := make(chan pendingAnswer, 4096)
+	t.running.Go(func() { t.feed(answers) })
+	t.running.Go(func() { t.answer(answers) })
+	return t
+}
+
+// Close ends the transport: calls under way fail.
+func (t *transport) Close() error {
+	t.mu.Lock()
+	if t.stopped {
+		t.mu.Unlock()
+		return nil
+	}
+	t.stopped = true
+	close(t.stop)
+	t.mu.Unlock()
+	t.fail("", errStopped)
+	t.running.Wait()
+	return nil
+}
+
+// fail ends the calls to a node, or all calls for an empty name.
+func (t *transport) fail(node string, err error) {
+	t.mu.Lock()
+	var failed []*call
+	for ref, c := range t.calls {
+		if node == "" || c.node == node {
+			failed = append(failed, c)
+			delete(t.calls, ref)
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range failed {
+		c.done(nil, err)
+	}
+}
+
+// send makes a call; done hears what comes of it.
+func (t *transport) send(id raft.ServerID, node string, body []byte, by *pipeline, done func([]byte, error)) uint32 {
+	t.mu.Lock()
+	if t.stopped {
+		t.mu.Unlock()
+		done(nil, errStopped)
+		return 0
+	}
+	t.ref++
+	ref := t.ref
+	t.calls[ref] = &call{node: node, by: by, done: done}
+	t.mu.Unlock()
+	if !t.carrier.Carry(node, head(wire.KindRaft, t.shard, ref, id, t.id, len(body)), body) {
+		t.answered(ref, nil, errNoLink)
+	}
+	return ref
+}
+
+// head returns all of a frame but its body.
+func head(kind wire.Kind, shard int, ref uint32, to, from raft.ServerID, size int) []byte {
+	h := wire.Header{Kind: kind, Sequence: wire.Sequence(shard), Ref: ref} //nolint:gosec // shards are numbered from 0
+	f := wire.AppendFrame(nil, h, string(to), string(from), nil)
+	return wire.Frame(f).Extended(size)
+}
+
+// answered settles a call.
+func (t *transport) answered(ref uint32, body []byte, err error) {
+	t.mu.Lock()
+	c := t.calls[ref]
+	delete(t.calls, ref)
+	t.mu.Unlock()
+	if c != nil {
+		c.done(body, err)
+	}
+}
+
+// forget drops the calls of a pipeline that has ended.
+func (t *transport) forget(p *pipeline) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ref, c := range t.calls {
+		if c.by == p {
+			delete(t.calls, ref)
+		}
+	}
+}
+
+// ask makes a call and waits for its answer.
+func (t *transport) ask(id raft.ServerID, body []byte, within time.Duration, into any) error {
+	type outcome struct {
+		body []byte
+		err  error
+	}
+	result := make(chan outcome, 1)
+	ref := t.send(id, nodeOf(id), body, nil, func(b []byte, err error) { result <- outcome{b, err} })
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case got := <-result:
+		if got.err != nil {
+			return got.err
+		}
+		return decodeAnswer(got.body, into)
+	case <-timer.C:
+		t.answered(ref, nil, errLate)
+		return errLate
+	}
+}
+
+func (t *transport) askRare(call byte, id raft.ServerID, args any, data []byte, within time.Duration, into any) error {
+	body, err := encodeRare(call, args, data)
+	if err != nil {
+		return err
+	}
+	return t.ask(id, body, within, into)
+}
+
+// take handles a call from another node. The frame is valid until take returns.
+func (t *transport) take(node string, f wire.Frame) {
+	body := append([]byte(nil), f.Body()...)
+	rpc, err := decodeCall(body)
+	in := inCall{node: node, from: raft.ServerID(f.From()), ref: f.Ref(), rpc: rpc}
+	if err != nil {
+		t.reply(in, raft.RPCResponse{Error: err})
+		return
+	}
+	in.call = body[0]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return
+	}
+	if a, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && isHeartbeat(a) && t.heartbeat != nil {
+		beat := t.heartbeat
+		t.running.Go(func() { // it may wait for Raft's state to be written
+			answer := make(chan raft.RPCResponse, 1)
+			in.rpc.RespChan = answer
+			beat(in.rpc)
+			select {
+			case r := <-answer:
+				t.reply(in, r)
+			case <-t.stop:
+			}
+		})
+		return
+	}
+	t.inbox = append(t.inbox, in)
+	select {
+	case t.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// refuse answers a call to a replica that is not here.
+func refuse(carrier Carrier, node string, f wire.Frame) {
+	body := append([]byte{callFailed}, "there is no such replica here"...)
+	carrier.Carry(node, head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body) //nolint:gosec // as it came
+}
+
+// pendingAnswer is a call that Raft has, and what will say its answer.
+type pendingAnswer struct {
+	in     inCall
+	answer <-chan raft.RPCResponse
+}
+
+// feed hands calls to Raft in the order they came.
+func (t *transport) feed(answers chan<- pendingAnswer) {
+	defer close(answers)
+	for {
+		select {
+		case <-t.arrived:
+		case <-t.stop:
+			return
+		}
+		t.mu.Lock()
+		inbox := t.inbox
+		t.inbox = nil
+		t.mu.Unlock()
+		for _, in := range inbox {
+			if in.call == callSnapshot {
+				t.source.Store(&in.node)
+			}
+			answer := make(chan raft.RPCResponse, 1)
+			in.rpc.RespChan = answer
+			select {
+			case t.consumer <- in.rpc:
+			case <-t.stop:
+				return
+			}
+			select {
+			case answers <- pendingAnswer{in, answer}:
+			case <-t.stop:
+				return
+			}
+		}
+	}
+}
+
+// answer sends Raft's answers in order.
+func (t *transport) answer(answers <-chan pendingAnswer) {
+	for p := range answers {
+		select {
+		case r := <-p.answer:
+			t.reply(p.in, r)
+		case <-t.stop:
+			return
+		}
+	}
+}
+
+func (t *transport) reply(in inCall, r raft.RPCResponse) {
+	body := encodeAnswer(in.call, r)
+	t.carrier.Carry(in.node, head(wire.KindRafted, t.shard, in.ref, in.from, t.id, len(body)), body)
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.consumer }
+
+// LocalAddr implements raft.Transport.
+func (t *transport) LocalAddr() raft.ServerAddress { return server(t.id).Address }
+
+// EncodePeer implements raft.Transport.
+func (t *transport) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+
+// DecodePeer implements raft.Transport.
+func (t *transport) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
+
+// SetHeartbeatHandler implements raft.Transport.
+func (t *transport) SetHeartbeatHandler(cb func(raft.RPC)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.heartbeat = cb
+}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return t.ask(id, encodeAppend(args), callTime, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return t.askRare(callVote, id, args, nil, callTime, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, _ raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return t.askRare(callPreVote, id, args, nil, callTime, resp)
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *transport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.askRare(callTimeout, id, args, nil, callTime, resp)
+}
+
+// InstallSnapshot implements raft.Transport. What it sends is small: the
+// replica fetches the artifacts by itself before it answers.
+func (t *transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	state, err := io.ReadAll(data)
+	if err != nil {
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	return t.askRare(callSnapshot, id, args, state, snapshotTime, resp)
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress) (raft.AppendPipeline, error) {
+	p := &pipeline{t: t, id: id, node: nodeOf(id), done: make(chan raft.AppendFuture, windowCalls), room: make(chan struct{}, 1), closed: make(chan struct{})}
+	return p, nil
+}
+
+// pipeline sends entries without waiting for the answers to those before.
+type pipeline struct {
+	t      *transport
+	id     raft.ServerID
+	node   string
+	done   chan raft.AppendFuture
+	room   chan struct{} // holds one when there may be room again
+	closed chan struct{}
+	shut   sync.Once
+
+	bytes, calls atomic.Int64 // on their way
+}
+
+// AppendEntries implements raft.AppendPipeline. It blocks while as much is on
+// its way as may be.
+func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	for p.bytes.Load() > windowBytes || p.calls.Load() >= windowCalls {
+		select {
+		case <-p.room:
+		case <-p.closed:
+			return nil, raft.ErrPipelineShutdown
+		case <-time.After(snapshotTime):
+			return nil, errLate
+		}
+	}
+	f := &appendFuture{start: time.Now(), request: args, response: resp, settled: make(chan struct{})}
+	body := encodeAppend(args)
+	size := int64(len(body))
+	p.bytes.Add(size)
+	p.calls.Add(1)
+	p.t.send(p.id, p.node, body, p, func(answer []byte, err error) {
+		if err == nil {
+			err = decodeAnswer(answer, resp)
+		}
+		f.err = err
+		close(f.settled)
+		p.bytes.Add(-size)
+		select {
+		case p.done <- f:
+		case <-p.closed:
+		}
+		p.calls.Add(-1)
+		select {
+		case p.room <- struct{}{}:
+		default:
+		}
+	})
+	return f, nil
+}
+
+// Consumer implements raft.AppendPipeline.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.done }
+
+// Close implements raft.AppendPipeline.
+func (p *pipeline) Close() error {
+	p.shut.Do(func() {
+		close(p.closed)
+		p.t.forget(p)
+	})
+	return nil
+}
+
+// appendFuture is the coming answer to a call of a pipeline.
+type appendFuture struct {
+	start    time.Time
+	request  *raft.AppendEntriesRequest
+	response *raft.AppendEntriesResponse
+	settled  chan struct{}
+	err      error // once settled
+}
+
+// Error implements raft.Future.
+func (f *appendFuture) Error() error {
+	<-f.settled
+	return f.err
+}
+
+// Start implements raft.AppendFuture.
+func (f *appendFuture) Start() time.Time { return f.start }
+
+// Request implements raft.AppendFuture.
+func (f *appendFuture) Request() *raft.AppendEntriesRequest { return f.request }
+
+// Response implements raft.AppendFuture.
+func (f *appendFuture) Response() *raft.AppendEntriesResponse { return f.response }
