@@ -20,6 +20,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/hubnode/shard"
 )
 
 // Node is one hub process. Make it with [New] and run it once with Run.
@@ -34,6 +35,9 @@ type Node struct {
 	configError atomic.Pointer[string] // why the newest config file is not in use
 
 	hub     *hub.Hub
+	keeper  keeper
+	stores  stores
+	timing  shard.Timing
 	filters filters
 	cluster *cluster.Cluster
 	mesh    *mesh.Mesh
@@ -82,8 +86,9 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.cfg.Store(&cfg)
 	n.members.Store(&[]cluster.Member{})
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
+	n.keeper = keeper{Shards: n.newShards(), node: n}
 	n.hub, err = hub.New(
-		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithLogger(n.log),
+		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),
 		hub.WithFilterCompiler(n.filters.compile), hub.WithSystem(n.answer),
 	)
 	return n, err
@@ -97,6 +102,10 @@ func WithLog(log *slog.Logger) Option { return func(n *Node) { n.log = log } }
 
 // WithVersion sets the version that the node says it has.
 func WithVersion(v string) Option { return func(n *Node) { n.version = v } }
+
+// WithTiming sets how fast the replicas of histories notice that one of them is
+// gone. It is for tests; the default suits networks.
+func WithTiming(t shard.Timing) Option { return func(n *Node) { n.timing = t } }
 
 // WithConfigHash sets the hash of the config file that the node starts with.
 func WithConfigHash(hash string) Option { return func(n *Node) { n.configHash.Store(&hash) } }
@@ -202,6 +211,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	}, p.client)
 	g.Go(func() error { return n.mesh.Run(lower) })
 	g.Go(func() error { return n.view.announce(lower) })
+	g.Go(func() error { return n.runShards(lower) })
 	g.Go(func() error { return n.view.presence.run(lower) })
 	g.Go(func() error { return n.cluster.Run(lower) })
 	g.Go(func() error { return web.Run(lower) })
@@ -237,7 +247,7 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 	stopFront()
 	n.moveClients(ctx)
 	n.hub.HandOverSessions(ctx, n.otherNodes())
-	n.hub.HandOver(ctx)
+	n.keeper.HandOver(ctx)
 	if err := n.cluster.Leave(); err != nil && len(*n.members.Load()) > 0 {
 		n.log.Warn("gossip not left", slog.Any("error", err))
 	}
@@ -286,9 +296,14 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
 	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
 		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
 		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
+		replicas := cfg.Storage.Replicas
+		cfg.Storage = old.Storage
+		cfg.Storage.Replicas = replicas
 	}
 	n.cfg.Store(&cfg)
-	return n.hub.Configure(settings)
+	err := n.hub.Configure(settings)
+	n.keeper.Want(n.keepsHistory())
+	return err
 }
 
 // ConfigRefused records why a changed config file is not in use.

@@ -3,6 +3,7 @@ package hubnode
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/directory"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
-	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -52,8 +53,9 @@ type view struct {
 	// before mu and the hub's lock.
 	learning sync.Mutex
 
-	mu   sync.Mutex // guards told
-	told map[*mesh.Link]*directory.Telling
+	mu    sync.Mutex // guards the fields below
+	told  map[*mesh.Link]*directory.Telling
+	links map[string]*mesh.Link // of told, by their nodes
 }
 
 func newView(n *Node, name string, incarnation uint64) *view {
@@ -61,7 +63,7 @@ func newView(n *Node, name string, incarnation uint64) *view {
 	v := &view{
 		node: n, owner: owner,
 		own: directory.NewLog(owner, logKept), table: directory.NewTable(name),
-		poked: make(chan struct{}, 1), told: make(map[*mesh.Link]*directory.Telling),
+		poked: make(chan struct{}, 1), told: make(map[*mesh.Link]*directory.Telling), links: make(map[string]*mesh.Link),
 	}
 	v.presence = newPresenceFeed(v)
 	return v
@@ -69,24 +71,6 @@ func newView(n *Node, name string, incarnation uint64) *view {
 
 // Self returns this node's name.
 func (v *view) Self() string { return v.owner.Node }
-
-// Home returns the node whose ordinal a topic's shard is placed on.
-func (v *view) Home(topic string) (string, bool) {
-	name := v.sibling(placement.Home(topic, v.node.Config().Replicas))
-	return name, name == v.owner.Node
-}
-
-// Keeper returns the next best node for a topic that there is a link to.
-func (v *view) Keeper(topic string) string {
-	n := v.node.Config().Replicas
-	for _, ordinal := range placement.Replicas(placement.ShardOf(topic, placement.Shards), n, n) {
-		name := v.sibling(ordinal)
-		if name != v.owner.Node && v.linked(name) {
-			return name
-		}
-	}
-	return ""
-}
 
 // sibling returns the name of the node with an ordinal.
 func (v *view) sibling(ordinal int) string {
@@ -100,10 +84,31 @@ func (v *view) sibling(ordinal int) string {
 func (v *view) linked(node string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for link := range v.told {
-		if link.Peer().Name == node {
-			return true
-		}
+	return v.links[node] != nil
+}
+
+// peers returns the nodes that there is a link to.
+func (v *view) peers() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Collect(maps.Keys(v.links))
+}
+
+// Carry queues a frame for a node, for the shards.
+func (v *view) Carry(node string, head, tail []byte) bool {
+	v.mu.Lock()
+	link := v.links[node]
+	v.mu.Unlock()
+	if link == nil {
+		return false
+	}
+	switch link.Push(head, tail, nil) {
+	case outbox.QueuedCold:
+		link.Flush()
+		return true
+	case outbox.Queued:
+		return true
+	case outbox.Full, outbox.Closed:
 	}
 	return false
 }
@@ -211,10 +216,11 @@ func announcement(a *directory.Announcement) []byte {
 func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 	v.mu.Lock()
 	telling := directory.NewTelling(v.own, announceBytes)
-	v.told[link] = telling
+	v.told[link], v.links[peer.Name] = telling, link
 	say(link, telling.Whole())
 	v.mu.Unlock()
 	v.node.hub.SetPeer(peer.Name, link)
+	v.node.keeper.Linked(peer.Name)
 	return &taker{view: v, peer: peer, link: link, in: v.node.hub.Inbound(peer.Name)}
 }
 
@@ -222,14 +228,26 @@ func (v *view) Linked(peer mesh.Peer, link *mesh.Link) mesh.Taker {
 // gossip.
 func (v *view) Unlinked(peer mesh.Peer, link *mesh.Link) {
 	v.mu.Lock()
-	delete(v.told, link)
+	v.untellLocked(link)
 	v.mu.Unlock()
+	v.node.keeper.Unlinked(peer.Name)
 	v.node.hub.SetPeer(peer.Name, nil)
 	v.node.assess()
 }
 
+// untellLocked forgets a link.
+func (v *view) untellLocked(link *mesh.Link) {
+	delete(v.told, link)
+	if name := link.Peer().Name; v.links[name] == link {
+		delete(v.links, name)
+	}
+}
+
 // Answer answers a peer's question.
 func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
+	if answer, ok, err := v.node.keeper.Answer(question, body); ok {
+		return answer, err
+	}
 	return v.node.hub.Answer(ctx, question, body)
 }
 
@@ -243,7 +261,7 @@ func (v *view) forget(members, drained map[string]bool) {
 	v.mu.Lock()
 	for link := range v.told {
 		if !members[link.Peer().Name] {
-			delete(v.told, link)
+			v.untellLocked(link)
 			link.Break()
 		}
 	}
@@ -306,7 +324,9 @@ func (t *taker) Take(f wire.Frame, slab *wire.Slab) {
 		}
 		t.view.mu.Unlock()
 	default:
-		t.in.Take(f, slab)
+		if !t.view.node.keeper.Take(t.peer.Name, f) {
+			t.in.Take(f, slab)
+		}
 	}
 }
 

@@ -27,6 +27,11 @@ type Hello struct {
 	Received  uint64 `json:"received,omitempty"`  // frames with FlagKept that I have of it
 	Node      string `json:"node,omitempty"`      // where it was
 	Attempt   uint64 `json:"attempt,omitempty"`   // rises with each try of mine to connect: a late one takes nothing from a newer one
+
+	// Publisher is a number by which the frames of this life of the client are
+	// told from those of its other lives. 0: they are not numbered. Else Sequence of each
+	// Publish counts those to its topic, from 1 on.
+	Publisher uint64 `json:"publisher,omitempty"`
 }
 
 // Welcome answers Hello.

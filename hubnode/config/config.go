@@ -34,6 +34,7 @@ type Config struct {
 	History History `yaml:"history"`
 	// Topics have rules of their own; the first that matches wins.
 	Topics   []Topic  `yaml:"topics,omitempty"`
+	Storage  Storage  `yaml:"storage"`
 	Sessions Sessions `yaml:"sessions"`
 	Limits   Limits   `yaml:"limits"`
 	Drain    Drain    `yaml:"drain"`
@@ -86,6 +87,30 @@ type TopicHistory struct {
 	MaxAge       *Duration `yaml:"maxAge,omitempty"`
 }
 
+// Storage is how and where topics with history are kept.
+type Storage struct {
+	// Dir is the directory for history. Empty: it is kept in memory.
+	Dir string `yaml:"dir,omitempty"`
+	// Sync says when what is published is on disk.
+	Sync SyncPolicy `yaml:"sync"`
+	// SyncInterval is how often Interval writes to disk.
+	SyncInterval Duration `yaml:"syncInterval"`
+	// Replicas is how many nodes keep each topic; at most as many as there are.
+	Replicas int `yaml:"replicas"`
+	// Shards is how many Raft groups the topics are dealt out to. It must not
+	// change in a hub's life.
+	Shards int `yaml:"shards"`
+}
+
+// SyncPolicy says when what is published is on disk.
+type SyncPolicy string
+
+// The policies.
+const (
+	SyncAlways   SyncPolicy = "Always"   // before it is acknowledged
+	SyncInterval SyncPolicy = "Interval" // within the interval: a crash of a majority of machines may lose so much
+)
+
 // Sessions outlive their connections.
 type Sessions struct {
 	// ResumeWindow is how long a session waits for its client to reconnect.
@@ -137,6 +162,7 @@ func Default() Config {
 		Listen:      Listen{Client: ":7400", Cluster: ":7401", Gossip: ":7402", HTTP: ":7480"},
 		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
 		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
+		Storage:     Storage{Sync: SyncAlways, SyncInterval: Duration(100 * time.Millisecond), Replicas: 3, Shards: 16},
 		Sessions:    Sessions{ResumeWindow: Duration(30 * time.Second)},
 		Limits:      Limits{MaxClients: 100_000, MaxArtifactSize: 1 << 20, MaxPendingBytes: 16 << 20, SlowClientPolicy: Disconnect, ConflateKey: "key"},
 		Drain:       Drain{Timeout: Duration(time.Minute)},

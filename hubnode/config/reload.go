@@ -1,7 +1,8 @@
 package config
 
 // Reloadable names the fields that differ between two configurations and that
-// a running node can't change: hub, node, listen, advertise and gossipKeyFile.
+// a running node can't change: hub, node, listen, advertise, gossipKeyFile, and
+// storage but for its replicas.
 // It returns nil when a node that runs old can go over to next in place; all
 // other fields it can follow.
 func Reloadable(old, next Config) (changed []string) {
@@ -14,10 +15,18 @@ func Reloadable(old, next Config) (changed []string) {
 		{"listen", old.Listen != next.Listen},
 		{"advertise", old.Advertise != next.Advertise},
 		{"gossipKeyFile", old.GossipKeyFile != next.GossipKeyFile},
+		{"storage", old.Storage.fixed() != next.Storage.fixed()},
 	} {
 		if field.differs {
 			changed = append(changed, field.name)
 		}
 	}
 	return changed
+}
+
+// fixed returns the part of the storage's settings that a running node can't
+// change.
+func (s Storage) fixed() Storage {
+	s.Replicas = 0
+	return s
 }

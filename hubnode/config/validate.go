@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,8 @@ const (
 	MaxArtifacts        = 1_000_000_000
 	MaxClients          = 10_000_000
 	MaxFailureThreshold = 100
+	MaxShardReplicas    = 7
+	MaxShards           = 256
 
 	MinArtifactSize Bytes = 1 << 10
 	MaxArtifactSize Bytes = 16 << 20
@@ -102,6 +105,7 @@ func (c Config) check() []*FieldError {
 	c.HealthCheck.check(&f)
 	checkHistory(&f, "history", &c.History.MaxArtifacts, &c.History.MaxBytes, &c.History.MaxAge)
 	c.checkTopics(&f)
+	c.Storage.check(&f)
 	f.notNegative("sessions.resumeWindow", c.Sessions.ResumeWindow)
 	c.Limits.check(&f)
 	f.notNegative("drain.timeout", c.Drain.Timeout)
@@ -215,6 +219,18 @@ func (c Config) checkTopics(f *faults) {
 			}
 		}
 	}
+}
+
+func (s *Storage) check(f *faults) {
+	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
+		f.add("storage.dir", "must be an absolute path, is %.80q", s.Dir)
+	}
+	f.oneOf("storage.sync", string(s.Sync), string(SyncAlways), string(SyncInterval))
+	if s.SyncInterval <= 0 {
+		f.add("storage.syncInterval", "must be above zero, is %v", s.SyncInterval)
+	}
+	f.between("storage.replicas", s.Replicas, 1, MaxShardReplicas)
+	f.between("storage.shards", s.Shards, 1, MaxShards)
 }
 
 // checkHistory checks the fields that are there.

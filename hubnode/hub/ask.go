@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -16,10 +15,8 @@ import (
 const (
 	questionEpoch = "client.epoch" // which session of this client do you hold?
 	questionList  = "history.list" // which topics do you hold, and where does a subscription start?
-	questionRead  = "history.read" // a page of a topic whose home you are
-	questionCopy  = "history.copy" // a page of what you hold of a topic
-	questionHeld  = "history.held" // what do you hold of a topic, what have you seen?
-	questionTake  = "history.take" // fetch a topic from me: I am about to stop
+	questionRead  = "history.read" // a page of a topic that you lead
+	questionHeld  = "history.held" // where does a topic that you lead end?
 
 	questionPassed = "link.passed" // have you handled what I sent before, and the node named here what you passed on?
 
@@ -32,19 +29,6 @@ const (
 	findTime = time.Second
 )
 
-// held says what a node holds of a topic.
-type held struct {
-	Holds   bool          `json:"holds"`
-	Next    wire.Sequence `json:"next"`
-	Seen    wire.Sequence `json:"seen"`    // the highest sequence it heard of, plus one
-	Claimed wire.Sequence `json:"claimed"` // the same, by what its clients say
-}
-
-type takeRequest struct {
-	Topic string `json:"topic"`
-	From  string `json:"from"`
-}
-
 // Answer answers a question that another node's hub asked through Remote.Ask.
 func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
 	switch question {
@@ -55,17 +39,15 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		if err := decodeJSON(body, &q); err != nil {
 			return nil, err
 		}
-		return json.Marshal(h.listHere(ctx, q))
-	case questionRead, questionCopy:
-		return h.answerPage(ctx, question, body)
-	case questionHeld:
-		return json.Marshal(h.answerHeld(string(body)))
-	case questionTake:
-		var q takeRequest
-		if err := decodeJSON(body, &q); err != nil {
+		starts, err := h.listHere(ctx, q)
+		if err != nil {
 			return nil, err
 		}
-		return nil, h.take(ctx, q.From, q.Topic)
+		return json.Marshal(starts)
+	case questionRead:
+		return h.answerPage(body)
+	case questionHeld:
+		return h.answerHeld(ctx, string(body))
 	case questionPassed:
 		return nil, h.answerPassed(ctx, string(body))
 	case questionSession:
@@ -89,47 +71,27 @@ func (h *Hub) answerEpoch(id string) []byte {
 	return binary.BigEndian.AppendUint64(nil, epoch)
 }
 
-func (h *Hub) answerHeld(name string) held {
-	r, err := h.route(name)
-	if err != nil {
-		return held{}
-	}
-	answer := held{Seen: wire.Sequence(r.seen.Load()), Claimed: wire.Sequence(r.claimed.Load())}
-	r.log.mu.Lock()
-	defer r.log.mu.Unlock()
-	if r.log.log != nil {
-		answer.Holds, answer.Next = true, r.log.log.Bounds().Next
-	}
-	return answer
+func (h *Hub) answerHeld(ctx context.Context, name string) ([]byte, error) {
+	b, err := h.keeper.Bounds(ctx, name)
+	return binary.BigEndian.AppendUint64(nil, uint64(b.Next)), err
 }
 
-func (h *Hub) answerPage(ctx context.Context, question string, body []byte) ([]byte, error) {
+func (h *Hub) answerPage(body []byte) ([]byte, error) {
 	if len(body) < 12 {
 		return nil, fmt.Errorf("%w: request for a page", wire.ErrMalformed)
 	}
 	from := wire.Sequence(binary.BigEndian.Uint64(body))
 	maxBytes := min(int(binary.BigEndian.Uint32(body[8:])), pageBytes)
 	name := string(body[12:])
-	var log *history.Log
-	if question == questionRead {
-		var err error
-		if _, log, err = h.ready(ctx, name); err != nil {
-			return nil, err
-		}
-		log.Expire(time.Now())
-	} else {
-		r, err := h.route(name)
-		if err != nil {
-			return nil, err
-		}
-		r.log.mu.Lock()
-		log = r.log.log
-		r.log.mu.Unlock()
-		if log == nil {
-			return nil, &wire.Error{Code: wire.CodeUnavailable, Detail: "this node holds nothing of topic " + name}
-		}
+	store, held := h.keeper.Held(name)
+	if _, self := h.keeper.Leader(name); !self || !held {
+		return nil, unavailable(name, h.remote.Self())
 	}
-	return readLog(log, name, from, maxBytes).encode(), nil
+	p, err := readStore(store, name, from, maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	return p.encode(), nil
 }
 
 func (h *Hub) askEpoch(ctx context.Context, node, id string) (uint64, error) {
@@ -150,26 +112,32 @@ func (h *Hub) askList(ctx context.Context, node string, q listRequest) ([]topicS
 	return starts, h.askJSON(ctx, node, questionList, q, &starts)
 }
 
-func (h *Hub) askHeld(ctx context.Context, node, name string) (held, error) {
+// askEnd returns the sequence that comes next in a topic.
+func (h *Hub) askEnd(ctx context.Context, name string) (wire.Sequence, error) {
+	node, self := h.keeper.Leader(name)
+	if self {
+		b, err := h.keeper.Bounds(ctx, name)
+		return b.Next, err
+	}
+	if node == "" {
+		return 0, h.keeper.Leaderless(name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
 	answer, err := h.remote.Ask(ctx, node, questionHeld, []byte(name))
 	if err != nil {
-		return held{}, err
+		return 0, err
 	}
-	var a held
-	return a, decodeJSON(answer, &a)
+	if len(answer) != 8 {
+		return 0, fmt.Errorf("%w: answer to %s", wire.ErrMalformed, questionHeld)
+	}
+	return wire.Sequence(binary.BigEndian.Uint64(answer)), nil
 }
 
-func (h *Hub) askTake(ctx context.Context, node, name string) {
-	err := h.askJSON(ctx, node, questionTake, takeRequest{Topic: name, From: h.remote.Self()}, nil)
-	if err != nil {
-		h.log.Warn("history not handed over", logTopic(name), logNode(node), logError(err))
-	}
-}
-
-func (h *Hub) askPage(ctx context.Context, node, question, name string, from wire.Sequence, maxBytes int) (*page, error) {
+func (h *Hub) askPage(ctx context.Context, node, name string, from wire.Sequence, maxBytes int) (*page, error) {
 	b := binary.BigEndian.AppendUint64(nil, uint64(from))
 	b = binary.BigEndian.AppendUint32(b, uint32(maxBytes))
-	answer, err := h.remote.Ask(ctx, node, question, append(b, name...))
+	answer, err := h.remote.Ask(ctx, node, questionRead, append(b, name...))
 	if err != nil {
 		return nil, err
 	}

@@ -10,8 +10,8 @@ import (
 // frame, so that they hear of it when that node is lost. Only frames that want
 // an acknowledgement from elsewhere are in it.
 type awaiting struct {
-	mu    sync.Mutex                    // guards nodes
-	nodes map[string]map[awaited]*route // the topic of a publish, nil for a send
+	mu    sync.Mutex // guards nodes
+	nodes map[string]map[awaited]struct{}
 }
 
 type awaited struct {
@@ -19,9 +19,8 @@ type awaited struct {
 	ref    uint32
 }
 
-// add notes that node will answer the frame of o, which is for the topic of r
-// when r is not nil.
-func (a *awaiting) add(node string, o *origin, r *route) {
+// add notes that node will answer the frame of o.
+func (a *awaiting) add(node string, o *origin) {
 	if o.client == nil || !o.wanted {
 		return
 	}
@@ -29,11 +28,11 @@ func (a *awaiting) add(node string, o *origin, r *route) {
 	defer a.mu.Unlock()
 	if a.nodes[node] == nil {
 		if a.nodes == nil {
-			a.nodes = make(map[string]map[awaited]*route)
+			a.nodes = make(map[string]map[awaited]struct{})
 		}
-		a.nodes[node] = make(map[awaited]*route)
+		a.nodes[node] = make(map[awaited]struct{})
 	}
-	a.nodes[node][awaited{o.client.id, o.ref}] = r
+	a.nodes[node][awaited{o.client.id, o.ref}] = struct{}{}
 }
 
 // forget notes that the frame of o was not sent after all.
@@ -43,23 +42,18 @@ func (a *awaiting) forget(o *origin) {
 	}
 }
 
-// done notes that the answer has come, from whichever node, and returns the
-// topic that the frame was published to, nil when it was not.
-func (a *awaiting) done(id []byte, ref uint32) *route {
+// done notes that the answer has come, from whichever node.
+func (a *awaiting) done(id []byte, ref uint32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	frame := awaited{string(id), ref}
 	for _, frames := range a.nodes {
-		if r, ok := frames[frame]; ok {
-			delete(frames, frame)
-			return r
-		}
+		delete(frames, frame)
 	}
-	return nil
 }
 
 // lost returns what a node will no longer answer.
-func (a *awaiting) lost(node string) map[awaited]*route {
+func (a *awaiting) lost(node string) map[awaited]struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	frames := a.nodes[node]
@@ -68,7 +62,7 @@ func (a *awaiting) lost(node string) map[awaited]*route {
 }
 
 // refuseAwaited tells the clients that wait for a lost node's answer that it
-// will not come. Publishing again may store an artifact twice.
+// will not come.
 func (h *Hub) refuseAwaited(node string) {
 	for frame := range h.awaiting.lost(node) {
 		h.refuseHere(nil, frame.client, frame.ref, &wire.Error{

@@ -7,22 +7,33 @@ import (
 	"testing"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// elsewhere is a Remote where every topic has its home on node "other".
+// elsewhere is a Remote and a Keeper where node "other" leads every topic.
 type elsewhere struct{}
 
-func (elsewhere) Self() string                                          { return "self" }
-func (elsewhere) Home(string) (string, bool)                            { return "other", false }
-func (elsewhere) Keeper(string) string                                  { return "" }
-func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool) { return "", 0, false }
-func (elsewhere) ClientUp(wire.ClientID, uint64)                        {}
-func (elsewhere) ClientDown(wire.ClientID, uint64, wire.LeaveReason)    {}
-func (elsewhere) InterestUp(string)                                     {}
-func (elsewhere) InterestDown(string)                                   {}
+func (elsewhere) Self() string                       { return "self" }
+func (elsewhere) Leader(string) (string, bool)       { return "other", false }
+func (elsewhere) Leaderless(topic string) error      { return &wire.NoQuorumError{Topic: topic} }
+func (elsewhere) Held(string) (history.Store, bool)  { return nil, false }
+func (elsewhere) Size() (artifacts int, bytes int64) { return 0, 0 }
+func (elsewhere) Retain(time.Time)                   {}
+func (elsewhere) Append(wire.Frame, int, hub.Publisher, func(*hub.Stage, wire.Sequence, error)) error {
+	return errors.New("this node leads nothing")
+}
+func (elsewhere) Bounds(context.Context, string) (history.Bounds, error) {
+	return history.Bounds{}, errors.New("this node leads nothing")
+}
+func (elsewhere) Led(context.Context, func(string, history.Bounds)) error { return nil }
+func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool)   { return "", 0, false }
+func (elsewhere) ClientUp(wire.ClientID, uint64)                          {}
+func (elsewhere) ClientDown(wire.ClientID, uint64, wire.LeaveReason)      {}
+func (elsewhere) InterestUp(string)                                       {}
+func (elsewhere) InterestDown(string)                                     {}
 func (elsewhere) Ask(context.Context, string, string, []byte) ([]byte, error) {
 	return nil, errors.New("nobody answers")
 }
@@ -38,10 +49,10 @@ func (l silent) PushControl([]byte) outbox.Verdict { return outbox.Queued }
 func (l silent) Flush()                            {}
 func (l silent) FlushAside()                       {}
 
-func TestPublisherHearsThatTheHomeWasLostBeforeItAnswered(t *testing.T) {
+func TestPublisherHearsThatTheLeaderWasLostBeforeItAnswered(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
-	h, err := hub.New(hub.WithRemote(elsewhere{}), hub.WithHistory("kept", 10), hub.WithClient("a", ours))
+	h, err := hub.New(hub.WithRemote(elsewhere{}), hub.WithKeeper(elsewhere{}), hub.WithHistory("kept", 10), hub.WithClient("a", ours))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +71,7 @@ func TestPublisherHearsThatTheHomeWasLostBeforeItAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kind := <-link.taken; kind != wire.KindStore {
-		t.Fatalf("the home was sent kind %d, want Store", kind)
+		t.Fatalf("the leader was sent kind %d, want Store", kind)
 	}
 	h.SetPeer("other", nil)
 

@@ -40,6 +40,7 @@ type Client struct {
 	epoch       uint64
 	info        Info
 	noBroadcast bool
+	publisher   uint64 // tells its frames from those of its other lives; 0: they are not numbered
 	greet       func(Greeting) []byte
 	since       time.Time
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/wire"
@@ -24,9 +25,12 @@ type cluster struct {
 
 	mu      sync.Mutex // guards the fields below
 	nodes   map[string]*node
-	home    string               // of every topic
+	home    string               // leads every topic
 	deaf    bool                 // nobody hears where clients are
 	clients map[string]placement // the directory
+
+	storing sync.Mutex // held while something is stored and delivered
+	store   *history.Memory
 }
 
 type placement struct {
@@ -41,7 +45,6 @@ type node struct {
 	name      string
 	interests map[string]bool
 	links     map[string]*link
-	unsettled bool
 }
 
 // link is one direction of the mesh.
@@ -53,7 +56,7 @@ type link struct {
 
 func newCluster(t *testing.T, home string, names []string, opts ...hub.Option) *cluster {
 	t.Helper()
-	c := &cluster{t: t, opts: opts, nodes: make(map[string]*node), home: home, clients: make(map[string]placement)}
+	c := &cluster{t: t, opts: opts, nodes: make(map[string]*node), home: home, clients: make(map[string]placement), store: history.NewMemory()}
 	for _, name := range names {
 		c.add(name)
 	}
@@ -64,7 +67,7 @@ func newCluster(t *testing.T, home string, names []string, opts ...hub.Option) *
 func (c *cluster) add(name string) {
 	c.t.Helper()
 	n := &node{c: c, name: name, interests: make(map[string]bool), links: make(map[string]*link)}
-	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n)}, c.opts...)...)
+	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n), hub.WithKeeper(keeper{n})}, c.opts...)...)
 	c.mu.Lock()
 	var others []*node
 	for _, o := range c.nodes {
@@ -155,7 +158,7 @@ func (c *cluster) remove(n *node) {
 	}
 }
 
-// move gives all topics another home.
+// move gives all topics another leader.
 func (c *cluster) move(home string) {
 	c.mu.Lock()
 	c.home = home
@@ -165,7 +168,7 @@ func (c *cluster) move(home string) {
 	}
 	c.mu.Unlock()
 	for _, n := range all {
-		n.Rehome()
+		n.LeaderMoved(func(string) bool { return true })
 	}
 }
 
@@ -177,28 +180,59 @@ func (c *cluster) setDeaf(deaf bool) {
 
 func (n *node) Self() string { return n.name }
 
-func (n *node) Settled() bool {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	return !n.unsettled
+// keeper keeps the topics of the test's cluster: its one store is what all replicas
+// would hold, and its home leads them all.
+type keeper struct{ n *node }
+
+func (k keeper) Leader(string) (string, bool) {
+	k.n.c.mu.Lock()
+	defer k.n.c.mu.Unlock()
+	return k.n.c.home, k.n.c.home == k.n.name
 }
 
-func (n *node) Home(string) (string, bool) {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	return n.c.home, n.c.home == n.name
-}
+func (k keeper) Leaderless(topic string) error { return &wire.NoQuorumError{Topic: topic, Shard: 3} }
 
-func (n *node) Keeper(string) string {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	for _, name := range []string{"a", "b", "c"} {
-		if name != n.name && n.links[name] != nil {
-			return name
-		}
+func (k keeper) Append(f wire.Frame, skip int, _ hub.Publisher, done func(*hub.Stage, wire.Sequence, error)) error {
+	c := k.n.c
+	c.storing.Lock()
+	defer c.storing.Unlock()
+	b, _, err := c.store.Bounds(string(f.Target()))
+	if err != nil {
+		return err
 	}
-	return ""
+	run := history.Run{First: b.Next, Count: f.Count(), From: string(f.From()), Body: f.Body()[skip:]}
+	if err := c.store.Append(time.Now(), string(f.Target()), k.n.LimitsOf(string(f.Target())), run); err != nil {
+		return err
+	}
+	st := k.n.NewStage()
+	st.Deliver(wire.AppendFrame(nil, f.Header(), f.Target(), f.From(), run.Body), run.First)
+	done(st, run.First, nil)
+	st.Flush()
+	return nil
 }
+
+func (k keeper) Bounds(_ context.Context, topic string) (history.Bounds, error) {
+	b, _, err := k.n.c.store.Bounds(topic)
+	return b, err
+}
+
+func (k keeper) Led(_ context.Context, visit func(string, history.Bounds)) error {
+	if _, self := k.Leader(""); !self {
+		return nil
+	}
+	return k.n.c.store.Topics(func(topic string, b history.Bounds) bool {
+		visit(topic, b)
+		return true
+	})
+}
+
+func (k keeper) Held(string) (history.Store, bool) {
+	_, self := k.Leader("")
+	return k.n.c.store, self
+}
+
+func (k keeper) Size() (int, int64) { return 0, 0 }
+func (k keeper) Retain(time.Time)   {}
 
 func (n *node) Locate(id wire.ClientID) (string, uint64, bool) {
 	n.c.mu.Lock()
@@ -369,7 +403,7 @@ func TestHistoryAtAnotherNode(t *testing.T) {
 	}
 }
 
-func TestAHomeThatIsAwayIsSaid(t *testing.T) {
+func TestALeaderThatIsAwayIsSaid(t *testing.T) {
 	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
 	pub := join(t, c.nodes["a"].Hub, "pub")
 	c.disconnect(c.nodes["a"], c.nodes["b"])
@@ -443,95 +477,6 @@ func TestSubscribersCatchUpWhenALinkComesBack(t *testing.T) {
 		}
 	}
 	sub.quiet()
-}
-
-func TestHistoryIsHandedOverAndAdopted(t *testing.T) {
-	c := newCluster(t, "a", []string{"a", "b", "c"}, hub.WithHistory("kept", 1000))
-	a := c.nodes["a"]
-	pub := join(t, c.nodes["b"].Hub, "pub")
-	for i := range 20 {
-		pub.publish(uint32(i+1), "kept", fmt.Sprint(i+1))
-	}
-	a.HandOver(t.Context())
-	pub.write(frame(wire.KindPublish, wire.FlagAck, 21, "kept", "pub", "late"))
-	pub.expectFault(wire.KindError, 21, wire.CodeDraining)
-	pub.write(frame(wire.KindPublish, wire.FlagAck, 22, "kept", "pub", "late"))
-	pub.expectFault(wire.KindError, 22, wire.CodeDraining)
-	var coded *wire.Error
-	if _, err := a.Route(t.Context(), &wire.Artifact{Topic: "kept"}); !errors.As(err, &coded) || coded.Code != wire.CodeDraining {
-		t.Errorf("Route = %v, want code Draining", err)
-	}
-	c.remove(a)
-	c.move("c")
-	sub := join(t, c.nodes["c"].Hub, "sub")
-	sub.write(control(wire.KindSubscribe, 1, "kept", wire.Subscription{Since: wire.SinceAll}))
-	for next := wire.Sequence(1); next <= 20; {
-		if f := sub.next(); f.Kind() == wire.KindPublish {
-			if f.Sequence() != next {
-				t.Fatalf("got %v, want %d", f, next)
-			}
-			next++
-		}
-	}
-	if f := pub.publish(23, "kept", "21"); f.Sequence() != 21 {
-		t.Errorf("published as %v, want sequence 21", f)
-	}
-	sub.expectPayload(1, "21")
-
-	// The first home comes back, as a new node, and adopts what the others have.
-	c.add("a")
-	c.move("a")
-	if f := pub.publish(24, "kept", "22"); f.Sequence() != 22 {
-		t.Errorf("published as %v, want sequence 22", f)
-	}
-	sub.expectPayload(1, "22")
-}
-
-// A home that is lost with what it kept goes on behind what others have seen:
-// sequences are never given twice, and subscribers are told what is gone.
-func TestALostHistoryGoesOnBehindWhatWasSeen(t *testing.T) {
-	c := newCluster(t, "a", []string{"a", "b"}, hub.WithHistory("kept", 1000))
-	sub := join(t, c.nodes["b"].Hub, "sub")
-	sub.subscribe(1, "kept", wire.Subscription{Since: wire.SinceAll})
-	pub := join(t, c.nodes["b"].Hub, "pub")
-	for i := range 5 {
-		pub.publish(uint32(i+1), "kept", fmt.Sprint(i+1))
-	}
-	for i := range 5 {
-		sub.expectPayload(1, fmt.Sprint(i+1))
-	}
-	c.remove(c.nodes["a"])
-	c.add("a")
-	if f := pub.publish(6, "kept", "6"); f.Sequence() != 6 {
-		t.Errorf("published as %v, want sequence 6", f)
-	}
-	sub.expectPayload(1, "6")
-	late := join(t, c.nodes["a"].Hub, "late")
-	late.write(control(wire.KindSubscribe, 1, "kept", wire.Subscription{Since: wire.SinceSequence, Sequence: 3}))
-	f := late.next()
-	for f.Kind() == wire.KindAck {
-		f = late.next()
-	}
-	if gap, err := wire.ParseGap(f.Frame); err != nil || gap.From != 3 || gap.To != 5 {
-		t.Errorf("got %v; want a gap from 3 to 5", f)
-	}
-}
-
-func TestAHomeThatIsNotSettledOpensNothing(t *testing.T) {
-	c := newCluster(t, "a", []string{"a", "b"}, hub.WithHistory("kept", 1000))
-	a := c.nodes["a"]
-	c.mu.Lock()
-	a.unsettled = true
-	c.mu.Unlock()
-	pub := join(t, c.nodes["b"].Hub, "pub")
-	pub.write(frame(wire.KindPublish, wire.FlagAck, 1, "kept", "pub", "x"))
-	pub.quiet() // it waits
-	c.mu.Lock()
-	a.unsettled = false
-	c.mu.Unlock()
-	if f := pub.expect(wire.KindAck, 1); f.Sequence() != 1 {
-		t.Errorf("got %v, want sequence 1", f)
-	}
 }
 
 func TestGroupsSpanNodes(t *testing.T) {
@@ -651,7 +596,7 @@ func TestQuestionsReachAllNodes(t *testing.T) {
 	if _, err := c.nodes["a"].Answer(t.Context(), "weather", nil); err == nil {
 		t.Error("an unknown question is answered")
 	}
-	for _, question := range []string{"history.read", "history.copy", "history.list", "history.take"} {
+	for _, question := range []string{"history.read", "history.list"} {
 		if _, err := c.nodes["a"].Answer(t.Context(), question, []byte("{")); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%s: %v, want ErrMalformed", question, err)
 		}

@@ -181,3 +181,14 @@ func (h *Hub) whereIs(ctx context.Context, id string) (string, Link) {
 	}
 	return best, h.link(best)
 }
+
+// stray is a frame that waits, with its own memory.
+type stray struct {
+	p *parcel
+	o origin
+}
+
+// astray copies a frame that has to wait.
+func astray(p *parcel, o origin) stray {
+	return stray{p: &parcel{frame: append(wire.Frame(nil), p.frame...), seq: p.seq}, o: o}
+}

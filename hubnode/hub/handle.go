@@ -119,7 +119,11 @@ func (c *Client) publish(in *intake, f wire.Frame) error {
 	}
 	wanted := f.Flags()&wire.FlagAck != 0
 	if fan.keeps {
-		if err := in.publishStored(r, fan, p, origin{client: c, ref: f.Ref(), wanted: wanted}); err != nil {
+		by := Publisher{ID: c.publisher, Number: uint64(f.Sequence()), Oldest: f.Flags()&wire.FlagOldest != 0}
+		if by.Number == 0 {
+			by = Publisher{}
+		}
+		if err := in.publishStored(r, p, by, origin{client: c, ref: f.Ref(), wanted: wanted}); err != nil {
 			c.refuse(in, f.Ref(), err)
 		}
 		return nil

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -36,7 +35,7 @@ func (h *Hub) keepHouse() {
 			}
 			if now.After(expire) {
 				expire = now.Add(expireEvery)
-				h.eachLog(func(_ *route, l *history.Log) { l.Expire(now) })
+				h.keeper.Retain(now)
 			}
 		}
 		tick.Reset(h.tick())

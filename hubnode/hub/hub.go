@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -50,6 +49,7 @@ const (
 type Hub struct {
 	log      *slog.Logger
 	remote   Remote
+	keeper   Keeper
 	compile  func(string) (Filter, error)
 	system   System
 	settings atomic.Pointer[Settings]
@@ -65,7 +65,7 @@ type Hub struct {
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
 	awaiting awaiting
-	handing  atomic.Bool // histories are handed over: nothing may be appended
+	leaving  atomic.Bool // sessions are handed over: none is taken any more
 	ids      wire.IDs
 
 	wg     sync.WaitGroup
@@ -107,6 +107,9 @@ func New(opts ...Option) (*Hub, error) {
 		retick:    make(chan struct{}, 1),
 		stopped:   make(chan struct{}),
 		relinked:  make(chan struct{}),
+	}
+	if h.keeper = b.keeper; h.keeper == nil {
+		h.keeper = newLocal(h)
 	}
 	h.life, h.end = context.WithCancel(context.Background())
 	h.grace, h.hurry = context.WithCancel(context.Background())
@@ -150,12 +153,8 @@ func (h *Hub) Configure(s Settings) error {
 	case h.retick <- struct{}{}:
 	default:
 	}
-	now := time.Now()
-	h.eachLog(func(r *route, l *history.Log) {
-		limits, _ := s.rule(r.topic)
-		l.SetLimits(now, limits)
-	})
-	h.Rehome()
+	h.keeper.Retain(time.Now())
+	h.forgetFans()
 	h.eachClient(func(c *Client) { c.pushControl(nil, settingsFrame) })
 	return nil
 }
@@ -163,36 +162,13 @@ func (h *Hub) Configure(s Settings) error {
 // settingsFrame tells clients to ask anew what they remember about topics.
 var settingsFrame = wire.AppendFrame(nil, wire.Header{Kind: wire.KindSettings}, "", "", nil)
 
-// Rehome makes the hub look up anew where topics have their home, after the
-// settings or the Remote's placement changed.
-func (h *Hub) Rehome() {
+// forgetFans makes every topic be resolved anew, after the settings changed.
+func (h *Hub) forgetFans() {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.routes.Range(func(_, v any) bool {
 		r, _ := v.(*route)
 		r.fan.Store(nil)
-		return true
-	})
-	h.mu.Unlock()
-	h.eachLog(func(r *route, _ *history.Log) {
-		if _, self := h.remote.Home(r.topic); !self {
-			r.log.mu.Lock()
-			r.log.open = false // what is here is held until the new home has fetched it
-			r.log.mu.Unlock()
-		}
-	})
-}
-
-// eachLog visits the histories that this hub holds.
-func (h *Hub) eachLog(visit func(*route, *history.Log)) {
-	h.routes.Range(func(_, v any) bool {
-		r, _ := v.(*route)
-		if !r.log.held.Load() {
-			return true
-		}
-		r.log.mu.Lock()
-		l := r.log.log
-		r.log.mu.Unlock()
-		visit(r, l)
 		return true
 	})
 }

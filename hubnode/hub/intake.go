@@ -27,6 +27,7 @@ type intake struct {
 	from    wire.ClientID         // the publisher of the frame before
 	parcel  parcel                // of the frame being routed
 	head    [wire.HeaderSize]byte // of the frame being queued
+	route8  []byte                // head, route and publisher of the one being sent to a topic's leader
 }
 
 // cacheMax bounds each cache of an intake; a full one starts over.

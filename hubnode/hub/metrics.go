@@ -3,8 +3,6 @@ package hub
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/switchboardhub/switchboard/hubnode/history"
 )
 
 // Reasons for artifacts that reached nobody; the keys of Metrics.Dropped.
@@ -109,11 +107,7 @@ func (h *Hub) Metrics() Metrics {
 	}
 	h.mu.Unlock()
 	h.eachClient(func(c *Client) { m.PendingBytes += int64(c.PendingBytes()) })
-	h.eachLog(func(_ *route, l *history.Log) {
-		b := l.Bounds()
-		m.HistoryArtifacts += b.Artifacts
-		m.HistoryBytes += b.Bytes
-	})
+	m.HistoryArtifacts, m.HistoryBytes = h.keeper.Size()
 	return m
 }
 

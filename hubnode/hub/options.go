@@ -19,6 +19,7 @@ type Option func(*blueprint)
 type blueprint struct {
 	settings Settings
 	remote   Remote
+	keeper   Keeper
 	log      *slog.Logger
 	compile  func(string) (Filter, error)
 	system   System
@@ -88,6 +89,10 @@ func WithEvents(listen func(Event)) Option {
 // WithRemote makes the hub one node of a cluster.
 func WithRemote(r Remote) Option { return func(b *blueprint) { b.remote = r } }
 
+// WithKeeper sets what keeps the topics with history; the default is this hub's
+// memory.
+func WithKeeper(k Keeper) Option { return func(b *blueprint) { b.keeper = k } }
+
 // WithFilterCompiler lets clients subscribe with filter expressions.
 func WithFilterCompiler(compile func(expression string) (Filter, error)) Option {
 	return func(b *blueprint) { b.compile = compile }
@@ -106,6 +111,10 @@ type ClientOption func(*Client)
 
 // WithoutBroadcast leaves the client out of the topic "broadcast".
 func WithoutBroadcast() ClientOption { return func(c *Client) { c.noBroadcast = true } }
+
+// WithPublisher says by which number the client's frames are told apart from
+// those of its other lives; 0: they are not numbered.
+func WithPublisher(id uint64) ClientOption { return func(c *Client) { c.publisher = id } }
 
 // WithInfo says what lists of clients show about it.
 func WithInfo(info Info) ClientOption { return func(c *Client) { c.info = info } }

@@ -11,8 +11,9 @@ type origin struct {
 	id     string // the client's id behind link
 	hopped bool
 	ref    uint32
-	wanted bool   // it asked for an acknowledgement
-	failed *error // of a program that called Route: set to what it is refused for; may be nil
+	wanted bool                      // it asked for an acknowledgement
+	failed *error                    // of a program that called Route: set to what it is refused for; may be nil
+	stored func(first wire.Sequence) // hears where the first artifact was stored; may be nil
 }
 
 func (o *origin) ack(in *intake, seq wire.Sequence, count int, flags wire.Flags) {

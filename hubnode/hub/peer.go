@@ -37,7 +37,10 @@ func (h *Hub) SetPeer(node string, link Link) {
 		h.refuseAwaited(node)
 		return
 	}
-	h.spawn(func() { h.recheck(node) })
+	h.LeaderMoved(func(topic string) bool {
+		leader, self := h.keeper.Leader(topic)
+		return !self && leader == node
+	})
 }
 
 // waitForLink returns once there is a link to a node that is a member of the
@@ -114,14 +117,8 @@ func (b *Inbound) Take(f wire.Frame, slab *wire.Slab) {
 		b.published(p)
 	case wire.KindStore:
 		b.in.hub.metrics.forwarded.Add(uint64(f.Count()))
-		r, err := b.in.route(f.Target())
-		if err != nil {
-			return
-		}
 		o := b.origin(f)
-		fan := b.in.hub.resolve(r)
-		p.seq = 0
-		if err := b.in.publishStored(r, fan, p, o); err != nil {
+		if err := b.in.storeTaken(p, o); err != nil {
 			o.refuse(b.in, err)
 		}
 	case wire.KindSend, wire.KindReply:
@@ -152,9 +149,6 @@ func (b *Inbound) published(p *parcel) {
 	if err != nil {
 		return
 	}
-	if p.seq != 0 {
-		r.sawUpTo(p.seq + wire.Sequence(p.frame.Count()))
-	}
 	fan := h.resolve(r)
 	hash := p.frame.Ref()
 	if hash == 0 {
@@ -170,9 +164,7 @@ func (b *Inbound) published(p *parcel) {
 
 // answered passes an Ack or Error on to the client that waits for it.
 func (b *Inbound) answered(f wire.Frame) {
-	if r := b.in.hub.awaiting.done(f.Target(), f.Ref()); r != nil && f.Sequence() != 0 {
-		r.sawUpTo(f.Sequence() + wire.Sequence(f.Count()))
-	}
+	b.in.hub.awaiting.done(f.Target(), f.Ref())
 	if b.in.hub.finds.busy(f.Target()) { // its session is just being taken over
 		b.in.find(b.in.take(f, nil), origin{})
 		return

@@ -12,9 +12,9 @@ import (
 // and returns the number of deliveries: subscriptions on this hub, and other
 // nodes. A topic without subscribers is no error.
 //
-// On a topic with history it is stored first, by the topic's home. Whoever has
-// no room then reads it from history, so that all subscribers that the home has
-// count as deliveries; where the home is another node, those that this hub has.
+// On a topic with history it is stored first, by the topic's leader. Whoever has
+// no room then reads it from history, so that all subscribers that this hub knows
+// of count as deliveries.
 //
 // Route queues and does not wait for receivers to read. It sets ID and Time in
 // a when they are zero, and Sequence when it has stored a. Errors:
@@ -23,7 +23,7 @@ import (
 //   - a [NoClientError] or a [SlowClientError] of the client in To;
 //   - an [ArtifactTooLargeError];
 //   - a wire.Error for a bad topic, an artifact that the topic's filter refuses,
-//     or a topic whose home can't take it now;
+//     or a topic whose leader can't take it now;
 //   - [ErrNotRunning] after Stop, or ctx's when that has ended.
 func (h *Hub) Route(ctx context.Context, a *wire.Artifact) (int, error) {
 	if err := ctx.Err(); err != nil {
@@ -120,16 +120,34 @@ func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (
 		n := in.fanOut(r, f, p)
 		return n, in.missed.err(*in.hub.peers.Load())
 	}
-	if f.local {
-		if _, _, err := in.hub.ready(ctx, a.Topic); err != nil {
-			return 0, err
-		}
-	}
-	if err := in.publishStored(r, f, p, origin{}); err != nil {
+	if err := in.routeStored(ctx, r, p, a); err != nil {
 		return 0, err
 	}
-	a.Sequence = p.seq
 	return len(f.plain) + len(f.groups) + len(f.links), in.missed.err(*in.hub.peers.Load())
+}
+
+// routeStored publishes an artifact to a topic with history. Where this hub is
+// the topic's leader it waits until the artifact is stored.
+func (in *intake) routeStored(ctx context.Context, r *route, p *parcel, a *wire.Artifact) error {
+	if _, self := in.hub.keeper.Leader(r.topic); !self {
+		return in.publishStored(r, p, Publisher{}, origin{})
+	}
+	type outcome struct {
+		first wire.Sequence
+		err   error
+	}
+	result := make(chan outcome, 1)
+	err := in.hub.keeper.Append(p.frame, 0, Publisher{}, func(_ *Stage, first wire.Sequence, err error) { result <- outcome{first, err} })
+	if err != nil {
+		return err
+	}
+	select {
+	case got := <-result:
+		a.Sequence = got.first
+		return got.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // refused is what a publisher hears of a topic's filter.

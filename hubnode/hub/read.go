@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -58,33 +59,51 @@ func decodePage(b []byte) (*page, error) {
 	}, nil
 }
 
-// readLog makes a page of a log.
-func readLog(l *history.Log, name string, from wire.Sequence, maxBytes int) *page {
+// readStore makes a page of what this node holds of a topic.
+func readStore(store history.Store, name string, from wire.Sequence, maxBytes int) (*page, error) {
 	p := &page{}
-	l.Read(from, maxBytes, func(run history.Run) {
+	_, err := store.Read(name, from, maxBytes, func(run history.Run) {
 		h := wire.Header{Kind: wire.KindPublish, Count: uint16(run.Count), Sequence: run.First}
 		p.frames = wire.AppendFrame(p.frames, h, []byte(name), []byte(run.From), run.Body)
 	})
-	// Taken last: what was appended meanwhile makes the reader come again.
-	b := l.Bounds()
-	p.first, p.end = b.First, b.Next
-	return p
-}
-
-// read returns a page of a topic's history from its home.
-func (h *Hub) read(ctx context.Context, name string, from wire.Sequence, maxBytes int) (*page, error) {
-	node, self := h.remote.Home(name)
-	if !self {
-		ctx, cancel := context.WithTimeout(ctx, askTime)
-		defer cancel()
-		return h.askPage(ctx, node, questionRead, name, from, maxBytes)
-	}
-	_, log, err := h.ready(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	log.Expire(time.Now())
-	return readLog(log, name, from, maxBytes), nil
+	// Taken last: what was appended meanwhile makes the reader come again.
+	b, _, err := store.Bounds(name)
+	p.first, p.end = b.First, b.Next
+	return p, err
+}
+
+// read returns a page of a topic's history. Most of a long history comes from
+// this node, when it has a replica; the end of it from the leader, who alone knows
+// that it is the end.
+func (h *Hub) read(ctx context.Context, name string, from wire.Sequence, maxBytes int) (*page, error) {
+	node, self := h.keeper.Leader(name)
+	store, held := h.keeper.Held(name)
+	if held {
+		b, ok, err := store.Bounds(name)
+		switch {
+		case err != nil || !ok:
+		case self:
+			return readStore(store, name, from, maxBytes)
+		case b.First <= from && from < b.Next:
+			p, err := readStore(store, name, from, maxBytes)
+			if err == nil {
+				p.end++ // whether that is the end the leader says
+				return p, nil
+			}
+		}
+	}
+	if node == "" {
+		return nil, h.keeper.Leaderless(name)
+	}
+	if self {
+		return &page{first: 1, end: 1}, nil // nothing was ever published
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return h.askPage(ctx, node, name, from, maxBytes)
 }
 
 // topicStart is where a subscription starts in one topic.
@@ -109,12 +128,16 @@ func (h *Hub) list(ctx context.Context, pattern string, want wire.Subscription) 
 		if limits, _ := h.settings.Load().rule(pattern); limits.MaxArtifacts == 0 {
 			return nil, true
 		}
-		node, self := h.remote.Home(pattern)
-		if self {
-			return h.listHere(ctx, request), true
+		switch node, self := h.keeper.Leader(pattern); {
+		case self:
+			starts, err := h.listHere(ctx, request)
+			return starts, err == nil
+		case node == "":
+			return nil, false
+		default:
+			starts, err := h.askList(ctx, node, request)
+			return starts, err == nil
 		}
-		starts, err := h.askList(ctx, node, request)
-		return starts, err == nil
 	}
 	furthest := make(map[string]topicStart)
 	add := func(starts []topicStart) {
@@ -124,7 +147,8 @@ func (h *Hub) list(ctx context.Context, pattern string, want wire.Subscription) 
 			}
 		}
 	}
-	add(h.listHere(ctx, request))
+	here, err := h.listHere(ctx, request)
+	add(here)
 	complete = h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
 		starts, err := h.askList(ctx, node, request)
 		return func() { add(starts) }, err
@@ -132,41 +156,43 @@ func (h *Hub) list(ctx context.Context, pattern string, want wire.Subscription) 
 	for _, s := range furthest {
 		starts = append(starts, s)
 	}
-	return starts, complete
+	return starts, complete && err == nil
 }
 
-// listHere answers a listRequest from the logs of this node.
-func (h *Hub) listHere(ctx context.Context, q listRequest) []topicStart {
+// listHere answers a listRequest for the topics that this node leads.
+func (h *Hub) listHere(ctx context.Context, q listRequest) ([]topicStart, error) {
 	if topic.IsLiteral(q.Pattern) {
-		r, log, err := h.ready(ctx, q.Pattern)
-		if err != nil {
-			return nil
+		if err := topic.CheckName(q.Pattern); err != nil {
+			return nil, err
 		}
-		return []topicStart{r.start(log, q.Want)}
+		b, err := h.keeper.Bounds(ctx, q.Pattern)
+		if err != nil {
+			return nil, err
+		}
+		at, err := h.startIn(q.Pattern, b, q.Want)
+		return []topicStart{at}, err
 	}
-	var starts []topicStart
-	h.eachLog(func(r *route, l *history.Log) {
-		if topic.Match(q.Pattern, r.topic) {
-			starts = append(starts, r.start(l, q.Want))
+	var (
+		starts []topicStart
+		errs   []error
+	)
+	err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
+		if topic.Match(q.Pattern, name) && h.LimitsOf(name).MaxArtifacts > 0 {
+			at, err := h.startIn(name, b, q.Want)
+			starts, errs = append(starts, at), append(errs, err)
 		}
 	})
-	return starts
+	return starts, errors.Join(append(errs, err)...)
 }
 
-// start returns where a subscription starts in one log. It takes the lock that
-// orders the topic's deliveries, so that what is appended later finds the
-// subscription.
-func (r *route) start(l *history.Log, want wire.Subscription) topicStart {
-	r.log.mu.Lock()
-	defer r.log.mu.Unlock()
-	now := time.Now()
-	l.Expire(now)
-	b := l.Bounds()
-	at := topicStart{Topic: r.topic, Start: b.Next, End: b.Next}
+// startIn returns where a subscription starts in one topic. What is stored later
+// than b was taken finds the subscription, which was made known before.
+func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (topicStart, error) {
+	at := topicStart{Topic: name, Start: b.Next, End: b.Next}
 	switch {
 	case want.Positions != nil:
-		at.Start = max(want.Positions[r.topic], 1)
-		if at.Start > b.Next { // of a log that was lost: this one is new to the client
+		at.Start = max(want.Positions[name], 1)
+		if at.Start > b.Next { // of a history that was lost: this one is new to the client
 			at.Start = b.First
 		}
 	case want.Since == wire.SinceAll:
@@ -178,9 +204,13 @@ func (r *route) start(l *history.Log, want wire.Subscription) topicStart {
 	case want.Since == wire.SinceSequence:
 		at.Start = min(max(want.Sequence, 1), b.Next)
 	case want.Since == wire.SinceAge:
-		at.Start = max(l.SequenceAt(now.Add(-want.Age)), b.First)
+		if store, ok := h.keeper.Held(name); ok {
+			since, err := store.SequenceAt(name, time.Now().Add(-want.Age))
+			at.Start = max(since, b.First)
+			return at, err
+		}
 	}
-	return at
+	return at, nil
 }
 
 // decodeJSON decodes a question or an answer between nodes.

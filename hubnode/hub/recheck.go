@@ -1,25 +1,27 @@
 package hub
 
-import "time"
+import (
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
 
 // recheck makes the subscriptions of this hub's clients look for what they
-// missed of topics that have their home on node: frames from there may have
-// been lost with a link, and nothing else would tell before the next one.
-func (h *Hub) recheck(node string) {
-	for name, subscriptions := range h.awayFrom(node) {
-		held, err := h.askHeld(h.life, node, name) // it does not make the home open the topic
-		if err != nil {
-			return // the link is gone again
-		}
+// missed of topics whose leader, or the link to it, has changed: frames may have
+// been lost with the one before, and nothing else would tell before the next
+// artifact.
+func (h *Hub) recheck(affected func(topic string) bool) {
+	for name, subscriptions := range h.followed(affected) {
+		end, err := h.askEnd(h.life, name)
 		for _, s := range subscriptions {
-			s.recheck(name, held)
+			s.recheck(name, end, err != nil)
 		}
 	}
 }
 
-// awayFrom returns the subscriptions that are somewhere in a topic with its
-// home on node, by topic.
-func (h *Hub) awayFrom(node string) map[string][]*subscription {
+// followed returns the subscriptions that are somewhere in a topic with history,
+// by topic.
+func (h *Hub) followed(affected func(topic string) bool) map[string][]*subscription {
 	var all []*subscription
 	h.mu.Lock()
 	h.eachClient(func(c *Client) {
@@ -32,7 +34,7 @@ func (h *Hub) awayFrom(node string) map[string][]*subscription {
 	for _, s := range all {
 		s.mu.Lock()
 		for name := range s.cursors {
-			if home, self := h.remote.Home(name); !self && home == node {
+			if affected(name) {
 				topics[name] = append(topics[name], s)
 			}
 		}
@@ -41,15 +43,16 @@ func (h *Hub) awayFrom(node string) map[string][]*subscription {
 	return topics
 }
 
-// recheck compares where the subscription is with what the topic's home holds.
-func (s *subscription) recheck(name string, there held) {
+// recheck compares where the subscription is with where the topic ends. When that
+// is not known, it looks for itself once it can.
+func (s *subscription) recheck(name string, end wire.Sequence, unknown bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cursors[name]
 	switch {
 	case c == nil || s.listing:
-	case c.live && there.Holds && there.Next > c.next:
-		s.lagLocked(c, there.Next)
+	case c.live && (unknown || end > c.next):
+		s.lagLocked(c, end)
 	default:
 		c.retry, c.wait = time.Time{}, 0
 	}

@@ -12,11 +12,6 @@ import (
 type Remote interface {
 	// Self returns this node's name.
 	Self() string
-	// Home returns the node that keeps a topic's history: this one for self.
-	Home(topic string) (node string, self bool)
-	// Keeper returns the node that holds a topic's history while this one,
-	// its home, is away; empty when there is none.
-	Keeper(topic string) (node string)
 	// Locate returns the node that holds a client and its session's epoch, by
 	// what this node has heard.
 	Locate(id wire.ClientID) (node string, epoch uint64, ok bool)
@@ -32,13 +27,6 @@ type Remote interface {
 	InterestDown(name string)
 }
 
-// settler is a [Remote] that knows whether it is linked to every node there is.
-// While it is not, a topic's home opens no history: the node that holds a copy
-// may be one that it has not heard of yet.
-type settler interface {
-	Settled() bool
-}
-
 // Link carries frames to one other node. Pushing never blocks;
 // *[outbox.Outbox] is a Link.
 type Link interface {
@@ -52,8 +40,6 @@ type Link interface {
 type alone struct{}
 
 func (alone) Self() string                                       { return "" }
-func (alone) Home(string) (string, bool)                         { return "", true }
-func (alone) Keeper(string) string                               { return "" }
 func (alone) Locate(string) (string, uint64, bool)               { return "", 0, false }
 func (alone) ClientUp(wire.ClientID, uint64)                     {}
 func (alone) ClientDown(wire.ClientID, uint64, wire.LeaveReason) {}

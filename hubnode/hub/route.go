@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -20,10 +19,6 @@ type route struct {
 	topic string
 	fan   atomic.Pointer[fan] // nil: to be resolved
 	dead  atomic.Bool         // evicted: look the topic up again
-	seen  atomic.Uint64       // the highest sequence heard of, plus one
-	log   topicLog
-
-	claimed atomic.Uint64 // like seen, by what clients say who resume
 }
 
 // fan is where a topic's artifacts go. It never changes.
@@ -32,9 +27,6 @@ type fan struct {
 	groups []*group
 	links  []Link // to the nodes with an interest, each once
 	keeps  bool   // the topic keeps history
-	limits history.Limits
-	home   string // the node that keeps it
-	local  bool   // that is this node
 	filter Filter // nil: everything may be published
 }
 
@@ -77,16 +69,13 @@ func (h *Hub) route(name string) (*route, error) {
 	return r, nil
 }
 
-// evictLocked forgets the routes of topics that keep nothing here: those who
-// use them find them anew.
+// evictLocked forgets all routes: those who use them find them anew.
 func (h *Hub) evictLocked() {
 	h.routes.Range(func(name, v any) bool {
 		r, _ := v.(*route)
-		if r.seen.Load() == 0 && !r.log.held.Load() {
-			r.dead.Store(true)
-			h.routes.Delete(name)
-			h.routeN--
-		}
+		r.dead.Store(true)
+		h.routes.Delete(name)
+		h.routeN--
 		return true
 	})
 }
@@ -109,10 +98,9 @@ func (h *Hub) resolve(r *route) *fan {
 func (h *Hub) resolveLocked(name string) *fan {
 	f := &fan{}
 	if !isSystem(name) {
-		f.limits, f.filter = h.settings.Load().rule(name)
+		limits, filter := h.settings.Load().rule(name)
+		f.keeps, f.filter = limits.MaxArtifacts > 0, filter
 	}
-	f.keeps = f.limits.MaxArtifacts > 0
-	f.home, f.local = h.remote.Home(name)
 	peers := *h.peers.Load()
 	linked := make(map[string]bool)
 	groups := make(map[string]*group)

@@ -128,7 +128,7 @@ func forReceiver(flags wire.Flags) wire.Flags {
 // pass queues a direct frame for the node that holds its target, or refuses it.
 // That node tells the sender what became of it.
 func (in *intake) pass(node string, link Link, p *parcel, o origin) {
-	in.hub.awaiting.add(node, &o, nil)
+	in.hub.awaiting.add(node, &o)
 	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
 	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
 		in.hub.awaiting.forget(&o)

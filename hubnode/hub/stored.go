@@ -1,50 +1,21 @@
 package hub
 
 import (
-	"sync"
-	"sync/atomic"
-	"time"
+	"encoding/binary"
 
-	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// The frames that wait for one topic's log to open are bounded by both.
-const (
-	waitingMax      = 10_000
-	waitingMaxBytes = 16 << 20
-)
-
-// topicLog is a topic's history on its home node, or a copy that is held for
-// the home while that is away.
-type topicLog struct {
-	held atomic.Bool // there is a log, to be served or for the home to fetch
-
-	mu           sync.Mutex // guards the fields below and the order of deliveries
-	log          *history.Log
-	open         bool // this node is the home and has what the peers held
-	opened       chan struct{}
-	waiting      []stray // while the log opens
-	waitingBytes int
-}
-
-// stray is a frame that waits, with its own memory.
-type stray struct {
-	p *parcel
-	o origin
-}
-
-// astray copies a frame that has to wait.
-func astray(p *parcel, o origin) stray {
-	return stray{p: &parcel{frame: append(wire.Frame(nil), p.frame...), seq: p.seq}, o: o}
-}
+// publisherSize is what a frame to a topic's leader has before its run: the
+// publisher's id.
+const publisherSize = 8
 
 func overloaded(detail string) error {
 	return &wire.Error{Code: wire.CodeOverloaded, Detail: detail}
 }
 
 func unavailable(topic, node string) error {
-	return &wire.Error{Code: wire.CodeUnavailable, Detail: "topic " + topic + " has its home on node " + node + ", which is not reachable now: publish again"}
+	return &wire.Error{Code: wire.CodeUnavailable, Detail: "topic " + topic + " is led by node " + node + ", which is not reachable now: publish again"}
 }
 
 func hopFlag(hopped bool) wire.Flags {
@@ -54,69 +25,63 @@ func hopFlag(hopped bool) wire.Flags {
 	return 0
 }
 
-// publishStored brings a frame to the topic's home, which stores and delivers
-// it. An error says that it won't be; else o hears what comes of it.
-func (in *intake) publishStored(r *route, f *fan, p *parcel, o origin) error {
-	if f.local {
-		return in.store(r, p, o)
+// publishStored brings a frame to the leader of its topic, which stores and
+// delivers it. An error says that it won't be; else o hears what comes of it.
+func (in *intake) publishStored(r *route, p *parcel, by Publisher, o origin) error {
+	node, self := in.hub.keeper.Leader(r.topic)
+	switch {
+	case self:
+		return in.store(p, 0, by, o)
+	case node == "":
+		return in.hub.keeper.Leaderless(r.topic)
 	}
-	link := in.hub.link(f.home)
-	if link == nil || o.hopped {
-		return unavailable(r.topic, f.home)
+	link := in.hub.link(node)
+	if link == nil {
+		return unavailable(r.topic, node)
 	}
-	in.hub.awaiting.add(f.home, &o, r)
-	head := in.stamp(p, wire.KindStore, p.frame.Flags()&wire.FlagAck|hopFlag(o.client == nil), o.ref)
-	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
+	in.hub.awaiting.add(node, &o)
+	if !queued(in.push(link, in.storeHead(p, by, o.ref), p.frame.Body(), p.slab)) {
 		in.hub.awaiting.forget(&o)
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
-		return overloaded("the link to the topic's home node is full: publish again")
+		return overloaded("the link to the topic's leader is full: publish again")
 	}
 	return nil
 }
 
-// store appends a frame to the log of a topic whose home is here, and delivers
-// it in the order of the log. While the log opens the frame waits.
-func (in *intake) store(r *route, p *parcel, o origin) error {
-	t := &r.log
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.open {
-		return in.storeLocked(r, p, o)
+// storeHead returns what a frame to a topic's leader has before the run.
+func (in *intake) storeHead(p *parcel, by Publisher, ref uint32) []byte {
+	flags := p.frame.Flags() & wire.FlagAck
+	if by.Oldest {
+		flags |= wire.FlagOldest
 	}
-	if len(t.waiting) >= waitingMax || t.waitingBytes > waitingMaxBytes {
-		return overloaded("too many artifacts wait for the topic's history to open")
-	}
-	t.waiting = append(t.waiting, astray(p, o))
-	t.waitingBytes += len(p.frame)
-	in.openLocked(r)
-	return nil
+	h := wire.Header{Kind: wire.KindStore, Flags: flags, Count: p.frame.Header().Count, Sequence: wire.Sequence(by.Number), Ref: ref}
+	b := wire.AppendFrame(in.route8[:0], h, p.frame.Target(), p.frame.From(), nil)
+	b = binary.BigEndian.AppendUint64(b, by.ID)
+	in.route8 = b
+	return wire.Frame(b).Extended(publisherSize + len(p.frame.Body()))
 }
 
-// storeLocked is store for a log that is open; topicLog.mu is held.
-func (in *intake) storeLocked(r *route, p *parcel, o origin) error {
-	if in.hub.handing.Load() {
-		return &wire.Error{Code: wire.CodeDraining, Detail: "the topic's home node is stopping: publish again"}
+// taken stores a frame that another node sent here as to its topic's leader.
+func (in *intake) storeTaken(p *parcel, o origin) error {
+	body := p.frame.Body()
+	if len(body) < publisherSize {
+		return wire.ErrMalformed
 	}
+	by := Publisher{ID: binary.BigEndian.Uint64(body), Number: uint64(p.frame.Sequence()), Oldest: p.frame.Flags()&wire.FlagOldest != 0}
+	return in.store(p, publisherSize, by, o)
+}
+
+// store gives a frame to the keeper, of which this node is the leader.
+func (in *intake) store(p *parcel, skip int, by Publisher, o origin) error {
 	count := p.frame.Count()
-	p.seq = r.log.log.Append(time.Now(), in.publisher(p.frame), count, p.frame.Body())
-	r.sawUpTo(p.seq + wire.Sequence(count))
-	// Resolved under the log's lock: a subscription that was listed before
-	// this append is in it.
-	in.fanOut(r, in.hub.resolve(r), p)
-	o.ack(in, p.seq, count, 0)
-	return nil
-}
-
-// sawUpTo remembers the highest sequence heard of, for a home that lost its
-// log.
-func (r *route) sawUpTo(next wire.Sequence) { raise(&r.seen, next) }
-
-// raise makes v at least next.
-func raise(v *atomic.Uint64, next wire.Sequence) {
-	for {
-		have := v.Load()
-		if uint64(next) <= have || v.CompareAndSwap(have, uint64(next)) {
+	return in.hub.keeper.Append(p.frame, skip, by, func(st *Stage, first wire.Sequence, err error) {
+		if err != nil {
+			o.refuse(st.in, err)
 			return
 		}
-	}
+		if o.stored != nil {
+			o.stored(first)
+		}
+		o.ack(st.in, first, count, 0)
+	})
 }

@@ -166,7 +166,6 @@ func (h *Hub) begin(ctx context.Context, s *subscription, want wire.Subscription
 		s.startAt(nil, true, want)
 		return nil
 	}
-	h.believe(s.pattern, want.Positions)
 	starts, complete := h.list(ctx, s.pattern, want)
 	s.startAt(starts, complete, want)
 	positions := make(map[string]wire.Sequence, len(starts))
@@ -174,21 +173,4 @@ func (h *Hub) begin(ctx context.Context, s *subscription, want wire.Subscription
 		positions[at.Topic] = at.Start
 	}
 	return positions
-}
-
-// claimMax bounds what a client may say, far from where sequences overflow.
-const claimMax = wire.Sequence(1) << 62
-
-// believe remembers how far a client says topics were: a home that lost its log
-// then goes on behind that, also when no node but itself saw what was published.
-// It is never a reason to give up a log that is there.
-func (h *Hub) believe(pattern string, positions map[string]wire.Sequence) {
-	for name, next := range positions {
-		if !topic.Match(pattern, name) {
-			continue
-		}
-		if r, err := h.route(name); err == nil {
-			raise(&r.claimed, min(next, claimMax))
-		}
-	}
 }

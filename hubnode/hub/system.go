@@ -48,11 +48,13 @@ type TopicInfo struct {
 	Topic       string        `json:"topic"`
 	Subscribers int           `json:"subscribers"`
 	History     bool          `json:"history"`
-	Node        string        `json:"node,omitempty"` // the home, where history is kept
+	Node        string        `json:"node,omitempty"` // that leads the topic's shard
 	First       wire.Sequence `json:"first,omitempty"`
 	Last        wire.Sequence `json:"last,omitempty"`
 	Artifacts   int           `json:"artifacts,omitempty"`
 	Bytes       int64         `json:"bytes,omitempty"`
+	Oldest      *time.Time    `json:"oldest,omitempty"` // when the oldest artifact that is kept was stored
+	Newest      *time.Time    `json:"newest,omitempty"`
 }
 
 // topicList is how topics are listed.
@@ -87,7 +89,7 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 		}
 		return json.Marshal(page)
 	case systemTopics:
-		all := h.localTopics()
+		all := h.localTopics(ctx)
 		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
 			var there topicList
 			err := h.askJSON(ctx, node, localPrefix+systemTopics, nil, &there)
@@ -117,7 +119,7 @@ func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([
 		}
 		return json.Marshal(page)
 	case localPrefix + systemTopics:
-		return json.Marshal(topicList{h.localTopics()})
+		return json.Marshal(topicList{h.localTopics(ctx)})
 	}
 	if h.system != nil {
 		if answer, ok, err := h.system(ctx, question, body); ok {
@@ -160,7 +162,7 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 	})
 }
 
-func (h *Hub) localTopics() []TopicInfo {
+func (h *Hub) localTopics(ctx context.Context) []TopicInfo {
 	all := []TopicInfo{}
 	h.mu.Lock()
 	for name, n := range h.interests {
@@ -168,17 +170,22 @@ func (h *Hub) localTopics() []TopicInfo {
 		all = append(all, TopicInfo{Topic: pattern, Subscribers: n})
 	}
 	h.mu.Unlock()
-	h.eachLog(func(r *route, l *history.Log) {
-		home, self := h.remote.Home(r.topic)
-		if !self {
-			return // held for the home, which lists it
+	err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
+		if h.LimitsOf(name).MaxArtifacts == 0 && b.Artifacts == 0 {
+			return // it kept history once
 		}
-		b := l.Bounds()
-		all = append(all, TopicInfo{
-			Topic: r.topic, History: true, Node: home,
+		info := TopicInfo{
+			Topic: name, History: true, Node: h.remote.Self(),
 			First: b.First, Last: b.Next - 1, Artifacts: b.Artifacts, Bytes: b.Bytes,
-		})
+		}
+		if b.Artifacts > 0 {
+			info.Oldest, info.Newest = &b.Oldest, &b.Newest
+		}
+		all = append(all, info)
 	})
+	if err != nil {
+		h.log.Warn("topics not listed in full", logError(err))
+	}
 	return mergeTopics(all)
 }
 

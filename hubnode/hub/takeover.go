@@ -283,10 +283,14 @@ func (s *session) leaveLocked(node string) []byte {
 	return frames
 }
 
+// handOverMax bounds the sessions that are handed over at a time.
+const handOverMax = 8
+
 // HandOverSessions gives every session that this hub has to one of the nodes,
 // each to the next, so that their clients find them there. It ends the
 // connections of those clients that are still here.
 func (h *Hub) HandOverSessions(ctx context.Context, nodes []string) {
+	h.leaving.Store(true)
 	if len(nodes) == 0 {
 		return
 	}
@@ -396,7 +400,7 @@ func (h *Hub) keepSession(body []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, here := h.Client(st.ID)
-	if here || h.awaySession(st.ID) != nil || h.state != stateRunning || h.handing.Load() {
+	if here || h.awaySession(st.ID) != nil || h.state != stateRunning || h.leaving.Load() {
 		return &wire.Error{Code: wire.CodeUnavailable, Detail: "client " + st.ID + " has another session here, or this node stops"}
 	}
 	h.adoptLocked(h.restored(&st, frames, count))

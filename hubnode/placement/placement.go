@@ -14,7 +14,7 @@ const Shards = 256
 
 // ShardOf returns the shard of a topic, from 0 to shards-1; 0 when shards is
 // less than 2.
-func ShardOf(topic string, shards int) int {
+func ShardOf[S string | []byte](topic S, shards int) int {
 	if shards < 2 {
 		return 0
 	}
@@ -101,7 +101,7 @@ func weight(shard, ordinal int) uint64 {
 }
 
 // fnv1a is the 64-bit FNV-1a hash of a string; hash/fnv would allocate.
-func fnv1a(s string) uint64 {
+func fnv1a[S string | []byte](s S) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211

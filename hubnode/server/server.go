@@ -167,7 +167,7 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remot
 	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
 	opts := []hub.ClientOption{
 		hub.WithReader(r),
-		hub.WithEpoch(hello.Epoch),
+		hub.WithEpoch(hello.Epoch), hub.WithPublisher(hello.Publisher),
 		hub.WithInfo(hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels}),
 		hub.WithGreeting(func(g hub.Greeting) []byte { return s.greeting(limits, g) }),
 	}

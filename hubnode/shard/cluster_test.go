@@ -298,7 +298,7 @@ func (g *group) publish(topic, payload string, by Publisher) wire.Sequence {
 	var seq wire.Sequence
 	eventually(g.t, "publish to "+topic, func() bool {
 		result := make(chan Result, 1)
-		err := g.leader(topic).shards.Append(topic, frame(topic, payload), by, func(_ Outlet, r Result) { result <- r })
+		err := g.leader(topic).shards.Append(frame(topic, payload), 0, by, func(_ Outlet, r Result) { result <- r })
 		if err != nil {
 			return false
 		}

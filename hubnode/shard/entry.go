@@ -40,16 +40,19 @@ const (
 	flagOldest byte = 1
 )
 
-// appendAppend appends a record of a frame's artifacts to an entry.
-func appendAppend(entry []byte, now time.Time, by Publisher, f wire.Frame) []byte {
-	entry = appendHeadOf(entry, opAppend, appendHead+len(f), now)
+// appendAppend appends a record of a frame's artifacts to an entry, without the
+// first skip bytes of its body.
+func appendAppend(entry []byte, now time.Time, by Publisher, f wire.Frame, skip int) []byte {
+	entry = appendHeadOf(entry, opAppend, appendHead+len(f)-skip, now)
 	entry = binary.BigEndian.AppendUint64(entry, by.ID)
 	entry = binary.BigEndian.AppendUint64(entry, by.Number)
 	flags := byte(0)
 	if by.Oldest {
 		flags = flagOldest
 	}
-	return append(append(entry, flags), f...)
+	h := f.Header()
+	h.Kind, h.Flags, h.Sequence, h.Ref = wire.KindPublish, 0, 0, 0
+	return wire.AppendFrame(append(entry, flags), h, f.Target(), f.From(), f.Body()[skip:])
 }
 
 // appendPurge appends a record that purges a topic.

@@ -428,16 +428,16 @@ func (s *Shards) Take(node string, f wire.Frame) bool {
 	return true
 }
 
-// Append stores the artifacts of a frame, which is copied, on a topic whose
-// shard this node leads. It returns at once; done hears, on another goroutine and
-// in the order of the calls for one shard, what came of it. An error says that
-// it won't.
-func (s *Shards) Append(topic string, f wire.Frame, by Publisher, done func(Outlet, Result)) error {
-	r := s.replica(s.Of(topic))
+// Append stores the artifacts of a frame whose body begins with skip bytes that
+// are not theirs, on a topic whose shard this node leads. The frame is copied. It
+// returns at once; done hears, on another goroutine and in the order of the calls
+// for one shard, what came of it. An error says that it won't.
+func (s *Shards) Append(f wire.Frame, skip int, by Publisher, done func(Outlet, Result)) error {
+	r := s.replica(placement.ShardOf(f.Target(), s.cfg.Shards))
 	if r == nil {
 		return errNotLeader
 	}
-	return r.enqueue(appendAppend(make([]byte, 0, 4+appendHead+len(f)), time.Now(), by, f), done)
+	return r.enqueue(appendAppend(make([]byte, 0, 4+appendHead+len(f)), time.Now(), by, f, skip), done)
 }
 
 // Purge takes what a topic holds before a sequence, on every replica. This node
@@ -497,13 +497,26 @@ func (r *replica) suspect(err error) {
 	}
 }
 
-// Local returns the store of a topic's shard when a replica is here.
-func (s *Shards) Local(topic string) (history.Store, bool) {
+// Held returns the store of a topic's shard when a replica is here.
+func (s *Shards) Held(topic string) (history.Store, bool) {
 	r := s.replica(s.Of(topic))
 	if r == nil || r.failed.Load() != nil {
 		return nil, false
 	}
 	return r.store, true
+}
+
+// Size returns what this node's replicas hold.
+func (s *Shards) Size() (artifacts int, bytes int64) {
+	s.eachReplica(func(r *replica) {
+		err := r.store.Topics(func(_ string, b history.Bounds) bool {
+			artifacts += b.Artifacts
+			bytes += b.Bytes
+			return true
+		})
+		r.suspect(err)
+	})
+	return artifacts, bytes
 }
 
 // Read reads from this node's replica of a topic's shard, as history.Store does.

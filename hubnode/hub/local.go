@@ -1,0 +1,78 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// local is the [Keeper] of a hub on its own: everything is in its memory, and
+// stored before Append returns.
+type local struct {
+	hub   *Hub
+	store *history.Memory
+	locks [64]sync.Mutex // by topic: the order of sequences is the order of deliveries
+}
+
+func newLocal(h *Hub) *local { return &local{hub: h, store: history.NewMemory()} }
+
+// Leader implements [Keeper].
+func (l *local) Leader(string) (node string, self bool) { return l.hub.remote.Self(), true }
+
+// Leaderless implements [Keeper].
+func (l *local) Leaderless(topic string) error { return &wire.NoQuorumError{Topic: topic} }
+
+// Append implements [Keeper].
+func (l *local) Append(f wire.Frame, skip int, _ Publisher, done func(*Stage, wire.Sequence, error)) error {
+	name := string(f.Target())
+	lock := &l.locks[groupHash(name)%uint32(len(l.locks))]
+	st := l.hub.NewStage()
+	defer st.Flush()
+	lock.Lock()
+	defer lock.Unlock()
+	b, _, err := l.store.Bounds(name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	run := history.Run{First: b.Next, Count: f.Count(), From: string(f.From()), Time: now, Body: f.Body()[skip:]}
+	if err := l.store.Append(now, name, l.hub.LimitsOf(name), run); err != nil {
+		return err
+	}
+	h := f.Header()
+	st.Deliver(wire.AppendFrame(nil, h, f.Target(), f.From(), run.Body), run.First)
+	done(st, run.First, nil)
+	return nil
+}
+
+// Bounds implements [Keeper].
+func (l *local) Bounds(_ context.Context, topic string) (history.Bounds, error) {
+	b, _, err := l.store.Bounds(topic)
+	return b, err
+}
+
+// Led implements [Keeper].
+func (l *local) Led(_ context.Context, visit func(string, history.Bounds)) error {
+	return l.store.Topics(func(topic string, b history.Bounds) bool {
+		visit(topic, b)
+		return true
+	})
+}
+
+// Held implements [Keeper].
+func (l *local) Held(string) (history.Store, bool) { return l.store, true }
+
+// Size implements [Keeper].
+func (l *local) Size() (artifacts int, bytes int64) {
+	_ = l.Led(context.Background(), func(_ string, b history.Bounds) { // in memory: never fails
+		artifacts += b.Artifacts
+		bytes += b.Bytes
+	})
+	return artifacts, bytes
+}
+
+// Retain implements [Keeper].
+func (l *local) Retain(now time.Time) { _ = l.store.Retain(now, l.hub.LimitsOf) } // in memory: never fails

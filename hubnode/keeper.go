@@ -1,0 +1,85 @@
+package hubnode
+
+import (
+	"context"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/placement"
+	"github.com/switchboardhub/switchboard/hubnode/shard"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// keeper is the hub's Keeper: the shards keep what it keeps.
+type keeper struct {
+	*shard.Shards
+	node *Node
+}
+
+// outlet is a shard's Outlet: it delivers through the hub.
+type outlet struct{ *hub.Stage }
+
+// Deliver brings a stored frame to those who listen.
+func (o outlet) Deliver(_ string, f wire.Frame, first wire.Sequence) { o.Stage.Deliver(f, first) }
+
+// Leaderless says that a topic's shard has no leader.
+func (k keeper) Leaderless(topic string) error {
+	return &wire.NoQuorumError{Topic: topic, Shard: k.Of(topic)}
+}
+
+// Append stores a frame's artifacts.
+func (k keeper) Append(f wire.Frame, skip int, by hub.Publisher, done func(*hub.Stage, wire.Sequence, error)) error {
+	return k.Shards.Append(f, skip, shard.Publisher(by), func(out shard.Outlet, r shard.Result) {
+		o, _ := out.(outlet) // the only kind there is
+		done(o.Stage, r.First, r.Err)
+	})
+}
+
+// newShards returns the node's shards.
+func (n *Node) newShards() *shard.Shards {
+	s := n.Config().Storage
+	return shard.New(shard.Config{
+		Self: n.view.owner.Node, Shards: s.Shards, Dir: s.Dir, SyncInterval: n.syncInterval(),
+		Store:   n.store,
+		Limits:  func(topic string) history.Limits { return n.hub.LimitsOf(topic) },
+		Outlet:  func() shard.Outlet { return outlet{n.hub.NewStage()} },
+		Desired: n.replicasOf,
+		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view,
+		Moved: func(moved int) {
+			n.hub.LeaderMoved(func(topic string) bool { return n.keeper.Of(topic) == moved })
+		},
+		Timing: n.timing,
+		Log:    n.log,
+	})
+}
+
+// replicasOf returns the nodes that a shard's replicas belong on.
+func (n *Node) replicasOf(shard int) []string {
+	c := n.Config()
+	ordinals := placement.Replicas(shard, c.Replicas, c.Storage.Replicas)
+	names := make([]string, len(ordinals))
+	for i, ordinal := range ordinals {
+		names[i] = n.view.sibling(ordinal)
+	}
+	return names
+}
+
+// keepsHistory reports whether some topic is to keep history.
+func (n *Node) keepsHistory() bool {
+	c := n.Config()
+	if c.History.MaxArtifacts > 0 {
+		return true
+	}
+	for _, t := range c.Topics {
+		if c.History.With(t.History).MaxArtifacts > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// runShards runs the shards' replicas until ctx ends.
+func (n *Node) runShards(ctx context.Context) error {
+	n.keeper.Want(n.keepsHistory())
+	return n.keeper.Run(ctx)
+}
