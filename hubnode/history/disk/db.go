@@ -1,0 +1,174 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+)
+
+// Options for a [DB].
+type Options struct {
+	Log        *slog.Logger // nil: nothing is logged
+	CacheBytes int64        // of blocks read; zero: 32 MiB
+	FS         vfs.FS       // nil: the machine's
+}
+
+// DB holds the histories of a node's shards. It is safe for concurrent use.
+type DB struct {
+	pebble *pebble.DB
+	health *health
+
+	mu     sync.Mutex // guards the fields below
+	shards map[uint32]*Store
+}
+
+// Open opens the database in a directory, which is created when it isn't there.
+// Only one process can have it open. The error wraps [history.ErrCorrupt] when
+// what is there can't be read, [history.ErrFull] when there is no room to open
+// it.
+func Open(dir string, o Options) (_ *DB, err error) {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	h := newHealth(log)
+	db := &DB{health: h, shards: make(map[uint32]*Store)}
+	if db.pebble, err = open(dir, pebbleOptions(o, h)); err != nil {
+		return nil, fmt.Errorf("open history: %w", storeError(err))
+	}
+	if err := db.load(); err != nil {
+		_ = db.pebble.Close() // the first error says more
+		return nil, fmt.Errorf("open history: %w", err)
+	}
+	h.opened.Store(true)
+	return db, nil
+}
+
+// open is pebble.Open, with what it finds fatal as an error.
+func open(dir string, o *pebble.Options) (db *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			f, ok := r.(*fatalError)
+			if !ok {
+				panic(r)
+			}
+			err = f
+		}
+	}()
+	return pebble.Open(dir, o)
+}
+
+// storeError wraps what a caller branches on; err is not nil.
+func storeError(err error) error {
+	switch {
+	case pebble.IsCorruptionError(err):
+		return fmt.Errorf("%w: %w", history.ErrCorrupt, err)
+	case vfs.IsNoSpaceError(err):
+		return fmt.Errorf("%w: %w", history.ErrFull, err)
+	}
+	return err
+}
+
+// load reads the topics of all shards.
+func (db *DB) load() error {
+	names := make(map[[2]uint32]string)
+	err := db.scan(kindName, func(shard, topic uint32, value []byte) error {
+		names[[2]uint32{shard, topic}] = string(value)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read topics: %w", err)
+	}
+	err = db.scan(kindState, func(shard, topic uint32, value []byte) error {
+		name, ok := names[[2]uint32{shard, topic}]
+		if !ok {
+			return errors.New("topic without a name")
+		}
+		st, err := parseState(value)
+		if err != nil {
+			return err
+		}
+		db.Shard(shard).restore(name, topic, st)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read topics: %w", err)
+	}
+	return nil
+}
+
+// scan visits what there is of one kind; an error of visit means corruption.
+func (db *DB) scan(kind byte, visit func(shard, topic uint32, value []byte) error) (err error) {
+	it, err := db.pebble.NewIter(&pebble.IterOptions{LowerBound: []byte{kind}, UpperBound: []byte{kind + 1}})
+	if err != nil {
+		return storeError(err)
+	}
+	defer func() {
+		if cerr := it.Close(); err == nil && cerr != nil {
+			err = storeError(cerr)
+		}
+	}()
+	for ok := it.First(); ok; ok = it.Next() {
+		shard, topic, err := parseTopicKey(it.Key())
+		if err != nil {
+			return corrupt("%x: %w", it.Key(), err)
+		}
+		if err := visit(shard, topic, it.Value()); err != nil {
+			return corrupt("shard %d, topic %d: %w", shard, topic, err)
+		}
+	}
+	return nil
+}
+
+// Shard returns the store of a shard, the same each time; it is empty when
+// nothing was kept for the shard. It does no I/O.
+func (db *DB) Shard(id uint32) *Store {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	s := db.shards[id]
+	if s == nil {
+		s = newStore(db, id)
+		db.shards[id] = s
+	}
+	return s
+}
+
+// Drop takes all of a shard's data. A store that Shard returned before is empty
+// then, and can be used.
+func (db *DB) Drop(id uint32) error { return db.Shard(id).Clear() }
+
+// Flush returns when all that was written before will survive a crash of the
+// machine. It fails at once, and nothing is lost, when there is no room for it:
+// the error wraps [history.ErrFull] then, and writing goes on in the background
+// until it succeeds.
+func (db *DB) Flush() error {
+	failed := db.health.nextFailure()
+	if err := db.health.err(); err != nil {
+		return fmt.Errorf("flush history: %w", err)
+	}
+	done, err := db.pebble.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("flush history: %w", storeError(err))
+	}
+	select {
+	case <-done:
+		return nil
+	case <-failed:
+		return fmt.Errorf("flush history: %w", db.health.lastErr())
+	}
+}
+
+// Close ends the use of the database and of its stores; it does not flush. The
+// caller has ended all other calls before.
+func (db *DB) Close() error {
+	if err := db.pebble.Close(); err != nil {
+		return fmt.Errorf("close history: %w", storeError(err))
+	}
+	return nil
+}

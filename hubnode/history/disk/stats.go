@@ -1,0 +1,30 @@
+package disk
+
+// Stats are what an operator wants to know of a [DB], in bytes unless said
+// otherwise.
+type Stats struct {
+	DiskBytes           uint64 // space used on disk
+	MemtableBytes       uint64 // memory used for what was not written to disk yet, and room for it
+	CompactionDebtBytes uint64 // to be rewritten before reading is as fast as it gets
+	CacheHits           int64  // blocks found in memory, since Open
+	CacheMisses         int64  // blocks read from disk, since Open
+	ReadAmplification   int    // places that a reader looks into
+	Err                 error  // why nothing can be appended now; nil when it can
+}
+
+// Stats returns the state of the database.
+func (db *DB) Stats() Stats {
+	m := db.pebble.Metrics()
+	return Stats{
+		DiskBytes:           m.DiskSpaceUsage(),
+		MemtableBytes:       m.MemTable.Size,
+		CompactionDebtBytes: m.Compact.EstimatedDebt,
+		CacheHits:           m.BlockCache.Hits,
+		CacheMisses:         m.BlockCache.Misses,
+		ReadAmplification:   m.ReadAmp(),
+		Err:                 db.health.err(),
+	}
+}
+
+// DiskBytes returns the space used on disk.
+func (db *DB) DiskBytes() uint64 { return db.pebble.Metrics().DiskSpaceUsage() }
