@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -17,12 +18,23 @@ type Options struct {
 	Log        *slog.Logger // nil: nothing is logged
 	CacheBytes int64        // of blocks read; zero: 32 MiB
 	FS         vfs.FS       // nil: the machine's
+
+	tune func(*pebble.Options) // for tests; nil: nothing to change
 }
 
 // DB holds the histories of a node's shards. It is safe for concurrent use.
 type DB struct {
 	pebble *pebble.DB
 	health *health
+
+	flushBytes int64 // when memory is flushed
+
+	fillMu  sync.Mutex        // guards the fields below; held while appends have to wait
+	filled  int64             // bytes appended since the latest flush began, about
+	flushes []<-chan struct{} // that may not be done, oldest first
+
+	statsMu sync.Mutex // guards stats
+	stats   Stats      // the latest
 
 	mu     sync.Mutex // guards the fields below
 	shards map[uint32]*Store
@@ -39,7 +51,9 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	}
 	h := newHealth(log)
 	db := &DB{health: h, shards: make(map[uint32]*Store)}
-	if db.pebble, err = open(dir, pebbleOptions(o, h)); err != nil {
+	po := pebbleOptions(o, h)
+	db.flushBytes = int64(po.MemTableSize) / 8 * 7
+	if db.pebble, err = open(dir, po); err != nil {
 		return nil, fmt.Errorf("open history: %w", storeError(err))
 	}
 	if err := db.load(); err != nil {
@@ -148,20 +162,61 @@ func (db *DB) Drop(id uint32) error { return db.Shard(id).Clear() }
 // the error wraps [history.ErrFull] then, and writing goes on in the background
 // until it succeeds.
 func (db *DB) Flush() error {
-	failed := db.health.nextFailure()
-	if err := db.health.err(); err != nil {
+	if _, err := db.health.unwritten(); err != nil {
 		return fmt.Errorf("flush history: %w", err)
 	}
 	done, err := db.pebble.AsyncFlush()
 	if err != nil {
 		return fmt.Errorf("flush history: %w", storeError(err))
 	}
-	select {
-	case <-done:
-		return nil
-	case <-failed:
-		return fmt.Errorf("flush history: %w", db.health.lastErr())
+	if err := db.wait(done); err != nil {
+		return fmt.Errorf("flush history: %w", err)
 	}
+	return nil
+}
+
+// wait returns when a flush is done, or when one has failed.
+func (db *DB) wait(done <-chan struct{}) error {
+	for {
+		changed, err := db.health.unwritten()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-done:
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// room returns when there is room in memory for size bytes more, or says why
+// there won't be soon. Pebble's own way, to wait until there is, is of no use
+// to who appends to a full disk; that it doesn't come to it, memory is flushed
+// here before pebble does.
+func (db *DB) room(size int) error {
+	if err := db.health.refusal(); err != nil {
+		return err
+	}
+	db.fillMu.Lock()
+	defer db.fillMu.Unlock()
+	db.filled += int64(size)
+	if db.filled < db.flushBytes {
+		return nil
+	}
+	if len(db.flushes) >= memtables-1 {
+		if err := db.wait(db.flushes[0]); err != nil {
+			return err
+		}
+		db.flushes = slices.Delete(db.flushes, 0, 1)
+	}
+	done, err := db.pebble.AsyncFlush()
+	if err != nil {
+		return storeError(err)
+	}
+	db.filled = 0
+	db.flushes = append(db.flushes, done)
+	return nil
 }
 
 // Close ends the use of the database and of its stores; it does not flush. The

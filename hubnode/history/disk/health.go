@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // retryInterval is how long a failed write of files waits before pebble tries
@@ -21,44 +22,72 @@ type health struct {
 	log    *slog.Logger
 	opened atomic.Bool
 
-	mu     sync.Mutex // guards the fields below
-	flush  error      // of the latest flush; nil when it succeeded
-	waits  map[string]error
-	latest error         // that there was
-	failed chan struct{} // closed at the next failure
+	mu      sync.Mutex // guards the fields below
+	flush   error      // of the latest flush; nil when it succeeded
+	compact error      // of the latest compaction, when the disk was full then
+	tried   time.Time  // when that was
+	waits   map[string]error
+	said    map[string]time.Time // when background errors were logged, few of them
+	changed chan struct{}        // closed when one of them is set, and replaced
 }
 
 func newHealth(log *slog.Logger) *health {
-	return &health{log: log, waits: make(map[string]error), failed: make(chan struct{})}
+	return &health{log: log, waits: make(map[string]error), said: make(map[string]time.Time), changed: make(chan struct{})}
 }
 
-// err returns why nothing can be appended, nil when it can.
-func (h *health) err() error {
+// unwritten returns why what is in memory can't be written, nil when it can, and
+// a channel that is closed when that may have changed.
+func (h *health) unwritten() (<-chan struct{}, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.changed, h.unwrittenLocked()
+}
+
+func (h *health) unwrittenLocked() error {
 	for _, err := range h.waits {
 		return err
 	}
 	return h.flush
 }
 
-// nextFailure returns a channel that is closed when something can't be written.
-func (h *health) nextFailure() <-chan struct{} {
+// forgetAfter is when a compaction that failed counts no more. Pebble tries
+// again every retryInterval, but when it finds it needless meanwhile.
+const forgetAfter = 10 * time.Second
+
+// refusal returns why nothing can be appended, nil when it can. The last of the
+// room is for compactions: without them retention frees none.
+func (h *health) refusal() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.failed
+	if err := h.unwrittenLocked(); err != nil {
+		return err
+	}
+	if h.compact != nil && time.Since(h.tried) < forgetAfter {
+		return h.compact
+	}
+	return nil
 }
 
-func (h *health) lastErr() error {
+// waitsForRoom reports whether pebble is held up within a write.
+func (h *health) waitsForRoom() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.latest
+	return len(h.waits) > 0
 }
 
-func (h *health) failLocked(err error) {
-	h.latest = err
-	close(h.failed)
-	h.failed = make(chan struct{})
+func (h *health) changedLocked() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// compacted tells how a compaction ended.
+func (h *health) compacted(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.compact = nil
+	if err != nil && vfs.IsNoSpaceError(err) {
+		h.compact, h.tried = storeError(err), time.Now()
+	}
 }
 
 // emptyTable is the text of an error, which has no name, of flushes that went
@@ -76,9 +105,7 @@ func (h *health) flushed(err error) {
 	h.mu.Lock()
 	before := h.flush
 	h.flush = err
-	if err != nil {
-		h.failLocked(err)
-	}
+	h.changedLocked()
 	h.mu.Unlock()
 	switch {
 	case err != nil && before == nil:
@@ -88,13 +115,41 @@ func (h *health) flushed(err error) {
 	}
 }
 
+// repeatAfter is when a background error is logged again that goes on.
+const repeatAfter = time.Minute
+
+// background tells of an error of what pebble does by itself, which it may try
+// again many times a second.
+func (h *health) background(err error) {
+	text := err.Error()
+	h.mu.Lock()
+	again := time.Since(h.said[text]) < repeatAfter
+	if !again {
+		if len(h.said) > 100 {
+			clear(h.said)
+		}
+		h.said[text] = time.Now()
+	}
+	h.mu.Unlock()
+	if !again {
+		h.log.Warn("history database has trouble", slog.String("error", text))
+	}
+}
+
+// corrupted tells of a file that isn't what was written. It takes its time:
+// pebble, which looks for statistics in each file, looks again at once.
+func (h *health) corrupted(i pebble.DataCorruptionInfo) {
+	h.background(i.Details)
+	time.Sleep(retryInterval / 10)
+}
+
 // waiting tells that a file which can't be given up is being tried again.
 func (h *health) waiting(file string, err error) {
 	err = storeError(err)
 	h.mu.Lock()
 	_, again := h.waits[file]
 	h.waits[file] = err
-	h.failLocked(err)
+	h.changedLocked()
 	h.mu.Unlock()
 	if !again {
 		h.log.Error("history waits for room on the disk; nothing is appended until there is",
@@ -105,6 +160,7 @@ func (h *health) waiting(file string, err error) {
 func (h *health) waited(file string) {
 	h.mu.Lock()
 	delete(h.waits, file)
+	h.changedLocked()
 	h.mu.Unlock()
 	h.log.Info("history goes on, there is room on the disk", slog.String("file", file))
 }

@@ -10,7 +10,7 @@ import (
 const (
 	defaultCacheBytes = 32 << 20
 	memtableBytes     = 32 << 20 // of memory, up to memtables times
-	memtables         = 4
+	memtables         = 4        // appends wait when there are as many
 	blockBytes        = 32 << 10 // holds a few of the runs of a busy topic
 	tableBytes        = 16 << 20 // of the level next to memory; doubles with each further one
 )
@@ -20,22 +20,22 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	log := logger{h.log}
 	p := &pebble.Options{
 		FS:                 &guardFS{FS: fs, health: h},
 		CacheSize:          cmp.Or(o.CacheBytes, defaultCacheBytes),
 		DisableWAL:         true,
 		FormatMajorVersion: pebble.FormatTableFormatV6,
-		Logger:             log,
+		Logger:             logger{h.log},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) { log.Errorf("background error: %v", err) },
-			DataCorruption:  func(i pebble.DataCorruptionInfo) { log.Errorf("corrupt file: %v", i) },
+			BackgroundError: h.background,
+			DataCorruption:  h.corrupted,
 			FlushEnd:        func(i pebble.FlushInfo) { h.flushed(i.Err) },
+			CompactionEnd:   func(i pebble.CompactionInfo) { h.compacted(i.Err) },
 		},
 		MemTableSize:                memtableBytes,
-		MemTableStopWritesThreshold: memtables,
+		MemTableStopWritesThreshold: 4 * memtables, // DB.room sees to it before
+		L0StopWritesThreshold:       64,            // a reader looks into each; above, appends wait
 		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       64, // a reader looks into each; rather slow readers than stalls
 		LBaseMaxBytes:               256 << 20,
 		BytesPerSync:                1 << 20,
 	}
@@ -50,5 +50,8 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 		}
 	}
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
+	if o.tune != nil {
+		o.tune(p)
+	}
 	return p
 }

@@ -12,19 +12,26 @@ type Stats struct {
 	Err                 error  // why nothing can be appended now; nil when it can
 }
 
-// Stats returns the state of the database.
+// Stats returns the state of the database: that of the last call, but for Err,
+// while pebble waits for room on the disk, as it can't be asked then.
 func (db *DB) Stats() Stats {
-	m := db.pebble.Metrics()
-	return Stats{
-		DiskBytes:           m.DiskSpaceUsage(),
-		MemtableBytes:       m.MemTable.Size,
-		CompactionDebtBytes: m.Compact.EstimatedDebt,
-		CacheHits:           m.BlockCache.Hits,
-		CacheMisses:         m.BlockCache.Misses,
-		ReadAmplification:   m.ReadAmp(),
-		Err:                 db.health.err(),
+	db.statsMu.Lock()
+	defer db.statsMu.Unlock()
+	if !db.health.waitsForRoom() {
+		m := db.pebble.Metrics()
+		db.stats = Stats{
+			DiskBytes:           m.DiskSpaceUsage(),
+			MemtableBytes:       m.MemTable.Size,
+			CompactionDebtBytes: m.Compact.EstimatedDebt,
+			CacheHits:           m.BlockCache.Hits,
+			CacheMisses:         m.BlockCache.Misses,
+			ReadAmplification:   m.ReadAmp(),
+		}
 	}
+	s := db.stats
+	s.Err = db.health.refusal()
+	return s
 }
 
 // DiskBytes returns the space used on disk.
-func (db *DB) DiskBytes() uint64 { return db.pebble.Metrics().DiskSpaceUsage() }
+func (db *DB) DiskBytes() uint64 { return db.Stats().DiskBytes }

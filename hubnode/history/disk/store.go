@@ -96,6 +96,10 @@ func (s *Store) publish(name string, t *topic, st *state) {
 	s.topics[name] = t
 }
 
+// appendOverhead is about how many bytes of memory an append takes besides its
+// body.
+const appendOverhead = 300
+
 // Append implements [history.Store]. The error wraps [history.ErrFull] while
 // there is no room on the disk.
 func (s *Store) Append(now time.Time, name string, limits history.Limits, run history.Run) error {
@@ -112,7 +116,7 @@ func (s *Store) Append(now time.Time, name string, limits history.Limits, run hi
 	case end < run.First, run.First > st.next && t != nil && !st.empty():
 		return &history.OrderError{First: run.First, Next: st.next}
 	}
-	if err := s.db.health.err(); err != nil {
+	if err := s.db.room(len(run.Body) + appendOverhead); err != nil {
 		return fmt.Errorf("append to history: %w", err)
 	}
 	b := s.begin()
