@@ -16,7 +16,7 @@ import (
 // Options for a [DB].
 type Options struct {
 	Log        *slog.Logger // nil: nothing is logged
-	CacheBytes int64        // of blocks read; zero: 32 MiB
+	CacheBytes int64        // of memory for blocks read; zero: 32 MiB. Up to 64 MiB come on top, for what is not on disk yet
 	FS         vfs.FS       // nil: the machine's
 
 	tune func(*pebble.Options) // for tests; nil: nothing to change
