@@ -52,7 +52,7 @@ func (h *health) unwrittenLocked() error {
 
 // forgetAfter is when a compaction that failed counts no more. Pebble tries
 // again every retryInterval, but when it finds it needless meanwhile.
-const forgetAfter = 10 * time.Second
+const forgetAfter = 2 * time.Second
 
 // refusal returns why nothing can be appended, nil when it can. The last of the
 // room is for compactions: without them retention frees none.
@@ -122,13 +122,17 @@ const repeatAfter = time.Minute
 // again many times a second.
 func (h *health) background(err error) {
 	text := err.Error()
+	kind := text
+	if vfs.IsNoSpaceError(err) {
+		kind = "full" // the text names another file each time
+	}
 	h.mu.Lock()
-	again := time.Since(h.said[text]) < repeatAfter
+	again := time.Since(h.said[kind]) < repeatAfter
 	if !again {
 		if len(h.said) > 100 {
 			clear(h.said)
 		}
-		h.said[text] = time.Now()
+		h.said[kind] = time.Now()
 	}
 	h.mu.Unlock()
 	if !again {

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -38,6 +39,7 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 		L0CompactionThreshold:       4,
 		LBaseMaxBytes:               256 << 20,
 		BytesPerSync:                1 << 20,
+		FlushDelayDeleteRange:       5 * time.Second, // what was deleted frees the disk when nothing is appended too
 	}
 	for i := range p.Levels {
 		p.Levels[i].BlockSize = blockBytes
