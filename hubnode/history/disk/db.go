@@ -27,7 +27,9 @@ type DB struct {
 	pebble *pebble.DB
 	health *health
 
-	flushBytes int64 // when memory is flushed
+	flushBytes int64  // when memory is flushed
+	dir        string // on fs; where room is looked for
+	fs         vfs.FS
 
 	fillMu  sync.Mutex        // guards the fields below; held while appends have to wait
 	filled  int64             // bytes appended since the latest flush began, about
@@ -52,6 +54,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	h := newHealth(log)
 	db := &DB{health: h, shards: make(map[uint32]*Store)}
 	po := pebbleOptions(o, h)
+	db.dir, db.fs = dir, po.FS
 	db.flushBytes = int64(po.MemTableSize) / 8 * 7
 	if db.pebble, err = open(dir, po); err != nil {
 		return nil, fmt.Errorf("open history: %w", storeError(err))
@@ -190,6 +193,10 @@ func (db *DB) wait(done <-chan struct{}) error {
 	}
 }
 
+// reserveBytes of the disk are left to what frees it: deletions have to be
+// flushed, behind the appends before them, and compactions need room.
+const reserveBytes = 2 * memtables * memtableBytes
+
 // room returns when there is room in memory for size bytes more, or says why
 // there won't be soon. Pebble's own way, to wait until there is, is of no use
 // to who appends to a full disk; that it doesn't come to it, memory is flushed
@@ -203,6 +210,9 @@ func (db *DB) room(size int) error {
 	db.filled += int64(size)
 	if db.filled < db.flushBytes {
 		return nil
+	}
+	if u, err := db.fs.GetDiskUsage(db.dir); err == nil && u.AvailBytes < reserveBytes {
+		return fmt.Errorf("%w: %d bytes are left on the disk", history.ErrFull, u.AvailBytes)
 	}
 	if len(db.flushes) >= memtables-1 {
 		if err := db.wait(db.flushes[0]); err != nil {
