@@ -51,8 +51,8 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 			size = min(2*size, 128<<20)
 		}
 	}
-	// Snappy halves the speed of reading and makes appending no faster, on a disk
-	// of 400 MB/s; and artifacts may be compressed already.
+	// The fastest compression made reading take up to twice as long and appending
+	// no faster, on a disk of 400 MB/s; and artifacts may be compressed already.
 	p.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	if o.tune != nil {
 		o.tune(p)
