@@ -1,0 +1,147 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+const flipRuns = 60
+
+func flipBody(i int) []byte { return bytes.Repeat([]byte(fmt.Sprint("body ", i)), 10) }
+
+// TestAFlippedByteIsNoticed flips bytes of all files in turn. What is lost may
+// be noticed when it is opened or when it is read.
+func TestAFlippedByteIsNoticed(t *testing.T) {
+	fs := vfs.NewMem()
+	reopen(t, fs, func(db *DB) {
+		for i := range flipRuns {
+			err := db.Shard(1).Append(after(i), "a", roomy, history.Run{First: wire.Sequence(i + 1), Count: 1, From: "p", Body: flipBody(i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	names, err := fs.List("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	noticed := make(map[string]int)
+	for _, name := range names {
+		table := strings.HasSuffix(name, ".sst")
+		if !table && !strings.HasPrefix(name, "MANIFEST") {
+			continue
+		}
+		good := readFile(t, fs, name)
+		lost := 0
+		for at := range good {
+			if table && at%31 != 0 && at < len(good)-100 {
+				continue
+			}
+			broken := bytes.Clone(good)
+			broken[at] ^= 0x10
+			copied := vfs.NewMem()
+			for _, other := range names {
+				content := broken
+				if other != name {
+					content = readFile(t, fs, other)
+				}
+				writeFile(t, copied, other, content)
+			}
+			err := readFlipped(t, copied)
+			switch {
+			case errors.Is(err, history.ErrCorrupt):
+				noticed[name]++
+			case errors.Is(err, errLost):
+				lost++
+			case err != nil:
+				t.Errorf("%s, byte %d: %v", name, at, err)
+			}
+		}
+		t.Logf("%s: %d bytes, %d of the flips were noticed, %d lost what was at the end", name, len(good), noticed[name], lost)
+		if table && noticed[name] < 100 {
+			t.Errorf("%d flips in %s were noticed", noticed[name], name)
+		}
+	}
+}
+
+var errLost = errors.New("what was appended last is not there")
+
+// readFlipped reads what there is and fails a test when it is wrong.
+func readFlipped(t *testing.T, fs vfs.FS) error {
+	t.Helper()
+	db, err := Open("db", Options{FS: fs})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := db.Close(); err != nil && !errors.Is(err, history.ErrCorrupt) {
+			t.Errorf("Close = %v", err)
+		}
+	}()
+	s := db.Shard(1)
+	next := wire.Sequence(1)
+	b, _, err := s.Bounds("a")
+	if err != nil {
+		return err
+	}
+	for next < b.Next {
+		next, err = s.Read("a", next, 500, func(r history.Run) {
+			i := int(r.First - 1)
+			if i >= flipRuns || r.Count != 1 || r.From != "p" || !r.Time.Equal(after(i)) || !bytes.Equal(r.Body, flipBody(i)) {
+				t.Errorf("wrong run %+v", r)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if b.Next != flipRuns+1 {
+		return errLost
+	}
+	_, err = s.SequenceAt("a", after(20))
+	return err
+}
+
+func readFile(t *testing.T, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(fs.PathJoin("db", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := make([]byte, info.Size())
+	if _, err := f.ReadAt(content, 0); err != nil && len(content) > 0 {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func writeFile(t *testing.T, fs vfs.FS, name string, content []byte) {
+	t.Helper()
+	if err := fs.MkdirAll("db", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Create(fs.PathJoin("db", name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		t.Fatal(err)
+	}
+}

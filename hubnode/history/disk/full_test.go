@@ -1,0 +1,169 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// fillable is a file system that can be told to be full, for files with a name
+// that holds some text.
+type fillable struct {
+	full atomic.Pointer[string] // nil: there is room
+	hits atomic.Int64
+}
+
+func (f *fillable) MaybeError(op errorfs.Op) error {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFilePreallocate, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+	default:
+		return nil
+	}
+	if part := f.full.Load(); part != nil && strings.Contains(op.Path, *part) {
+		f.hits.Add(1)
+		return &noSpaceError{op.Path}
+	}
+	return nil
+}
+
+func (f *fillable) String() string { return "full disk" }
+
+type noSpaceError struct{ path string }
+
+func (e *noSpaceError) Error() string { return "write " + e.path + ": no space left on device" }
+func (e *noSpaceError) Unwrap() error { return syscall.ENOSPC }
+
+func TestFullDiskRefusesAppendsUntilThereIsRoom(t *testing.T) {
+	for _, part := range []string{"", "MANIFEST", ".sst", "marker"} {
+		t.Run("files with "+part, func(t *testing.T) {
+			disk := &fillable{}
+			db, err := Open("db", Options{
+				FS: errorfs.Wrap(vfs.NewMem(), disk),
+				tune: func(o *pebble.Options) {
+					o.MemTableSize = 256 << 10
+					o.MaxManifestFileSize = 1 // a new one each time
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := db.Shard(1)
+			next := wire.Sequence(1)
+			appendOne := func() error {
+				err := s.Append(after(int(next)), "a", roomy, history.Run{First: next, Count: 1, Body: bytes.Repeat([]byte{byte(next)}, 1000)})
+				if err == nil {
+					next++
+				}
+				return err
+			}
+			for next < 2000 {
+				if err := appendOne(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			disk.full.Store(&part)
+			began := time.Now()
+			for err = nil; err == nil; { // nobody waits: the test would
+				if err = appendOne(); time.Since(began) > time.Minute {
+					t.Fatal("appends go on though the disk is full")
+				}
+			}
+			if !errors.Is(err, history.ErrFull) {
+				t.Fatalf("append to a full disk = %v", err)
+			}
+			if err := db.Flush(); !errors.Is(err, history.ErrFull) {
+				t.Errorf("flush to a full disk = %v", err)
+			}
+			if err := db.Stats().Err; !errors.Is(err, history.ErrFull) {
+				t.Errorf("Stats().Err = %v", err)
+			}
+			checkBodies(t, s, next)
+			if err := s.Purge("a", 100); err != nil {
+				t.Errorf("purge on a full disk = %v", err)
+			}
+			hits := disk.hits.Load()
+			time.Sleep(3 * retryInterval)
+			if n := disk.hits.Load() - hits; n > 20 {
+				t.Errorf("the full disk was tried %d times in %v", n, 3*retryInterval)
+			}
+			if err := appendOne(); !errors.Is(err, history.ErrFull) {
+				t.Errorf("append to a full disk = %v", err)
+			}
+
+			disk.full.Store(nil)
+			for began := time.Now(); appendOne() != nil; time.Sleep(time.Millisecond) {
+				if time.Since(began) > time.Minute {
+					t.Fatal("nothing is appended though there is room")
+				}
+			}
+			if err := db.Flush(); err != nil {
+				t.Errorf("flush when there is room = %v", err)
+			}
+			checkBodies(t, s, next)
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// checkBodies reads a topic to its end and checks that no run is wrong.
+func checkBodies(t *testing.T, s *Store, end wire.Sequence) {
+	t.Helper()
+	b, _, _ := s.Bounds("a")
+	next := b.First
+	for next < end {
+		from := next
+		got, err := s.Read("a", next, 1<<20, func(r history.Run) {
+			if r.First != next || !bytes.Equal(r.Body, bytes.Repeat([]byte{byte(r.First)}, 1000)) {
+				t.Errorf("wrong run %d, want %d", r.First, next)
+			}
+			next = r.First + wire.Sequence(r.Count)
+		})
+		if err != nil || got != next || got == from {
+			t.Fatalf("read from %d = %d, %v", from, got, err)
+		}
+	}
+	if b.Next != end {
+		t.Errorf("Next = %d, want %d", b.Next, end)
+	}
+}
+
+func TestOpenOnAFullDisk(t *testing.T) {
+	fs := vfs.NewMem()
+	everything := ""
+	disk := &fillable{}
+	full := errorfs.Wrap(fs, disk)
+	disk.full.Store(&everything)
+	if _, err := Open("db", Options{FS: full}); !errors.Is(err, history.ErrFull) {
+		t.Errorf("a new database on a full disk: %v", err)
+	}
+	reopen(t, fs, func(db *DB) {
+		if err := db.Shard(1).Append(start, "a", roomy, history.Run{First: 1, Count: 1}); err != nil {
+			t.Error(err)
+		}
+		if err := db.Flush(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := Open("db", Options{FS: full}); !errors.Is(err, history.ErrFull) {
+		t.Errorf("a database on a full disk: %v", err)
+	}
+	disk.full.Store(nil)
+	reopen(t, full, func(db *DB) {
+		if b, ok, err := db.Shard(1).Bounds("a"); b.Next != 2 || !ok || err != nil {
+			t.Errorf("Bounds = %+v, %v, %v", b, ok, err)
+		}
+	})
+}

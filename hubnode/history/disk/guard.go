@@ -1,0 +1,118 @@
+package disk
+
+import (
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// guardFS makes a full disk bearable for pebble.
+//
+// When a table can't be written pebble tries again at once, for ever: such a
+// failure is told slowly. When the manifest can't be written pebble ends the
+// process, as it can't tell what is in the file: such writes are tried here
+// until they succeed, and pebble sees none of it. Only Open, which has nothing
+// to lose, is told.
+type guardFS struct {
+	vfs.FS
+	health *health
+}
+
+// vital reports whether pebble gives up when a file can't be written.
+func vital(fs vfs.FS, name string) bool {
+	base := fs.PathBase(name)
+	return strings.HasPrefix(base, "MANIFEST") || strings.HasPrefix(base, "marker.")
+}
+
+// try calls op until it succeeds or fails for another reason than a full disk.
+func (g *guardFS) try(name string, isVital bool, op func() error) error {
+	for waited := false; ; waited = true {
+		err := op()
+		if err == nil || !g.health.opened.Load() {
+			if waited {
+				g.health.waited(name)
+			}
+			return err
+		}
+		if !isVital || !vfs.IsNoSpaceError(err) {
+			if waited {
+				g.health.waited(name)
+			}
+			if vfs.IsNoSpaceError(err) {
+				time.Sleep(retryInterval)
+			}
+			return err
+		}
+		g.health.waiting(name, err)
+		time.Sleep(retryInterval)
+	}
+}
+
+// Create implements vfs.FS.
+func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	isVital := vital(g.FS, name)
+	var f vfs.File
+	err := g.try(name, isVital, func() (err error) {
+		f, err = g.FS.Create(name, category)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &guardFile{File: f, fs: g, name: name, vital: isVital}, nil
+}
+
+// OpenDir implements vfs.FS. What pebble does to a directory can't be given up.
+func (g *guardFS) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &guardFile{File: f, fs: g, name: name, vital: true}, nil
+}
+
+// Rename implements vfs.FS.
+func (g *guardFS) Rename(oldname, newname string) error {
+	return g.try(newname, vital(g.FS, newname), func() error { return g.FS.Rename(oldname, newname) })
+}
+
+// Unwrap implements vfs.FS.
+func (g *guardFS) Unwrap() vfs.FS { return g.FS }
+
+type guardFile struct {
+	vfs.File
+	fs    *guardFS
+	name  string
+	vital bool
+}
+
+// Write implements vfs.File.
+func (f *guardFile) Write(p []byte) (n int, err error) {
+	err = f.fs.try(f.name, f.vital, func() error {
+		k, err := f.File.Write(p[n:])
+		n += k
+		return err
+	})
+	return n, err
+}
+
+// Preallocate implements vfs.File.
+func (f *guardFile) Preallocate(offset, length int64) error {
+	return f.fs.try(f.name, f.vital, func() error { return f.File.Preallocate(offset, length) })
+}
+
+// Sync implements vfs.File.
+func (f *guardFile) Sync() error { return f.fs.try(f.name, f.vital, f.File.Sync) }
+
+// SyncData implements vfs.File.
+func (f *guardFile) SyncData() error { return f.fs.try(f.name, f.vital, f.File.SyncData) }
+
+// SyncTo implements vfs.File.
+func (f *guardFile) SyncTo(length int64) (fullSync bool, err error) {
+	err = f.fs.try(f.name, f.vital, func() (err error) {
+		fullSync, err = f.File.SyncTo(length)
+		return err
+	})
+	return fullSync, err
+}
