@@ -86,6 +86,6 @@ func (e *UnreachableError) Unwrap() []error {
 
 // temporary reports whether the same request may succeed later.
 func temporary(err error) bool {
-	coded, ok := errors.AsType[*wire.Error](err)
-	return ok && coded.Temporary()
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
 }

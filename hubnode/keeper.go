@@ -2,6 +2,7 @@ package hubnode
 
 import (
 	"context"
+	"errors"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
@@ -39,15 +40,17 @@ func (k keeper) Append(f wire.Frame, skip int, by hub.Publisher, done func(*hub.
 func (n *Node) newShards() *shard.Shards {
 	s := n.Config().Storage
 	return shard.New(shard.Config{
-		Self: n.view.owner.Node, Shards: s.Shards, Dir: s.Dir, SyncInterval: n.syncInterval(),
-		Store:   n.store,
+		Self: n.view.owner.Node, Shards: s.Shards, Dir: s.Dir, SyncInterval: syncInterval(s),
+		Store:   n.stores.store,
 		Limits:  func(topic string) history.Limits { return n.hub.LimitsOf(topic) },
 		Outlet:  func() shard.Outlet { return outlet{n.hub.NewStage()} },
 		Desired: n.replicasOf,
 		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view,
 		Moved: func(moved int) {
 			n.hub.LeaderMoved(func(topic string) bool { return n.keeper.Of(topic) == moved })
+			n.assess()
 		},
+		Looked: n.assess,
 		Timing: n.timing,
 		Log:    n.log,
 	})
@@ -80,6 +83,9 @@ func (n *Node) keepsHistory() bool {
 
 // runShards runs the shards' replicas until ctx ends.
 func (n *Node) runShards(ctx context.Context) error {
+	if err := n.stores.open(); err != nil {
+		return err
+	}
 	n.keeper.Want(n.keepsHistory())
-	return n.keeper.Run(ctx)
+	return errors.Join(n.keeper.Run(ctx), n.stores.close())
 }

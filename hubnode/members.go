@@ -1,6 +1,8 @@
 package hubnode
 
 import (
+	"time"
+
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
 	"github.com/switchboardhub/switchboard/hubnode/directory"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
@@ -24,8 +26,12 @@ func (n *Node) membersChanged(members []cluster.Member) {
 	n.assess()
 }
 
-// assess decides whether the node is ready: it has joined and holds every
-// member's part of the directory. Once it was, it stays so; what comes later
+// leaderPatience is how long a node waits to be ready for shards that have no
+// leader: longer than those that are there need to choose one.
+const leaderPatience = 30 * time.Second
+
+// assess decides whether the node is ready: it has joined, holds every member's
+// part of the directory, and its replicas of histories have caught up. Once it was, it stays so; what comes later
 // is learned while it serves.
 func (n *Node) assess() {
 	if n.ready.Load() || !n.cluster.Joined() {
@@ -39,6 +45,9 @@ func (n *Node) assess() {
 		if !ok || owner != (directory.Owner{Node: m.Name, Incarnation: m.Incarnation}) {
 			return
 		}
+	}
+	if !n.keeper.Ready(leaderPatience) {
+		return
 	}
 	if n.ready.CompareAndSwap(false, true) {
 		n.cluster.SetState(cluster.Active)

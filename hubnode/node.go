@@ -86,6 +86,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.cfg.Store(&cfg)
 	n.members.Store(&[]cluster.Member{})
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
+	n.stores.dir, n.stores.log = cfg.Storage.Dir, n.log
 	n.keeper = keeper{Shards: n.newShards(), node: n}
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),

@@ -1,35 +1,92 @@
 package hubnode
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/history/disk"
 )
 
-// stores are what the node's replicas hold, by shard.
+// stores are what the node's replicas hold, by shard: on disk when the settings
+// name a directory, else in memory.
 type stores struct {
-	mu     sync.Mutex // guards memory
+	dir string
+	log *slog.Logger
+
+	mu     sync.Mutex // guards the fields below
+	db     *disk.DB
 	memory map[int]*history.Memory
 }
 
-// store returns the store of a shard.
-func (n *Node) store(shard int) (history.Store, error) {
-	n.stores.mu.Lock()
-	defer n.stores.mu.Unlock()
-	if n.stores.memory[shard] == nil {
-		if n.stores.memory == nil {
-			n.stores.memory = make(map[int]*history.Memory)
-		}
-		n.stores.memory[shard] = history.NewMemory()
+// historyDir is where, in the directory for history, the artifacts are.
+func (s *stores) historyDir() string { return filepath.Join(s.dir, "history") }
+
+// open opens the disk. What is broken there is thrown away, the replicas' logs
+// with it: the node's replicas are made anew from the others.
+func (s *stores) open() error {
+	if s.dir == "" {
+		return nil
 	}
-	return n.stores.memory[shard], nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("directory for history: %w", err)
+	}
+	db, err := disk.Open(s.historyDir(), disk.Options{Log: s.log})
+	if errors.Is(err, history.ErrCorrupt) {
+		s.log.Error("this node's history is broken: it is made anew from the other nodes", slog.Any("error", err))
+		err = errors.Join(os.RemoveAll(filepath.Join(s.dir, "shards")), os.RemoveAll(s.historyDir()))
+		if err == nil {
+			db, err = disk.Open(s.historyDir(), disk.Options{Log: s.log})
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open history in %s: %w", s.historyDir(), err)
+	}
+	s.db = db
+	return nil
+}
+
+// close ends the use of the disk.
+func (s *stores) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := errors.Join(s.db.Flush(), s.db.Close())
+	s.db = nil
+	return err
+}
+
+// store returns the store of a shard.
+func (s *stores) store(shard int) (history.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.dir != "" && s.db == nil:
+		return nil, errors.New("history is not open")
+	case s.db != nil:
+		return s.db.Shard(uint32(shard)), nil //nolint:gosec // shards are numbered from 0
+	}
+	if s.memory[shard] == nil {
+		if s.memory == nil {
+			s.memory = make(map[int]*history.Memory)
+		}
+		s.memory[shard] = history.NewMemory()
+	}
+	return s.memory[shard], nil
 }
 
 // syncInterval returns how often what was stored is synced to disk: 0 for always.
-func (n *Node) syncInterval() time.Duration {
-	s := n.Config().Storage
+func syncInterval(s config.Storage) time.Duration {
 	if s.Sync == config.SyncInterval {
 		return time.Duration(s.SyncInterval)
 	}

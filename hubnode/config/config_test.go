@@ -48,6 +48,12 @@ topics:
   - pattern: news.*
     history:
       maxArtifacts: 0
+storage:
+  dir: /var/lib/switchboard
+  sync: Interval
+  syncInterval: 20ms
+  replicas: 5
+  shards: 8
 sessions:
   resumeWindow: 45s
   rebalance: true
@@ -87,6 +93,7 @@ func fullConfig() config.Config {
 			},
 			{Pattern: "news.*", History: &config.TopicHistory{MaxArtifacts: new(0)}},
 		},
+		Storage:  config.Storage{Dir: "/var/lib/switchboard", Sync: config.SyncInterval, SyncInterval: config.Duration(20 * time.Millisecond), Replicas: 5, Shards: 8},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
 		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol"},
 		Drain:    config.Drain{Timeout: 0},
@@ -169,17 +176,20 @@ func TestHistoryFor(t *testing.T) {
 
 func TestReloadable(t *testing.T) {
 	restart := fullConfig()
+	restart.Storage.Shards = 99
 	restart.Hub, restart.Node, restart.Advertise, restart.GossipKeyFile = "x", "x-1", "x", "x"
 	restart.Listen.HTTP = ":0"
 	inPlace := config.Default()
 	inPlace.Hub, inPlace.Node, inPlace.Advertise, inPlace.GossipKeyFile = fullConfig().Hub, fullConfig().Node, fullConfig().Advertise, fullConfig().GossipKeyFile
 	inPlace.Listen = fullConfig().Listen
+	inPlace.Storage = fullConfig().Storage
+	inPlace.Storage.Replicas++
 	for name, test := range map[string]struct {
 		next config.Config
 		want []string
 	}{
 		"nothing changed":              {fullConfig(), nil},
-		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile"}},
+		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "storage"}},
 		"everything a node can follow": {inPlace, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,7 +45,7 @@ log: {level: loud, format: xml}
 `
 	want := `line 1: hub: is required: the identity of the hub, such as namespace/name/UID
 line 2: node: node name "agents" does not end in a hyphen and an ordinal
-line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, sessions, limits, drain, log
+line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, storage, sessions, limits, drain, log
 line 4: replicas: must be a whole number, not "three"
 line 5: listen.client: must be host:port with a port up to 65535, is "7400"
 line 5: listen.gossip: must be host:port with a port up to 65535, is ":70000"
@@ -97,7 +97,7 @@ func TestParseRefusesWhatIsNoConfiguration(t *testing.T) {
 		"what is not YAML":               {"hub: h\nlog: {", "yaml: line 2: did not find expected node content"},
 		"two documents":                  {"hub: h\n---\nhub: i\n", "yaml: line 2: more than one document"},
 		"a second document that is none": {"hub: h\n---\n{", "yaml: line 3: did not find expected node content"},
-		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, sessions, limits, drain, log`},
+		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, storage, sessions, limits, drain, log`},
 		"a key with a line end":          {"hub: h\nlog: {\"a\\nb\": 1}", `line 2: log."a\nb": unknown field; there are level, format`},
 		"a number with a leading zero":   {"hub: h\nreplicas: 010", `line 2: replicas: must be a whole number, not "010"`},
 		"a number in quotes":             {"hub: h\nreplicas: '3'", `line 2: replicas: must be a whole number, not "3"`},
@@ -151,6 +151,11 @@ func TestValidate(t *testing.T) {
 		"a negative interval":                {func(c *config.Config) { c.HealthCheck.Interval = -1 }, "healthCheck.interval: must not be negative, is -1ns"},
 		"a filter without end":               {func(c *config.Config) { c.Topics = []config.Topic{{Pattern: "a", Filter: strings.Repeat("x", 4097)}} }, "topics[0].filter: must not be longer than 4096 bytes, has 4097"},
 		"a queue without end":                {func(c *config.Config) { c.Limits.MaxPendingBytes = 1 << 40 }, "limits.maxPendingBytes: must be from 1Ki to 64Gi, is 1Ti"},
+		"a directory that depends":           {func(c *config.Config) { c.Storage.Dir = "x" }, `storage.dir: must be an absolute path, is "x"`},
+		"a policy that is none":              {func(c *config.Config) { c.Storage.Sync = "Never" }, `storage.sync: must be one of Always, Interval, is "Never"`},
+		"no interval":                        {func(c *config.Config) { c.Storage.SyncInterval = 0 }, "storage.syncInterval: must be above zero, is 0s"},
+		"no replica":                         {func(c *config.Config) { c.Storage.Replicas = 0 }, "storage.replicas: must be from 1 to 7, is 0"},
+		"too many shards":                    {func(c *config.Config) { c.Storage.Shards = 257 }, "storage.shards: must be from 1 to 256, is 257"},
 		"a session that ends before":         {func(c *config.Config) { c.Sessions.ResumeWindow = -1 }, "sessions.resumeWindow: must not be negative, is -1ns"},
 	} {
 		t.Run(name, func(t *testing.T) {

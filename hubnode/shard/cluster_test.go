@@ -88,7 +88,7 @@ func (g *group) start(node string) *member {
 		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
 		Outlet:  func() Outlet { return m },
 		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
-		Ask: m.ask, Carrier: m, Moved: func(int) {},
+		Ask: m.ask, Carrier: m, Moved: func(int) {}, Looked: func() {},
 	})
 	m.shards.Want(true)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,7 +75,9 @@ type Config struct {
 	// Carrier brings Raft's frames to other nodes.
 	Carrier Carrier
 	// Moved is called when the leader of a shard has changed.
-	Moved  func(shard int)
+	Moved func(shard int)
+	// Looked is called after each look at the replicas: Ready may have changed.
+	Looked func()
 	Timing Timing
 	Log    *slog.Logger
 }
@@ -91,6 +94,7 @@ type Shards struct {
 
 	mu       sync.Mutex // guards the fields below
 	wanted   bool       // some topic keeps history
+	since    time.Time  // when that became so
 	running  bool
 	replicas map[int]*replica
 	changing map[int]bool  // replicas that are just being closed, or made anew
@@ -119,6 +123,9 @@ func (s *Shards) Of(topic string) int { return placement.ShardOf(topic, s.cfg.Sh
 // has no state already.
 func (s *Shards) Want(on bool) {
 	s.mu.Lock()
+	if on && !s.wanted {
+		s.since = time.Now()
+	}
 	s.wanted = on
 	s.mu.Unlock()
 	s.Wake()
@@ -146,6 +153,7 @@ func (s *Shards) Run(ctx context.Context) error {
 		if err := s.look(); err != nil {
 			return err
 		}
+		s.cfg.Looked()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -370,6 +378,43 @@ func decodeLeads(b []byte) ([]lead, error) {
 		return nil, fmt.Errorf("%w: leaders of shards", wire.ErrMalformed)
 	}
 	return all, nil
+}
+
+// Ready reports whether what is published here can be stored, and the node's
+// replicas do their part: each shard has a leader, and the replicas that belong
+// here have a vote and have caught up. While topics keep no history there is
+// nothing to wait for, nor on a shard that never had a leader after patience has
+// passed: it does not get one by this node's waiting.
+func (s *Shards) Ready(patience time.Duration) bool {
+	s.mu.Lock()
+	wanted, since := s.wanted, s.since
+	s.mu.Unlock()
+	if !wanted {
+		return true
+	}
+	for n := range s.leaders {
+		if s.leaders[n].Load() == nil {
+			if time.Since(since) < patience {
+				return false
+			}
+			continue
+		}
+		if s.belongs(n) && !s.caughtUp(n) {
+			return false
+		}
+	}
+	return true
+}
+
+// caughtUp reports whether this node's replica of a shard has a vote and is near
+// the end of the log.
+func (s *Shards) caughtUp(n int) bool {
+	r := s.replica(n)
+	if r == nil || r.failed.Load() != nil || r.forsaken.Load() {
+		return false
+	}
+	votes := slices.ContainsFunc(r.members(), func(m raft.Server) bool { return m.ID == r.id && m.Suffrage == raft.Voter })
+	return votes && r.machine.applied.Load()+nearEnough >= r.raft.CommitIndex()
 }
 
 // Linked tells a node that a link has come up to what this one leads.
