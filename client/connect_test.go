@@ -26,6 +26,10 @@ func TestConnectIntroducesTheClient(t *testing.T) {
 		Token: "secret", NoBroadcast: true, Labels: map[string]string{"zone": "b"},
 		Resumable: true, Attempt: 1,
 	}
+	want.Publisher = p.hello.Publisher // by chance
+	if want.Publisher == 0 {
+		t.Error("the client's publishes are not numbered")
+	}
 	if diff := cmp.Diff(want, p.hello); diff != "" {
 		t.Errorf("hello (-want +got):\n%s", diff)
 	}

@@ -106,7 +106,7 @@ func (c *Client) handshake(l *link) error {
 	introduction := wire.Hello{
 		MinVersion: wire.Version, MaxVersion: wire.Version,
 		ID: c.opts.id, Name: c.opts.name, Version: c.opts.version, Token: c.opts.token,
-		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels,
+		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels, Publisher: c.out.numbers.id,
 	}
 	c.session.introduce(&introduction)
 	hello := wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", introduction)

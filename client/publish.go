@@ -54,7 +54,9 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 // are given where there are none.
 //
 // What is temporarily impossible is tried again, also across reconnects, until
-// ctx ends; the artifact may then be published nevertheless. Concurrent
+// ctx ends; the artifact may then be published nevertheless. What is sent more
+// than once is stored once, where the topic keeps history. The error then wraps
+// ctx's and, when the hub said why, its: a [NoQuorumError] for instance. Concurrent
 // publishes share frames, so many goroutines are fast too.
 func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (wire.Sequence, error) {
 	if err := checkTopic(topic); err != nil {
@@ -80,7 +82,8 @@ func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (w
 // PublishAsync publishes an artifact without waiting for its acknowledgement.
 // Those to one topic keep their order, also across reconnects. It blocks while
 // as many artifacts are in flight as [WithInFlight] allows, or too many bytes
-// wait to be written. Nothing is retried but what a lost connection left open.
+// wait to be written. What is temporarily impossible is
+// tried again, in order, until the client is closed.
 func (c *Client) PublishAsync(ctx context.Context, topic string, a *wire.Artifact) (Ack, error) {
 	if err := checkTopic(topic); err != nil {
 		return Ack{}, err
@@ -128,7 +131,7 @@ func (c *Client) flush(stop <-chan struct{}) error {
 func (c *Client) await(ctx context.Context, p *promise, index int) (wire.Sequence, error) {
 	seq, err := Ack{p, index}.Wait(ctx)
 	if err != nil && p != nil && ctx.Err() != nil {
-		c.out.forget(p, err)
+		err = c.out.forget(p, err)
 	}
 	return seq, err
 }

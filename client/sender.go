@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -19,17 +20,20 @@ const (
 
 // packet is one frame that waits to be written, or for its answer.
 type packet struct {
-	header  wire.Header // its count is set when the frame is written
-	target  string
-	from    wire.ClientID
-	run     wire.Run // of a frame of artifacts
-	body    []byte   // of another one
-	bytes   int      // of the frame, as counted in sender.queued and sender.held
-	written bool     // handed to a connection, at least in part
-	sealed  bool     // was handed to an earlier connection: no artifact may join it
-	bound   bool     // makes no sense on another connection
-	place   uint64   // which of the session's frames it is, once it was written
-	promise *promise // nil: no answer is expected
+	header   wire.Header // its count is set when the frame is written
+	target   string
+	from     wire.ClientID
+	run      wire.Run // of a frame of artifacts
+	body     []byte   // of another one
+	bytes    int      // of the frame, as counted in sender.queued and sender.held
+	written  bool     // handed to a connection, at least in part
+	sealed   bool     // was handed to an earlier connection: no artifact may join it
+	bound    bool     // makes no sense on another connection
+	place    uint64   // which of the session's frames it is, once it was written
+	number   uint64   // of a publish, among those to its topic, once it was written; 0: none
+	refused  error    // for now: it waits to be sent again
+	refusals int      // in a row
+	promise  *promise // nil: no answer is expected
 
 	prev, next *packet // of those with a promise, oldest first
 }
@@ -72,6 +76,8 @@ type sender struct {
 	moved     bool                // this client left the node on purpose
 	overdue   *time.Timer         // ends the wait for the session to go on; nil: nobody waits
 	paused    bool
+	numbers   numbering
+	again     *time.Timer   // sends again what was refused for now; nil: there is nothing
 	farewell  []byte        // the last frame, written before anything that waits
 	room      chan struct{} // closed once there is room again; nil while nobody waits
 	spare     []*packet
@@ -86,6 +92,7 @@ func newSender(id wire.ClientID, inFlight int) *sender {
 		ref:      rand.Uint32(), //nolint:gosec // to tell sessions apart, not to keep a secret
 		awaiting: make(map[uint32]*packet),
 		live:     make(map[string]struct{}),
+		numbers:  newNumbering(),
 	}
 }
 
@@ -343,6 +350,7 @@ func (s *sender) fillLocked(buf []byte) []byte {
 		}
 		n++
 		p.header.Count = uint16(p.run.Count())
+		s.numbers.give(p)
 		body := p.body
 		if p.header.Count > 0 {
 			body = p.run.Body()
@@ -384,6 +392,10 @@ func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *
 	if isRequest && reply == nil && err == nil {
 		return true // some node may acknowledge a request; its answer is what counts
 	}
+	if err != nil && p.number != 0 && temporary(err) {
+		s.putOffLocked(p, err)
+		return true
+	}
 	if err == nil && flags&wire.FlagLive != 0 && p.header.Kind == wire.KindPublish {
 		if len(s.live) >= liveMax {
 			clear(s.live)
@@ -402,6 +414,7 @@ func (s *sender) settleLocked(p *packet, err error) {
 		s.recycleLocked(p)
 		return
 	}
+	s.numbers.settled(p)
 	p.promise.err = err
 	close(p.promise.done)
 	delete(s.awaiting, p.header.Ref)
@@ -426,13 +439,19 @@ func (s *sender) settleLocked(p *packet, err error) {
 }
 
 // forget gives up on a promise. What was not written and shares its frame with
-// nobody is not sent any more. A late answer is ignored.
-func (s *sender) forget(given *promise, err error) {
+// nobody is not sent any more. A late answer is ignored. It returns err, with why
+// the hub refused it when it did.
+func (s *sender) forget(given *promise, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.awaiting[given.ref]
+	if p == nil || p.promise != given {
+		return err
+	}
+	if p.refused != nil {
+		err = errors.Join(err, p.refused)
+	}
 	switch {
-	case p == nil || p.promise != given:
 	case !p.written && p.run.Count() == 1:
 		for i, q := range s.queue {
 			if q == p {
@@ -442,9 +461,10 @@ func (s *sender) forget(given *promise, err error) {
 		}
 		s.queued -= p.bytes
 		s.settleLocked(p, err)
-	case p.header.Flags&wire.FlagRequest != 0:
+	case p.refused != nil && p.run.Count() == 1, p.header.Flags&wire.FlagRequest != 0:
 		s.settleLocked(p, err)
 	}
+	return err
 }
 
 // forgetLive makes the next publish to each topic ask for an acknowledgement.
@@ -568,7 +588,7 @@ func (s *sender) againLocked(pick func(*packet) bool) {
 	var queue []*packet
 	for p := s.oldest; p != nil; p = p.next {
 		if p.written && pick(p) {
-			p.written, p.sealed = false, true
+			p.written, p.sealed, p.refused = false, true, nil
 			queue = append(queue, p)
 		}
 	}
@@ -594,6 +614,9 @@ func (s *sender) end(err error) {
 	s.ended = err
 	if s.overdue != nil {
 		s.overdue.Stop()
+	}
+	if s.again != nil {
+		s.again.Stop()
 	}
 	for s.oldest != nil {
 		s.settleLocked(s.oldest, err)

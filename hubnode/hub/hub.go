@@ -19,6 +19,8 @@ type (
 	NoClientError = wire.NoClientError
 	// SessionReplacedError ends the older of two sessions of one client.
 	SessionReplacedError = wire.SessionReplacedError
+	// NoQuorumError says that history can't be appended to now.
+	NoQuorumError = wire.NoQuorumError
 	// HistoryGapError says what retention took.
 	HistoryGapError = wire.HistoryGapError
 	// ArtifactTooLargeError refuses an artifact over the limit.

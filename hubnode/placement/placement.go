@@ -7,11 +7,6 @@ import (
 	"strings"
 )
 
-// Shards is how many shards a hub has. A topic changes its shard when this
-// number changes, so it doesn't: it is high enough for more nodes than a hub
-// will have, and low enough that a node can lead all its shares of them.
-const Shards = 256
-
 // ShardOf returns the shard of a topic, from 0 to shards-1; 0 when shards is
 // less than 2.
 func ShardOf[S string | []byte](topic S, shards int) int {
@@ -49,20 +44,6 @@ func Replicas(shard, nodes, replicas int) []int {
 		ordinals[i] = c.ordinal
 	}
 	return ordinals
-}
-
-// Home returns the ordinal of the node that is preferred for a topic's
-// history: the first replica of its shard. 0 when nodes is less than 2. It
-// allocates nothing.
-func Home(topic string, nodes int) int {
-	shard := ShardOf(topic, Shards)
-	home := candidate{ordinal: 0, weight: weight(shard, 0)}
-	for ordinal := 1; ordinal < nodes; ordinal++ {
-		if c := (candidate{ordinal: ordinal, weight: weight(shard, ordinal)}); c.before(home) {
-			home = c
-		}
-	}
-	return home.ordinal
 }
 
 // Ordinal returns the number at the end of a node's name, 12 for

@@ -10,26 +10,28 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/placement"
 )
 
+// shards256 is how many shards the tests deal topics out to.
+const shards256 = 256
+
 // Data is stored where these numbers say: a change that breaks this test loses
 // the history of every hub that is upgraded.
 func TestPlacementNeverChanges(t *testing.T) {
 	type place struct {
 		Shard    int
 		Replicas []int // 3 of 5
-		Home     int   // of 7
 	}
 	for topic, want := range map[string]place{
-		"broadcast":      {228, []int{2, 1, 3}, 5},
-		"orders":         {41, []int{0, 4, 2}, 0},
-		"orders.new":     {153, []int{4, 1, 0}, 4},
-		"orders.eu.new":  {121, []int{0, 1, 4}, 0},
-		"Grüße.日本":       {228, []int{2, 1, 3}, 5},
-		"$hub.nodes":     {174, []int{4, 3, 0}, 4},
-		"a":              {248, []int{4, 0, 3}, 4},
-		"tenant-1.audit": {141, []int{4, 1, 2}, 4},
+		"broadcast":      {228, []int{2, 1, 3}},
+		"orders":         {41, []int{0, 4, 2}},
+		"orders.new":     {153, []int{4, 1, 0}},
+		"orders.eu.new":  {121, []int{0, 1, 4}},
+		"Grüße.日本":       {228, []int{2, 1, 3}},
+		"$hub.nodes":     {174, []int{4, 3, 0}},
+		"a":              {248, []int{4, 0, 3}},
+		"tenant-1.audit": {141, []int{4, 1, 2}},
 	} {
-		shard := placement.ShardOf(topic, placement.Shards)
-		got := place{shard, placement.Replicas(shard, 5, 3), placement.Home(topic, 7)}
+		shard := placement.ShardOf(topic, shards256)
+		got := place{shard, placement.Replicas(shard, 5, 3)}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", topic, diff)
 		}
@@ -43,11 +45,11 @@ func TestShardOf(t *testing.T) {
 		}
 	}
 	const topics = 100_000
-	counts := make([]int, placement.Shards)
+	counts := make([]int, shards256)
 	for i := range topics {
-		counts[placement.ShardOf(fmt.Sprintf("tenant-%d.orders", i), placement.Shards)]++
+		counts[placement.ShardOf(fmt.Sprintf("tenant-%d.orders", i), shards256)]++
 	}
-	mean := topics / placement.Shards
+	mean := topics / shards256
 	if low, high := slices.Min(counts), slices.Max(counts); low < mean*3/4 || high > mean*5/4 {
 		t.Errorf("similar names fill shards unevenly: %d to %d topics, mean %d", low, high, mean)
 	}
@@ -68,7 +70,7 @@ func TestReplicas(t *testing.T) {
 		"fewer than no replicas":  {nodes: 3, replicas: -1, want: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for shard := range placement.Shards {
+			for shard := range shards256 {
 				got := placement.Replicas(shard, test.nodes, test.replicas)
 				distinct := slices.Compact(slices.Sorted(slices.Values(got)))
 				if len(got) != test.want || len(distinct) != test.want {
@@ -83,7 +85,7 @@ func TestReplicas(t *testing.T) {
 }
 
 func TestReplicasAskingForMoreKeepsTheFirst(t *testing.T) {
-	for shard := range placement.Shards {
+	for shard := range shards256 {
 		all := placement.Replicas(shard, 9, 9)
 		for n := 1; n < 9; n++ {
 			if diff := cmp.Diff(all[:n], placement.Replicas(shard, 9, n)); diff != "" {
@@ -97,7 +99,7 @@ func TestReplicasAreBalanced(t *testing.T) {
 	for _, nodes := range []int{2, 3, 5, 7, 9, 16} {
 		replicas := min(nodes, 3)
 		held, first := make([]int, nodes), make([]int, nodes)
-		for shard := range placement.Shards {
+		for shard := range shards256 {
 			r := placement.Replicas(shard, nodes, replicas)
 			first[r[0]]++
 			for _, ordinal := range r {
@@ -108,8 +110,8 @@ func TestReplicasAreBalanced(t *testing.T) {
 			counts []int
 			mean   float64
 		}{
-			"replicas":       {held, float64(placement.Shards*replicas) / float64(nodes)},
-			"first replicas": {first, float64(placement.Shards) / float64(nodes)},
+			"replicas":       {held, float64(shards256*replicas) / float64(nodes)},
+			"first replicas": {first, float64(shards256) / float64(nodes)},
 		} {
 			low, high := float64(slices.Min(test.counts)), float64(slices.Max(test.counts))
 			if low < 0.5*test.mean || high > 1.6*test.mean {
@@ -122,7 +124,7 @@ func TestReplicasAreBalanced(t *testing.T) {
 func TestScalingUpMovesOnlyToTheNewNode(t *testing.T) {
 	for nodes := 3; nodes < 16; nodes++ {
 		moved := 0
-		for shard := range placement.Shards {
+		for shard := range shards256 {
 			before, after := placement.Replicas(shard, nodes, 3), placement.Replicas(shard, nodes+1, 3)
 			at := slices.Index(after, nodes)
 			if at < 0 {
@@ -137,24 +139,9 @@ func TestScalingUpMovesOnlyToTheNewNode(t *testing.T) {
 				t.Errorf("shard %d, %d to %d nodes: %s", shard, nodes, nodes+1, diff)
 			}
 		}
-		want := 3 * float64(placement.Shards) / float64(nodes+1)
+		want := 3 * float64(shards256) / float64(nodes+1)
 		if got := float64(moved); got < 0.6*want || got > 1.5*want {
 			t.Errorf("%d to %d nodes: %d replicas moved, want about %.0f", nodes, nodes+1, moved, want)
-		}
-	}
-}
-
-func TestHomeIsTheFirstReplica(t *testing.T) {
-	for nodes := -1; nodes < 12; nodes++ {
-		for i := range 200 {
-			topic := fmt.Sprintf("orders.%d", i)
-			want := 0
-			if r := placement.Replicas(placement.ShardOf(topic, placement.Shards), nodes, 3); len(r) > 0 {
-				want = r[0]
-			}
-			if got := placement.Home(topic, nodes); got != want {
-				t.Fatalf("Home(%q, %d): got %d, want %d", topic, nodes, got, want)
-			}
 		}
 	}
 }
@@ -182,18 +169,6 @@ func TestOrdinal(t *testing.T) {
 		if got, err := placement.Ordinal(node); err == nil || err.Error() != want {
 			t.Errorf("Ordinal(%q): got %d, %v, want error %q", node, got, err, want)
 		}
-	}
-}
-
-func TestHomeAllocatesNothing(t *testing.T) {
-	if got := testing.AllocsPerRun(100, func() { placement.Home("orders.eu.new", 9) }); got != 0 {
-		t.Errorf("got %v allocations, want none", got)
-	}
-}
-
-func BenchmarkHome(b *testing.B) {
-	for b.Loop() {
-		placement.Home("orders.eu.new", 9)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
-	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/test/ports"
 )
 
@@ -154,14 +153,23 @@ func (c *Cluster) Kill(ordinal int) {
 // runs a new incarnation of it on the same ports.
 func (c *Cluster) Crash(ordinal int) {
 	c.tb.Helper()
-	old := c.nodes[ordinal]
 	c.Kill(ordinal)
-	c.nodes[ordinal] = c.run(old.cfg)
+	c.Revive(ordinal)
+}
+
+// Revive runs a new incarnation of a node that was killed, on the same ports, and
+// returns when it is ready.
+func (c *Cluster) Revive(ordinal int) {
+	c.tb.Helper()
+	c.Run(ordinal)
 	c.WaitReady(c.nodes[ordinal])
 }
 
-// Home returns the ordinal of the node that keeps a topic's history.
-func (c *Cluster) Home(topic string) int { return placement.Home(topic, len(c.nodes)) }
+// Run runs a new incarnation of a node that was killed.
+func (c *Cluster) Run(ordinal int) {
+	c.tb.Helper()
+	c.nodes[ordinal] = c.run(c.nodes[ordinal].cfg)
+}
 
 // WaitReady returns when the node says it is ready.
 func (c *Cluster) WaitReady(n *Node) {
