@@ -24,18 +24,24 @@ const (
 )
 
 func (a *app) devCommand() *cobra.Command {
-	var nodes, port int
+	var (
+		nodes, port int
+		storage     = config.Default().Storage
+		sync        string
+	)
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Start a hub on loopback",
 		Long: `Start a hub of several nodes on loopback, each a process of its own, with history
-on for every topic, until Ctrl-C. A node that dies is started again on the same
+on for every topic, until Ctrl-C. With --dir, history is on disk there and is found
+again by the next dev with as many nodes; else it ends with the hub. A node that dies is started again on the same
 ports: kill one and see its clients move.
 
 The first node listens on --port for clients and 80 above it for HTTP, the next
 one 10 above that, and so on; ports in use are replaced by free ones.`,
 		Example: `  hubctl dev
   hubctl dev --nodes 1 --port 7000
+  hubctl dev --dir /tmp/hub --sync Interval
   hubctl dev -o json`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,16 +51,27 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 			case port < 0 || port > 65535:
 				return usagef(cmd, "port %d: want 0 to 65535", port)
 			}
-			return a.dev(cmd.Context(), nodes, port)
+			if storage.Dir != "" {
+				var err error
+				if storage.Dir, err = filepath.Abs(storage.Dir); err != nil {
+					return err
+				}
+			}
+			if storage.Sync = config.SyncPolicy(sync); storage.Sync != config.SyncAlways && storage.Sync != config.SyncInterval {
+				return usagef(cmd, "sync %q: want %s or %s", sync, config.SyncAlways, config.SyncInterval)
+			}
+			return a.dev(cmd.Context(), nodes, port, storage)
 		},
 	}
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "how `many` nodes")
+	cmd.Flags().StringVar(&storage.Dir, "dir", "", "keep history on disk, in a folder of this `directory` for each node")
+	cmd.Flags().StringVar(&sync, "sync", string(config.SyncAlways), "with --dir: sync the disk Always before a publish is acknowledged, or at an `Interval` of 100ms")
 	cmd.Flags().IntVar(&port, "port", 7400, "client `port` of the first node; 0: any free ones")
 	return cmd
 }
 
 // dev runs a hub until ctx ends.
-func (a *app) dev(ctx context.Context, count, port int) (err error) {
+func (a *app) dev(ctx context.Context, count, port int, storage config.Storage) (err error) {
 	dir, err := os.MkdirTemp("", "switchboard-dev-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the nodes' configs: %w", err)
@@ -64,7 +81,7 @@ func (a *app) dev(ctx context.Context, count, port int) (err error) {
 			err = e
 		}
 	}()
-	nodes, err := planNodes(ctx, dir, count, port)
+	nodes, err := planNodes(ctx, dir, count, port, storage)
 	if err != nil {
 		return err
 	}
@@ -86,7 +103,7 @@ func (a *app) dev(ctx context.Context, count, port int) (err error) {
 }
 
 // planNodes chooses the ports of all nodes and writes their configs.
-func planNodes(ctx context.Context, dir string, count, port int) ([]*devNode, error) {
+func planNodes(ctx context.Context, dir string, count, port int, storage config.Storage) ([]*devNode, error) {
 	nodes := make([]*devNode, count)
 	var picker portPicker
 	defer picker.release() // the nodes are to listen on them
@@ -113,7 +130,7 @@ func planNodes(ctx context.Context, dir string, count, port int) ([]*devNode, er
 		peers[i] = n.gossip
 	}
 	for _, n := range nodes {
-		text, err := n.config(peers).Marshal()
+		text, err := n.config(peers, storage).Marshal()
 		if err != nil {
 			return nil, fmt.Errorf("config of %s: %w", n.name, err)
 		}
@@ -125,7 +142,7 @@ func planNodes(ctx context.Context, dir string, count, port int) ([]*devNode, er
 }
 
 // config returns the settings of a node, history on for every topic.
-func (n *devNode) config(peers []string) config.Config {
+func (n *devNode) config(peers []string, storage config.Storage) config.Config {
 	cfg := config.Default()
 	cfg.Hub = "dev"
 	cfg.Node = n.name
@@ -134,6 +151,10 @@ func (n *devNode) config(peers []string) config.Config {
 	cfg.Advertise = "127.0.0.1"
 	cfg.Peers = peers
 	cfg.History = config.History{MaxArtifacts: 10_000, MaxBytes: 64 << 20, MaxAge: config.Duration(time.Hour)}
+	cfg.Storage = storage
+	if storage.Dir != "" {
+		cfg.Storage.Dir = filepath.Join(storage.Dir, n.name)
+	}
 	cfg.Drain.Timeout = config.Duration(devDrainTimeout)
 	cfg.Log = config.Log{Level: "warn", Format: "text"}
 	return cfg
