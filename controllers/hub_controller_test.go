@@ -491,18 +491,24 @@ func (c *cluster) setRules(t *testing.T, rules []rbacv1.PolicyRule, mayPatch boo
 	})
 }
 
-func TestStorageThatIsNotUsedIsSaid(t *testing.T) {
-	h := createHub(t, useCluster(t), "storage: {size: 1Gi}")
+func TestHistoryOnVolumes(t *testing.T) {
+	h := createHub(t, useCluster(t), "storage: {size: 1Gi, storageClassName: fast, sync: Interval}")
 	h.settle(t)
-	h.waitForEvent(t, "Warning", switchboardv1alpha1.ReasonStorageNotUsed)
-	c := meta.FindStatusCondition(h.get(t).Status.Conditions, switchboardv1alpha1.ConditionConfigApplied)
-	if !strings.Contains(c.Message, "history is kept in memory") {
-		t.Errorf("message %q does not say where history is", c.Message)
-	}
 	sts := &appsv1.StatefulSet{}
 	h.read(t, sts, "agents-node")
-	if n := len(sts.Spec.VolumeClaimTemplates); n > 0 {
-		t.Errorf("%d volume claims for storage that is not used", n)
+	if len(sts.Spec.VolumeClaimTemplates) != 1 {
+		t.Fatalf("%d volume claims, want 1", len(sts.Spec.VolumeClaimTemplates))
+	}
+	claim := sts.Spec.VolumeClaimTemplates[0]
+	if size := claim.Spec.Resources.Requests[corev1.ResourceStorage]; size.String() != "1Gi" || *claim.Spec.StorageClassName != "fast" {
+		t.Errorf("claim of %s of class %s, want 1Gi of fast", size.String(), *claim.Spec.StorageClassName)
+	}
+	settings := &corev1.ConfigMap{}
+	h.read(t, settings, "agents-config")
+	for _, want := range []string{"dir: /var/lib/switchboard", "sync: Interval"} {
+		if !strings.Contains(settings.Data["hubnode.yaml"], want) {
+			t.Errorf("the nodes' settings lack %q:\n%s", want, settings.Data["hubnode.yaml"])
+		}
 	}
 }
 

@@ -51,12 +51,6 @@ func noticesOf(before, after *switchboardv1alpha1.Hub) []notice {
 			ns = append(ns, notice{corev1.EventTypeNormal, c.Reason, c.Message})
 		}
 	}
-	if wantsStorage(after) && before.Status.ObservedGeneration != after.Status.ObservedGeneration {
-		ns = append(ns, notice{
-			corev1.EventTypeWarning, switchboardv1alpha1.ReasonStorageNotUsed,
-			"spec.storage is set, and this version keeps history in memory",
-		})
-	}
 	return ns
 }
 

@@ -235,14 +235,7 @@ func configAppliedCondition(hub *switchboardv1alpha1.Hub, seen *observed) metav1
 		c.Reason = switchboardv1alpha1.ReasonApplied
 		c.Message = fmt.Sprintf("all ready nodes run the settings of generation %d", hub.Generation)
 	}
-	if wantsStorage(hub) {
-		c.Message += "; history is kept in memory: this version does not use spec.storage"
-	}
 	return c
-}
-
-func wantsStorage(hub *switchboardv1alpha1.Hub) bool {
-	return hub.Spec.Storage != nil && hub.Spec.Storage.Size != nil
 }
 
 // enumerate joins what fits a message.

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -73,7 +72,6 @@ func TestSummarize(t *testing.T) {
 	quota := apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "agents", errors.New("exceeded quota: few"))
 	tests := map[string]struct {
 		replicas int32 // default 3
-		storage  bool
 		seen     *observed
 		want     []string // type=status reason
 		message  string   // a part of one condition's message
@@ -202,12 +200,6 @@ func TestSummarize(t *testing.T) {
 			want:    []string{"Available=True MajorityReady", "ConfigApplied=Unknown NodesUnreachable"},
 			message: "no answer to the operator on port 7480: agents-node-1", clients: 20,
 		},
-		"storage is not used": {
-			storage: true,
-			seen:    settled(),
-			want:    []string{"Degraded=False AsExpected", "ConfigApplied=True Applied"},
-			message: "history is kept in memory", clients: 30,
-		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -215,9 +207,6 @@ func TestSummarize(t *testing.T) {
 			hub.Spec.Replicas = &tt.replicas
 			if tt.replicas == 0 && name != "scaled to zero" {
 				hub.Spec.Replicas = new(int32(3))
-			}
-			if tt.storage {
-				hub.Spec.Storage = &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi"))}
 			}
 			status := summarize(hub, tt.seen)
 			all := show(status.Conditions)

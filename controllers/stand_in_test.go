@@ -130,7 +130,11 @@ func (h *hubInTest) runPod(t *testing.T, sts *appsv1.StatefulSet, ordinal int) *
 			Name:      fmt.Sprintf("%s-%d", sts.Name, ordinal),
 			Labels:    sts.Spec.Template.Labels,
 		},
-		Spec: sts.Spec.Template.Spec,
+		Spec: *sts.Spec.Template.Spec.DeepCopy(),
+	}
+	for _, claim := range sts.Spec.VolumeClaimTemplates {
+		source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + pod.Name}
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: source}})
 	}
 	if h.Get(t.Context(), client.ObjectKeyFromObject(pod), pod) == nil {
 		return pod

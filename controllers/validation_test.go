@@ -83,7 +83,10 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"topic with history of no time":    {spec: "topics: [{pattern: a, history: {maxAge: -1h}}]", field: "spec.topics[0].history.maxAge", text: duration},
 		"filter too long":                  {spec: "topics: [{pattern: a, filter: '" + strings.Repeat("x", 4097) + "'}]", field: "spec.topics[0].filter", text: "may not be more than 4096"},
 		"storage class without a size":     {spec: "storage: {storageClassName: fast}", field: "spec.storage.size", text: "is required with storageClassName"},
-		"storage too small":                {spec: "storage: {size: 1Mi}", field: "spec.storage.size", text: "at least 64Mi"},
+		"storage too small":                {spec: "storage: {size: 1Mi}", field: "spec.storage.size", text: "at least 1Gi"},
+		"no replica":                       {spec: "storage: {replicas: -1}", field: "spec.storage.replicas", text: "greater than or equal to 1"},
+		"too many shards":                  {spec: "storage: {shards: 257}", field: "spec.storage.shards", text: "less than or equal to 256"},
+		"a sync that is none":              {spec: "storage: {sync: Never}", field: "spec.storage.sync", text: "Unsupported value"},
 		"resume window of zero":            {spec: "sessions: {resumeWindow: 0s}", field: "spec.sessions.resumeWindow", text: duration},
 		"no clients":                       {spec: "limits: {maxClients: 0}", field: "spec.limits.maxClients", text: "greater than or equal to 1"},
 		"more clients than a node can":     {spec: "limits: {maxClients: 10000001}", field: "spec.limits.maxClients", text: "less than or equal to 10000000"},
@@ -157,10 +160,15 @@ func TestAPIServerRefusesChangeOfStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct{ spec, text string }{
-		"shrunk":        {"storage: {size: 9Gi, storageClassName: fast}", "can grow and not shrink"},
+		"shrunk":        {"storage: {size: 9Gi, storageClassName: fast}", "size of a Hub's volumes can't be changed"},
+		"grown":         {"storage: {size: 11Gi, storageClassName: fast}", "size of a Hub's volumes can't be changed"},
+		"to memory":     {"storage: {storageClassName: null}", "history can't move between memory and volumes"},
+		"no storage":    {"{}", "history can't move between memory and volumes"},
+		"more shards":   {"storage: {size: 10Gi, storageClassName: fast, shards: 32}", "number of shards is fixed"},
 		"another class": {"storage: {size: 10Gi, storageClassName: slow}", "storage class of a Hub can't be changed"},
 		"no class":      {"storage: {size: 10Gi}", "storage class of a Hub can't be changed"},
-		"grown":         {"storage: {size: 11Gi, storageClassName: fast}", ""},
+		"more replicas": {"storage: {size: 10Gi, storageClassName: fast, replicas: 5}", ""},
+		"another sync":  {"storage: {size: 10240Mi, storageClassName: fast, sync: Interval}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := rawHub(t, ns, "agents", "")

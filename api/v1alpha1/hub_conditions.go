@@ -76,8 +76,4 @@ const (
 )
 
 // Reasons of events that no condition carries.
-const (
-	// ReasonStorageNotUsed warns that spec.storage is set, while this version
-	// keeps history in memory.
-	ReasonStorageNotUsed = "StorageNotUsed"
-)
+const ()

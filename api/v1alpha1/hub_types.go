@@ -13,8 +13,10 @@ import (
 // nodes. Changing image, resources, pull settings or drain replaces the nodes
 // one by one.
 //
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || (has(self.storage.size) && (!isQuantity(string(self.storage.size)) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) >= 0))",message="storage can grow and not shrink: give the old size or a larger one",fieldPath=".storage"
-// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.storageClassName) || !has(self.storage) || (has(self.storage.storageClassName) && self.storage.storageClassName == oldSelf.storage.storageClassName)",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.size)) == (has(oldSelf.storage) && has(oldSelf.storage.size))",message="history can't move between memory and volumes: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.size) || !has(oldSelf.storage) || !has(oldSelf.storage.size) || !isQuantity(string(self.storage.size)) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) == 0",message="the size of a Hub's volumes can't be changed in this version: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || !has(self.storage.size) || (has(self.storage.storageClassName) == has(oldSelf.storage.storageClassName) && (!has(self.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName))",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
 type HubSpec struct {
 	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
 	// +kubebuilder:validation:Minimum=0
@@ -41,9 +43,8 @@ type HubSpec struct {
 	// +optional
 	Topics []TopicSpec `json:"topics,omitempty"`
 
-	// storage is where history is kept: absent or without a size in memory, with
-	// a size on a persistent volume of each node. This version keeps history in
-	// memory in any case and says so in an event.
+	// storage is how and where history is kept: absent or without a size in
+	// memory, with a size on a persistent volume of each node.
 	// +optional
 	Storage *StorageSpec `json:"storage,omitempty"`
 
@@ -192,16 +193,18 @@ type TopicHistorySpec struct {
 	MaxAge *metav1.Duration `json:"maxAge,omitempty"`
 }
 
-// StorageSpec asks for history on persistent volumes. Without a size, history
-// is kept in memory.
+// StorageSpec says how history is kept: how often, and on persistent volumes or
+// in memory.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.storageClassName) || has(self.size)",message="is required with storageClassName",fieldPath=".size"
 type StorageSpec struct {
-	// size of each node's volume. It can be made larger, not smaller.
+	// size of each node's persistent volume. Absent: history is kept in the nodes'
+	// memory, and what a majority of a shard's nodes held is lost when they stop at
+	// the same time. It can't be changed in this version.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32
-	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('64Mi')) >= 0",message="must be a whole number of bytes, at least 64Mi"
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Gi')) >= 0",message="must be a whole number of bytes, at least 1Gi"
 	// +optional
 	Size *resource.Quantity `json:"size,omitempty"`
 
@@ -210,7 +213,49 @@ type StorageSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
+
+	// sync says when what is published is on disk. Always: before it is
+	// acknowledged. Interval: within syncInterval, which is faster where disks are
+	// slow; a crash of a majority of machines, not of pods, may lose so much.
+	// +kubebuilder:default=Always
+	// +optional
+	Sync SyncPolicy `json:"sync,omitempty"`
+
+	// syncInterval is how often disks are synced where sync is Interval.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$') && duration(self) > duration('0s')",message="must be a duration above zero such as 500ms, 10s or 1h30m"
+	// +kubebuilder:default="100ms"
+	// +optional
+	SyncInterval metav1.Duration `json:"syncInterval,omitzero"`
+
+	// replicas is how many nodes keep each topic: at most as many as there are. A
+	// publish is acknowledged when a majority of them has it.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=7
+	// +kubebuilder:default=3
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// shards is how many Raft groups the topics are dealt out to. More of them
+	// spread the work over more nodes and cost a little each. It is fixed for the
+	// Hub's life.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=256
+	// +kubebuilder:default=16
+	// +optional
+	Shards int32 `json:"shards,omitempty"`
 }
+
+// SyncPolicy says when what is published is on disk.
+// +kubebuilder:validation:Enum=Always;Interval
+type SyncPolicy string
+
+// The policies for syncing disks.
+const (
+	SyncAlways   SyncPolicy = "Always"
+	SyncInterval SyncPolicy = "Interval"
+)
 
 // ResourcesSpec is what each node asks of Kubernetes, in the terms of a container.
 type ResourcesSpec struct {

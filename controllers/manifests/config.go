@@ -45,6 +45,7 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 			Filter:  t.Filter,
 		})
 	}
+	c.Storage = storage(spec.Storage)
 	c.Sessions = config.Sessions{
 		ResumeWindow: config.Duration(spec.Sessions.ResumeWindow.Duration),
 		Rebalance:    spec.Sessions.Rebalance,
@@ -57,6 +58,30 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		ConflateKey:      spec.Limits.ConflateKey,
 	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
+	return c
+}
+
+// storage is how nodes keep history.
+func storage(s *switchboardv1alpha1.StorageSpec) config.Storage {
+	c := config.Default().Storage
+	if s == nil {
+		return c
+	}
+	if s.Size != nil {
+		c.Dir = storageDir
+	}
+	if s.Sync != "" {
+		c.Sync = config.SyncPolicy(s.Sync)
+	}
+	if s.SyncInterval.Duration != 0 {
+		c.SyncInterval = config.Duration(s.SyncInterval.Duration)
+	}
+	if s.Replicas != 0 {
+		c.Replicas = int(s.Replicas)
+	}
+	if s.Shards != 0 {
+		c.Shards = int(s.Shards)
+	}
 	return c
 }
 

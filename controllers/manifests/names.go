@@ -35,8 +35,9 @@ const (
 
 // Where things are in a node's container.
 const (
-	configDir = "/etc/switchboard/config"
-	gossipDir = "/etc/switchboard/gossip"
+	configDir  = "/etc/switchboard/config"
+	storageDir = "/var/lib/switchboard"
+	gossipDir  = "/etc/switchboard/gossip"
 
 	// ConfigKey is the ConfigMap's key and the file that a node reads.
 	ConfigKey = "hubnode.yaml"

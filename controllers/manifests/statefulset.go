@@ -35,9 +35,10 @@ func Replicas(hub *switchboardv1alpha1.Hub) int32 {
 // pod.
 //
 // Nodes start and stop in parallel: each joins by itself, and none waits for a
-// lower ordinal. There is no volume for history: nodes keep it in memory.
+// lower ordinal. Volumes for history stay when nodes go: they have the same data
+// when they come back.
 func StatefulSet(hub *switchboardv1alpha1.Hub, image string) *appsv1ac.StatefulSetApplyConfiguration {
-	return ownedBy(hub, appsv1ac.StatefulSet(NodeName(hub), hub.Namespace)).
+	set := ownedBy(hub, appsv1ac.StatefulSet(NodeName(hub), hub.Namespace)).
 		WithSpec(appsv1ac.StatefulSetSpec().
 			WithReplicas(Replicas(hub)).
 			WithServiceName(PeerServiceName(hub)).
@@ -47,6 +48,36 @@ func StatefulSet(hub *switchboardv1alpha1.Hub, image string) *appsv1ac.StatefulS
 			WithTemplate(corev1ac.PodTemplateSpec().
 				WithLabels(Labels(hub)).
 				WithSpec(podSpec(hub, image))))
+	if keepsOnDisk(hub) {
+		set.Spec.WithVolumeClaimTemplates(historyClaim(hub)).
+			WithPersistentVolumeClaimRetentionPolicy(appsv1ac.StatefulSetPersistentVolumeClaimRetentionPolicy().
+				WithWhenDeleted(appsv1.RetainPersistentVolumeClaimRetentionPolicyType).
+				WithWhenScaled(appsv1.RetainPersistentVolumeClaimRetentionPolicyType))
+	}
+	return set
+}
+
+// historyVolume is the name of the volume with a node's history, and of its claim's
+// template.
+const historyVolume = "history"
+
+func keepsOnDisk(hub *switchboardv1alpha1.Hub) bool {
+	return hub.Spec.Storage != nil && hub.Spec.Storage.Size != nil
+}
+
+// historyClaim is the claim of each node's volume. A template has no namespace of
+// its own.
+func historyClaim(hub *switchboardv1alpha1.Hub) *corev1ac.PersistentVolumeClaimApplyConfiguration {
+	spec := corev1ac.PersistentVolumeClaimSpec().
+		WithAccessModes(corev1.ReadWriteOnce).
+		WithVolumeMode(corev1.PersistentVolumeFilesystem).
+		WithResources(corev1ac.VolumeResourceRequirements().
+			WithRequests(corev1.ResourceList{corev1.ResourceStorage: *hub.Spec.Storage.Size}))
+	if class := hub.Spec.Storage.StorageClassName; class != nil {
+		spec.WithStorageClassName(*class)
+	}
+	claim := &corev1ac.PersistentVolumeClaimApplyConfiguration{}
+	return claim.WithName(historyVolume).WithLabels(Labels(hub)).WithSpec(spec)
 }
 
 func podSpec(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodSpecApplyConfiguration {
@@ -120,6 +151,9 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 			corev1ac.VolumeMount().WithName("config").WithMountPath(configDir).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName("gossip").WithMountPath(gossipDir).WithReadOnly(true),
 		)
+	if keepsOnDisk(hub) {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(historyVolume).WithMountPath(storageDir))
+	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
 		// Collect garbage harder before the kernel kills the process; the tenth
 		// below the limit is for what the runtime does not count.
