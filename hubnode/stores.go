@@ -74,7 +74,7 @@ func (s *stores) store(shard int) (history.Store, error) {
 	case s.dir != "" && s.db == nil:
 		return nil, errors.New("history is not open")
 	case s.db != nil:
-		return s.db.Shard(uint32(shard)), nil //nolint:gosec // shards are numbered from 0
+		return s.db.Shard(uint32(shard)), nil
 	}
 	if s.memory[shard] == nil {
 		if s.memory == nil {

@@ -221,7 +221,7 @@ func (c Config) checkTopics(f *faults) {
 	}
 }
 
-func (s *Storage) check(f *faults) {
+func (s Storage) check(f *faults) {
 	if s.Dir != "" && !filepath.IsAbs(s.Dir) {
 		f.add("storage.dir", "must be an absolute path, is %.80q", s.Dir)
 	}

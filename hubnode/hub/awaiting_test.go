@@ -25,6 +25,7 @@ func (elsewhere) Retain(time.Time)                   {}
 func (elsewhere) Append(wire.Frame, int, hub.Publisher, func(*hub.Stage, wire.Sequence, error)) error {
 	return errors.New("this node leads nothing")
 }
+
 func (elsewhere) Bounds(context.Context, string) (history.Bounds, error) {
 	return history.Bounds{}, errors.New("this node leads nothing")
 }

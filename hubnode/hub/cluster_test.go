@@ -140,24 +140,6 @@ func (c *cluster) disconnect(a, b *node) {
 	}
 }
 
-// remove takes a node that has stopped out of the cluster.
-func (c *cluster) remove(n *node) {
-	stop(c.t, n.Hub)
-	c.mu.Lock()
-	delete(c.nodes, n.name)
-	var others []*node
-	for _, o := range c.nodes {
-		others = append(others, o)
-	}
-	c.mu.Unlock()
-	for _, o := range others {
-		c.disconnect(o, n)
-		for name := range n.interests {
-			o.PeerInterest(n.name, name, false)
-		}
-	}
-}
-
 // move gives all topics another leader.
 func (c *cluster) move(home string) {
 	c.mu.Lock()
@@ -460,6 +442,30 @@ func TestSeamAcrossNodes(t *testing.T) {
 
 // What was lost with a link is found when it comes back, though nothing is
 // published any more.
+// A topic gets another leader: what the one before had stored, and not brought to
+// everybody, arrives all the same.
+func TestSubscribersFollowTheLeader(t *testing.T) {
+	c := newCluster(t, "a", []string{"a", "b", "c"}, hub.WithHistory("kept", 1000))
+	sub := join(t, c.nodes["c"].Hub, "sub")
+	sub.subscribe(1, "kept", wire.Subscription{})
+	pub := join(t, c.nodes["c"].Hub, "pub")
+	pub.publish(1, "kept", "1")
+	sub.expect(wire.KindPublish, 1)
+	undelivered := history.Run{First: 2, Count: 1, From: "pub", Body: run("2")}
+	if err := c.store.Append(time.Now(), "kept", history.Limits{MaxArtifacts: 1000}, undelivered); err != nil {
+		t.Fatal(err)
+	}
+	c.move("b")
+	if f := sub.expect(wire.KindPublish, 1); f.Sequence() != 2 {
+		t.Fatalf("got %v, want 2", f)
+	}
+	pub.publish(3, "kept", "3")
+	if f := sub.expect(wire.KindPublish, 1); f.Sequence() != 3 {
+		t.Fatalf("got %v, want 3", f)
+	}
+	sub.quiet()
+}
+
 func TestSubscribersCatchUpWhenALinkComesBack(t *testing.T) {
 	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
 	sub := join(t, c.nodes["a"].Hub, "sub")

@@ -18,16 +18,15 @@ const flushMax = 8
 // intake is what one goroutine that routes frames keeps for itself: caches of
 // what it looked up, and the queues that it pushed to and still has to flush.
 type intake struct {
-	hub     *Hub
-	last    *route
-	routes  map[string]*route
-	targets map[string]*Client
-	touched []flusher
-	missed  *undelivered          // who could not be given what is routed; nil: nobody asked
-	from    wire.ClientID         // the publisher of the frame before
-	parcel  parcel                // of the frame being routed
-	head    [wire.HeaderSize]byte // of the frame being queued
-	route8  []byte                // head, route and publisher of the one being sent to a topic's leader
+	hub      *Hub
+	last     *route
+	routes   map[string]*route
+	targets  map[string]*Client
+	touched  []flusher
+	missed   *undelivered          // who could not be given what is routed; nil: nobody asked
+	parcel   parcel                // of the frame being routed
+	head     [wire.HeaderSize]byte // of the frame being queued
+	toLeader []byte                // head, route and publisher of the one being sent to a topic's leader
 }
 
 // cacheMax bounds each cache of an intake; a full one starts over.
@@ -40,15 +39,6 @@ func (h *Hub) newIntake() *intake { return &intake{hub: h} }
 func (in *intake) take(f wire.Frame, slab *wire.Slab) *parcel {
 	in.parcel = parcel{frame: f, slab: slab}
 	return &in.parcel
-}
-
-// publisher returns a frame's sender as text, most often that of the frame
-// before.
-func (in *intake) publisher(f wire.Frame) wire.ClientID {
-	if string(f.From()) != in.from {
-		in.from = string(f.From())
-	}
-	return in.from
 }
 
 // push queues a frame and remembers to flush.

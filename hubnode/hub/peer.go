@@ -8,9 +8,8 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func logTopic(name string) slog.Attr { return slog.String("topic", name) }
-func logNode(node string) slog.Attr  { return slog.String("node", node) }
-func logError(err error) slog.Attr   { return slog.Any("error", err) }
+func logNode(node string) slog.Attr { return slog.String("node", node) }
+func logError(err error) slog.Attr  { return slog.Any("error", err) }
 
 // link returns the link to another node, nil when there is none.
 func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }

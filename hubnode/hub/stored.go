@@ -55,9 +55,9 @@ func (in *intake) storeHead(p *parcel, by Publisher, ref uint32) []byte {
 		flags |= wire.FlagOldest
 	}
 	h := wire.Header{Kind: wire.KindStore, Flags: flags, Count: p.frame.Header().Count, Sequence: wire.Sequence(by.Number), Ref: ref}
-	b := wire.AppendFrame(in.route8[:0], h, p.frame.Target(), p.frame.From(), nil)
+	b := wire.AppendFrame(in.toLeader[:0], h, p.frame.Target(), p.frame.From(), nil)
 	b = binary.BigEndian.AppendUint64(b, by.ID)
-	in.route8 = b
+	in.toLeader = b
 	return wire.Frame(b).Extended(publisherSize + len(p.frame.Body()))
 }
 

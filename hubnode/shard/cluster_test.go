@@ -38,16 +38,15 @@ type group struct {
 
 // member is one node.
 type member struct {
-	g       *group
-	name    string
-	shards  *Shards
-	stop    context.CancelFunc
-	ended   chan error
-	mu      sync.Mutex // guards the fields below
-	links   map[string]*pipe
-	stores  map[int]history.Store
-	heard   map[string][]wire.Sequence // what was delivered
-	closing bool
+	g      *group
+	name   string
+	shards *Shards
+	stop   context.CancelFunc
+	ended  chan error
+	mu     sync.Mutex // guards the fields below
+	links  map[string]*pipe
+	stores map[int]history.Store
+	heard  map[string][]wire.Sequence // what was delivered
 }
 
 // pipe is one direction of a link.
@@ -58,6 +57,7 @@ type pipe struct {
 }
 
 func newGroup(t *testing.T, nodes, shards int, dir string) *group {
+	t.Helper()
 	g := &group{t: t, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
 	for i := range nodes {
 		g.start(name(i))
@@ -72,7 +72,7 @@ func newGroup(t *testing.T, nodes, shards int, dir string) *group {
 
 func name(i int) string { return fmt.Sprintf("n-%d", i) }
 
-func (g *group) start(node string) *member {
+func (g *group) start(node string) {
 	m := &member{g: g, name: node, links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
 	dir := ""
 	if g.dir != "" {
@@ -80,7 +80,7 @@ func (g *group) start(node string) *member {
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("SHARD_LOG") != "" {
-		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", node)
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.String("node", node))
 	}
 	m.shards = New(Config{
 		Self: node, Shards: g.shards, Dir: dir, Timing: quick, Log: log,
@@ -104,7 +104,6 @@ func (g *group) start(node string) *member {
 	for _, o := range others {
 		g.link(m, o)
 	}
-	return m
 }
 
 func (g *group) count() int {
@@ -330,12 +329,14 @@ func (m *member) held(topic string) []string {
 }
 
 func storages(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Helper()
 	t.Run("memory", func(t *testing.T) { test(t, "") })
 	t.Run("disk", func(t *testing.T) { test(t, t.TempDir()) })
 }
 
 func TestWhatIsAcknowledgedReachesAllReplicas(t *testing.T) {
 	storages(t, func(t *testing.T, dir string) {
+		t.Helper()
 		g := newGroup(t, 3, 2, dir)
 		var want []string
 		for i := range 100 {
@@ -370,6 +371,7 @@ func TestAFrameSentTwiceIsStoredOnce(t *testing.T) {
 
 func TestALeaderThatDiesLosesNothingAcknowledged(t *testing.T) {
 	storages(t, func(t *testing.T, dir string) {
+		t.Helper()
 		g := newGroup(t, 3, 1, dir)
 		var want []string
 		number := uint64(0)

@@ -63,9 +63,9 @@ func appendPurge(entry []byte, now time.Time, topic string, before wire.Sequence
 }
 
 func appendHeadOf(entry []byte, op byte, size int, now time.Time) []byte {
-	entry = binary.BigEndian.AppendUint32(entry, uint32(size)) //nolint:gosec // frames are far below 4 GiB
+	entry = binary.BigEndian.AppendUint32(entry, uint32(size))
 	entry = append(entry, op)
-	return binary.BigEndian.AppendUint64(entry, uint64(now.UnixNano())) //nolint:gosec // its bits matter
+	return binary.BigEndian.AppendUint64(entry, uint64(now.UnixNano()))
 }
 
 // eachRecord visits the records of an entry, which they alias.
@@ -92,7 +92,7 @@ func parseRecord(b []byte) (record, error) {
 	if len(b) < recordHead {
 		return record{}, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))
 	}
-	r := record{op: b[0], time: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC()} //nolint:gosec // its bits matter
+	r := record{op: b[0], time: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC()}
 	switch r.op {
 	case opAppend:
 		if len(b) < appendHead {

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"context"
 	"log/slog"
 	"strings"
 
@@ -11,9 +10,9 @@ import (
 // hclogTo returns a logger for Raft. What Raft says is for debugging, its errors
 // most often that another node is away; what people have to know of shards this
 // package says itself.
-func hclogTo(log *slog.Logger) hclog.Logger {
+func hclogTo(log *slog.Logger, debug bool) hclog.Logger {
 	level := hclog.Off
-	if log.Enabled(context.Background(), slog.LevelDebug) {
+	if debug {
 		level = hclog.Debug
 	}
 	return hclog.New(&hclog.LoggerOptions{Level: level, Output: lines{log}, DisableTime: true})

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
@@ -39,7 +40,7 @@ func memoryLogs() *logs {
 
 // diskLogs are in a directory. With an interval, writes are synced as often as
 // that and not before they are acknowledged.
-func diskLogs(dir string, interval time.Duration, log *slog.Logger) (*logs, error) {
+func diskLogs(dir string, interval time.Duration, log *slog.Logger, raftLog hclog.Logger) (*logs, error) {
 	var vfs types.VFS = fs.New()
 	var lazy *lazySync
 	if interval > 0 {
@@ -47,7 +48,7 @@ func diskLogs(dir string, interval time.Duration, log *slog.Logger) (*logs, erro
 		vfs = lazy
 	}
 	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(hclogTo(log)))
+	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(raftLog))
 	closeAll := func() error {
 		var err error
 		if w != nil {

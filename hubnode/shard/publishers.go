@@ -62,7 +62,7 @@ func (p *publishers) judge(topic string, by Publisher) (v verdict, first wire.Se
 	switch {
 	case by.Number <= have.Last:
 		if ago := have.Last - by.Number; ago < uint64(len(have.Firsts)) {
-			first = have.Firsts[len(have.Firsts)-1-int(ago)] //nolint:gosec // less than firstsMax
+			first = have.Firsts[len(have.Firsts)-1-int(ago)]
 		}
 		return repeated, first
 	case by.Number == have.Last+1, by.Oldest:

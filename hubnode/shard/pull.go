@@ -98,7 +98,7 @@ type runsPage struct{ runs []history.Run }
 func (r *replica) askPage(node, topic string, from wire.Sequence) (*runsPage, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pullTime)
 	defer cancel()
-	body := binary.BigEndian.AppendUint32(nil, uint32(r.n)) //nolint:gosec // shards are numbered from 0
+	body := binary.BigEndian.AppendUint32(nil, uint32(r.n))
 	body = binary.BigEndian.AppendUint64(body, uint64(from))
 	answer, err := r.s.cfg.Ask(ctx, node, questionPage, append(body, topic...))
 	if err != nil {
@@ -128,10 +128,10 @@ func (s *Shards) answerPage(body []byte) ([]byte, error) {
 
 func appendRun(b []byte, run history.Run) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(run.First))
-	b = binary.BigEndian.AppendUint32(b, uint32(run.Count))           //nolint:gosec // at most wire.MaxCount
-	b = binary.BigEndian.AppendUint64(b, uint64(run.Time.UnixNano())) //nolint:gosec // its bits matter
+	b = binary.BigEndian.AppendUint32(b, uint32(run.Count))
+	b = binary.BigEndian.AppendUint64(b, uint64(run.Time.UnixNano()))
 	b = appendBytes(b, []byte(run.From))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(run.Body))) //nolint:gosec // far below 4 GiB
+	b = binary.BigEndian.AppendUint32(b, uint32(len(run.Body)))
 	return append(b, run.Body...)
 }
 
@@ -139,7 +139,7 @@ func decodeRuns(b []byte) (*runsPage, error) {
 	p := &runsPage{}
 	for f := (&fields{rest: b}); len(f.rest) > 0; {
 		run := history.Run{First: wire.Sequence(f.uint64()), Count: int(f.uint32())}
-		run.Time = time.Unix(0, int64(f.uint64())).UTC() //nolint:gosec // its bits matter
+		run.Time = time.Unix(0, int64(f.uint64())).UTC()
 		run.From = string(f.take(uint64(f.uint16())))
 		run.Body = f.take(uint64(f.uint32()))
 		if f.bad || run.Count <= 0 {

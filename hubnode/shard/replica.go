@@ -52,6 +52,8 @@ type replica struct {
 	led      chan bool // from Raft: it leads, it no longer does
 	running  sync.WaitGroup
 	stop     chan struct{}
+	life     context.Context //nolint:containedctx // until stop, for questions to other nodes
+	end      context.CancelFunc
 	failed   atomic.Pointer[error] // why it has to be made anew
 	poked    chan struct{}         // holds one: look at the members
 	forsaken atomic.Bool           // it has to go on as the only member
@@ -127,8 +129,9 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 
 // vacant returns a replica that has neither logs nor a Raft yet.
 func (s *Shards) vacant(n int, dir string, id raft.ServerID, store history.Store) *replica {
+	life, end := context.WithCancel(s.life)
 	return &replica{
-		s: s, n: n, id: id, dir: dir, store: store,
+		s: s, life: life, end: end, n: n, id: id, dir: dir, store: store,
 		log: s.cfg.Log.With(slog.Int("shard", n)),
 		led: make(chan bool, 16), stop: make(chan struct{}), poked: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
 	}
@@ -138,14 +141,17 @@ func (s *Shards) vacant(n int, dir string, id raft.ServerID, store history.Store
 func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.Store) (_ *replica, err error) {
 	r := s.vacant(n, dir, id, store)
 	if r.snaps, err = openSnapshots(dir); err != nil {
+		r.end()
 		return nil, err
 	}
 	if dir == "" {
 		r.logs = memoryLogs()
-	} else if r.logs, err = diskLogs(dir, s.cfg.SyncInterval, r.log); err != nil {
+	} else if r.logs, err = diskLogs(dir, s.cfg.SyncInterval, r.log, s.raftLog); err != nil {
+		r.end()
 		return nil, err
 	}
 	if err := r.start(); err != nil {
+		r.end()
 		return nil, errors.Join(err, r.logs.close())
 	}
 	return r, nil
@@ -166,15 +172,10 @@ func (r *replica) start() error {
 	}
 	r.raft = node
 	flights := make(chan flight, flightMax)
-	ctx, cancel := context.WithCancel(context.Background())
-	r.running.Go(func() {
-		<-r.stop
-		cancel()
-	})
-	r.running.Go(func() { r.follow() })
+	r.running.Go(r.follow)
 	r.running.Go(func() { r.propose(flights) })
 	r.running.Go(func() { r.settle(flights) })
-	r.running.Go(func() { r.tend(ctx) })
+	r.running.Go(r.tend)
 	return nil
 }
 
@@ -192,7 +193,7 @@ func (r *replica) config() *raft.Config {
 	c.NotifyCh = r.led
 	c.NoSnapshotRestoreOnStart = true
 	c.NoLegacyTelemetry = true
-	c.Logger = hclogTo(r.log)
+	c.Logger = r.s.raftLog.With("shard", r.n)
 	return c
 }
 
@@ -232,6 +233,7 @@ func (r *replica) halt() {
 	}
 	r.stepDown()
 	close(r.stop)
+	r.end()
 	r.running.Wait()
 }
 

@@ -36,21 +36,21 @@ func encodeAppend(a *raft.AppendEntriesRequest) []byte {
 	for _, n := range []uint64{a.Term, a.PrevLogEntry, a.PrevLogTerm, a.LeaderCommitIndex} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(a.Entries))) //nolint:gosec // bounded by MaxAppendEntries
+	b = binary.BigEndian.AppendUint32(b, uint32(len(a.Entries)))
 	for _, e := range a.Entries {
 		b = binary.BigEndian.AppendUint64(b, e.Index)
 		b = binary.BigEndian.AppendUint64(b, e.Term)
 		b = append(b, byte(e.Type))
-		b = binary.BigEndian.AppendUint64(b, uint64(e.AppendedAt.UnixNano())) //nolint:gosec // its bits matter
-		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))             //nolint:gosec // far below 4 GiB
-		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Extensions)))       //nolint:gosec // far below 4 GiB
+		b = binary.BigEndian.AppendUint64(b, uint64(e.AppendedAt.UnixNano()))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Extensions)))
 		b = append(append(b, e.Data...), e.Extensions...)
 	}
 	return b
 }
 
 func appendBytes(b, s []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(len(s))) //nolint:gosec // names
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
 	return append(b, s...)
 }
 
@@ -124,7 +124,7 @@ func decodeAppend(b []byte) (*raft.AppendEntriesRequest, error) {
 			break
 		}
 		e := &raft.Log{Index: f.uint64(), Term: f.uint64(), Type: raft.LogType(f.byte())}
-		e.AppendedAt = time.Unix(0, int64(f.uint64())) //nolint:gosec // its bits matter
+		e.AppendedAt = time.Unix(0, int64(f.uint64()))
 		data, extensions := f.uint32(), f.uint32()
 		e.Data, e.Extensions = f.take(uint64(data)), f.take(uint64(extensions))
 		a.Entries = append(a.Entries, e)
@@ -172,7 +172,7 @@ func encodeRare(call byte, v any, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	b := append(make([]byte, 0, 5+len(text)+len(data)), call)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(text))) //nolint:gosec // a few hundred bytes
+	b = binary.BigEndian.AppendUint32(b, uint32(len(text)))
 	return append(append(b, text...), data...), nil
 }
 
@@ -243,10 +243,10 @@ func decodeAnswer(body []byte, into any) error {
 	if len(body) == 0 {
 		return fmt.Errorf("%w: empty answer between replicas", wire.ErrMalformed)
 	}
-	switch {
-	case body[0] == callFailed:
+	switch body[0] {
+	case callFailed:
 		return &refusedError{string(body[1:])}
-	case body[0] == callAppend:
+	case callAppend:
 		if a, ok := into.(*raft.AppendEntriesResponse); ok {
 			return decodeAppended(body[1:], a)
 		}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -86,6 +87,7 @@ type Config struct {
 // with [New], and run it once with Run.
 type Shards struct {
 	cfg     Config
+	raftLog hclog.Logger
 	leaders []atomic.Pointer[leadership]
 
 	pulling   chan struct{} // holds one for each replica that fetches history
@@ -96,6 +98,7 @@ type Shards struct {
 	wanted   bool       // some topic keeps history
 	since    time.Time  // when that became so
 	running  bool
+	life     context.Context //nolint:containedctx // of Run, of the replicas, which are ended one by one
 	replicas map[int]*replica
 	changing map[int]bool  // replicas that are just being closed, or made anew
 	woken    chan struct{} // holds one: look at what should run
@@ -111,7 +114,8 @@ type leadership struct {
 func New(cfg Config) *Shards {
 	cfg.Timing = cfg.Timing.withDefaults()
 	return &Shards{
-		cfg: cfg, leaders: make([]atomic.Pointer[leadership], cfg.Shards),
+		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
+		leaders:  make([]atomic.Pointer[leadership], cfg.Shards),
 		replicas: make(map[int]*replica), changing: make(map[int]bool), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
 	}
 }
@@ -144,7 +148,7 @@ func (s *Shards) Wake() {
 // have stopped.
 func (s *Shards) Run(ctx context.Context) error {
 	s.mu.Lock()
-	s.running = true
+	s.running, s.life = true, context.WithoutCancel(ctx)
 	s.mu.Unlock()
 	defer s.stopAll()
 	tick := time.NewTicker(s.cfg.Timing.Tend)
@@ -215,12 +219,7 @@ func (s *Shards) hasState(n int) bool {
 
 // belongs reports whether a replica of a shard should be here.
 func (s *Shards) belongs(n int) bool {
-	for _, node := range s.cfg.Desired(n) {
-		if node == s.cfg.Self {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.cfg.Desired(n), s.cfg.Self)
 }
 
 // open returns this node's replica of a shard, started if need be.
@@ -361,7 +360,7 @@ type lead struct {
 func encodeLeads(all []lead) []byte {
 	var b []byte
 	for _, l := range all {
-		b = binary.BigEndian.AppendUint32(b, uint32(l.shard)) //nolint:gosec // shards are numbered from 0
+		b = binary.BigEndian.AppendUint32(b, uint32(l.shard))
 		b = binary.BigEndian.AppendUint64(b, l.term)
 		b = append(b, flag(l.on))
 	}
@@ -449,14 +448,14 @@ func (s *Shards) Unlinked(node string) {
 func (s *Shards) Take(node string, f wire.Frame) bool {
 	switch f.Kind() {
 	case wire.KindRaft:
-		r := s.replica(int(f.Sequence())) //nolint:gosec // looked up in a map
+		r := s.replica(int(f.Sequence()))
 		if r == nil || string(r.id) != string(f.Target()) {
 			refuse(s.cfg.Carrier, node, f)
 			return true
 		}
 		r.trans.take(node, f)
 	case wire.KindRafted:
-		if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) { //nolint:gosec // looked up in a map
+		if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) {
 			r.trans.answered(f.Ref(), append([]byte(nil), f.Body()...), nil)
 		}
 	case wire.KindLeads:

@@ -131,7 +131,7 @@ func (s *Shards) askState(ctx context.Context, node string, n int) (state, error
 }
 
 // tend keeps the group as it should be, as far as it is up to this replica.
-func (r *replica) tend(ctx context.Context) {
+func (r *replica) tend() {
 	tick := time.NewTicker(r.s.cfg.Timing.Tend)
 	defer tick.Stop()
 	for {
@@ -145,7 +145,7 @@ func (r *replica) tend(ctx context.Context) {
 			r.s.Wake() // to be made anew
 			continue
 		}
-		if err := r.tendOnce(ctx); err != nil && ctx.Err() == nil {
+		if err := r.tendOnce(r.life); err != nil && r.life.Err() == nil {
 			r.log.Debug("group not tended", slog.Any("error", err))
 		}
 	}
@@ -278,6 +278,7 @@ func (s *Shards) revive(old *replica) error {
 		err = r.start()
 	}
 	if err != nil {
+		r.end()
 		s.finish(old.n, nil)
 		return errors.Join(err, old.logs.close())
 	}

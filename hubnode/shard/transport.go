@@ -135,7 +135,7 @@ func (t *transport) send(id raft.ServerID, node string, body []byte, by *pipelin
 
 // head returns all of a frame but its body.
 func head(kind wire.Kind, shard int, ref uint32, to, from raft.ServerID, size int) []byte {
-	h := wire.Header{Kind: kind, Sequence: wire.Sequence(shard), Ref: ref} //nolint:gosec // shards are numbered from 0
+	h := wire.Header{Kind: kind, Sequence: wire.Sequence(shard), Ref: ref}
 	f := wire.AppendFrame(nil, h, string(to), string(from), nil)
 	return wire.Frame(f).Extended(size)
 }
@@ -231,7 +231,7 @@ func (t *transport) take(node string, f wire.Frame) {
 // refuse answers a call to a replica that is not here.
 func refuse(carrier Carrier, node string, f wire.Frame) {
 	body := append([]byte{callFailed}, "there is no such replica here"...)
-	carrier.Carry(node, head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body) //nolint:gosec // as it came
+	carrier.Carry(node, head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body)
 }
 
 // pendingAnswer is a call that Raft has, and what will say its answer.

@@ -15,6 +15,7 @@ import (
 
 // storages runs a test with history in memory and on disk.
 func storages(t *testing.T, test func(t *testing.T, settings func(*config.Config))) {
+	t.Helper()
 	t.Run("memory", func(t *testing.T) { test(t, keepHistory) })
 	t.Run("disk", func(t *testing.T) {
 		root := t.TempDir()
@@ -58,6 +59,7 @@ func (r *reader) count() int {
 // for those who come later.
 func TestCrashesLoseNothingAndDoubleNothing(t *testing.T) {
 	storages(t, func(t *testing.T, settings func(*config.Config)) {
+		t.Helper()
 		const topics, each = 4, 250
 		c := cluster.Start(t, 3, settings)
 		addrs := c.Node(0).Client() + "," + c.Node(1).Client() + "," + c.Node(2).Client()
