@@ -92,7 +92,7 @@ func (s *subscription) catchUp() {
 // page.
 func (s *subscription) roomForPage() int { return s.client.hub.settings.Load().PendingBytes / 4 }
 
-// pause waits before the home of a topic is asked again; it reports false when
+// pause waits before the leader of a topic is asked again; it reports false when
 // there is nobody to ask for any more.
 func (s *subscription) pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -119,7 +119,7 @@ func (s *subscription) turnPage(ctx context.Context, in *intake, c *cursor, from
 	if err := s.skipLocked(in, c, page.first); err != nil {
 		return err
 	}
-	if page.end < c.next { // the home lost what it had and began anew
+	if page.end < c.next { // the history was lost, and began anew
 		c.next = page.end
 	}
 	err = page.each(func(f wire.Frame) error {

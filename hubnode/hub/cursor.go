@@ -47,7 +47,7 @@ func (s *subscription) startAt(starts []topicStart, complete bool, want wire.Sub
 }
 
 // startUnlistedLocked adds cursors for topics that the subscription knows of
-// itself, when their home could not be asked: it is asked again until it
+// itself, when their leader could not be asked: it is asked again until it
 // answers.
 func (s *subscription) startUnlistedLocked(listed map[string]bool, want wire.Subscription) {
 	start := func(name string, next wire.Sequence, quiet bool) {

@@ -71,9 +71,13 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 		return ok && near(st)
 	}
 	for _, m := range members {
-		if m.Suffrage == raft.Voter && gone(m) && majorityWithout(m.ID, members, states) {
-			return &step{removeReplica, m.ID, nodeOf(m.ID)}
+		if m.Suffrage != raft.Voter || !gone(m) {
+			continue
 		}
+		if !majorityWithout(m.ID, members, states) {
+			return nil // one vote more would only raise the majority
+		}
+		return &step{removeReplica, m.ID, nodeOf(m.ID)}
 	}
 	for _, m := range members {
 		if m.Suffrage != raft.Voter && caughtUp(nodeOf(m.ID)) {

@@ -29,7 +29,7 @@ type list struct {
 
 var (
 	clientsList = list{name: "clients", short: "Show who is connected, and where", columns: "ID\tNODE\tADDRESS\tPROGRAM\tCONNECTED\tSUBSCRIPTIONS\tPENDING\tROUND TRIP\tDROPPED", rows: clientRows}
-	topicsList  = list{name: "topics", short: "Show topics with subscribers or history", columns: "TOPIC\tSUBSCRIBERS\tHISTORY\tHOME\tSEQUENCES\tARTIFACTS\tBYTES", rows: topicRows}
+	topicsList  = list{name: "topics", short: "Show topics with subscribers or history", columns: "TOPIC\tSUBSCRIBERS\tHISTORY\tLEADER\tSEQUENCES\tARTIFACTS\tBYTES", rows: topicRows}
 	nodesList   = list{name: "nodes", short: "Show the hub's nodes", columns: "NODE\tSTATE\tREADY\tCLIENT\tHTTP\tCLIENTS\tVERSION\tUPTIME", rows: nodeRows}
 )
 

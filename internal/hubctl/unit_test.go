@@ -218,9 +218,9 @@ func TestTables(t *testing.T) {
 		"topics": {
 			topicsList,
 			`{"topics":[{"topic":"a.>","subscribers":2},{"topic":"b","history":true,"node":"dev-0","first":3,"last":9,"artifacts":7,"bytes":70}]}`,
-			"TOPIC  SUBSCRIBERS  HISTORY  HOME   SEQUENCES  ARTIFACTS  BYTES\n" +
-				"a.>    2            no       -      -          0          0\n" +
-				"b      0            yes      dev-0  3-9        7          70\n",
+			"TOPIC  SUBSCRIBERS  HISTORY  LEADER  SEQUENCES  ARTIFACTS  BYTES\n" +
+				"a.>    2            no       -       -          0          0\n" +
+				"b      0            yes      dev-0   3-9        7          70\n",
 		},
 		"nodes": {
 			nodesList,

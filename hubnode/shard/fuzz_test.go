@@ -1,0 +1,95 @@
+package shard
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+)
+
+func FuzzEntry(f *testing.F) {
+	now := time.Unix(1_000_000, 5).UTC()
+	f.Add(appendPurge(appendAppend(nil, now, Publisher{ID: 1, Number: 2, Oldest: true}, frame("a.b", "x"), 0), now, "a", 7))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var again []byte
+		err := eachRecord(b, func(r record) {
+			switch r.op {
+			case opAppend:
+				again = appendAppend(again, r.time, r.by, r.frame, 0)
+			case opPurge:
+				again = appendPurge(again, r.time, r.topic, r.before)
+			}
+		})
+		if err != nil {
+			return
+		}
+		// Kind, flags, sequence and ref of a frame are not the log's: written once
+		// more, an entry stays what it is.
+		var third []byte
+		if err := eachRecord(again, func(r record) {
+			switch r.op {
+			case opAppend:
+				third = appendAppend(third, r.time, r.by, r.frame, 0)
+			case opPurge:
+				third = appendPurge(third, r.time, r.topic, r.before)
+			}
+		}); err != nil || !bytes.Equal(again, third) {
+			t.Errorf("%x became %x: %v", again, third, err)
+		}
+	})
+}
+
+func FuzzCall(f *testing.F) {
+	f.Add(encodeAppend(&raft.AppendEntriesRequest{
+		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a/1"), Addr: []byte("a/1")}, Term: 7, PrevLogEntry: 8, PrevLogTerm: 6, LeaderCommitIndex: 5,
+		Entries: []*raft.Log{{Index: 9, Term: 7, Data: []byte("x"), AppendedAt: time.Unix(0, 1)}},
+	}))
+	vote, err := encodeRare(callVote, &raft.RequestVoteRequest{Term: 3}, []byte("more"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(vote)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rpc, err := decodeCall(b)
+		if err != nil {
+			return
+		}
+		if a, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+			again, err := decodeAppend(encodeAppend(a)[1:])
+			if diff := cmp.Diff(a, again); err != nil || diff != "" {
+				t.Errorf("%v\n%s", err, diff)
+			}
+		}
+	})
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(encodeAppended(&raft.AppendEntriesResponse{Term: 3, LastLog: 9, Success: true}))
+	f.Add(append([]byte{callFailed}, "no"...))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_ = decodeAnswer(b, &raft.AppendEntriesResponse{})
+		_ = decodeAnswer(b, &raft.RequestVoteResponse{})
+		_, _ = decodeLeads(b)
+	})
+}
+
+func FuzzRuns(f *testing.F) {
+	f.Add(appendRun(nil, history.Run{First: 3, Count: 2, From: "me", Time: time.Unix(0, 9), Body: []byte("xy")}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := decodeRuns(b)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for _, run := range p.runs {
+			again = appendRun(again, run)
+		}
+		if !bytes.Equal(b, again) {
+			t.Errorf("%x became %x", b, again)
+		}
+	})
+}
