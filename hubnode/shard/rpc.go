@@ -141,12 +141,12 @@ func isHeartbeat(a *raft.AppendEntriesRequest) bool {
 }
 
 func encodeAppended(a *raft.AppendEntriesResponse) []byte {
-	b := []byte{callAppend, byte(a.ProtocolVersion), flag(a.Success) | flag(a.NoRetryBackoff)<<1}
+	b := []byte{callAppend, byte(a.ProtocolVersion), bit(a.Success) | bit(a.NoRetryBackoff)<<1}
 	b = binary.BigEndian.AppendUint64(b, a.Term)
 	return binary.BigEndian.AppendUint64(b, a.LastLog)
 }
 
-func flag(on bool) byte {
+func bit(on bool) byte {
 	if on {
 		return 1
 	}

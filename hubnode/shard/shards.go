@@ -362,7 +362,7 @@ func encodeLeads(all []lead) []byte {
 	for _, l := range all {
 		b = binary.BigEndian.AppendUint32(b, uint32(l.shard))
 		b = binary.BigEndian.AppendUint64(b, l.term)
-		b = append(b, flag(l.on))
+		b = append(b, bit(l.on))
 	}
 	return wire.AppendFrame(nil, wire.Header{Kind: wire.KindLeads}, "", "", b)
 }
