@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -172,11 +173,14 @@ func TestAPIServerRefusesChangeOfStorage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := rawHub(t, ns, "agents", "")
-			if err := c.Get(t.Context(), client.ObjectKeyFromObject(hub), hub); err != nil {
-				t.Fatal(err)
-			}
-			hub.Object["spec"] = rawHub(t, ns, "agents", tt.spec).Object["spec"]
-			err := c.Update(t.Context(), hub, client.DryRunAll)
+			// The operator writes the Hub's status meanwhile.
+			err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(hub), hub); err != nil {
+					return err
+				}
+				hub.Object["spec"] = rawHub(t, ns, "agents", tt.spec).Object["spec"]
+				return c.Update(t.Context(), hub, client.DryRunAll)
+			})
 			switch {
 			case tt.text == "" && err != nil:
 				t.Errorf("update = %v, want it accepted", err)
