@@ -89,7 +89,11 @@ func TestAPI(t *testing.T) {
 
 func TestOnlyTheNodeItselfMayMoveClients(t *testing.T) {
 	node := new(someNode)
-	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: new(hub.Hub)})
+	h, err := hub.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: h})
 	for _, path := range []string{"/v1/drain", "/v1/rebalance"} {
 		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "what": http.StatusForbidden} {
 			req := httptest.NewRequest(http.MethodPost, path, nil)

@@ -32,6 +32,27 @@ type record struct {
 	before wire.Sequence // opPurge
 }
 
+// ticket says who proposed an entry, so that it hears of its result. It is the
+// entry's beginning.
+type ticket struct {
+	by     uint64 // one run of one replica
+	number uint64
+}
+
+const ticketSize = 16
+
+func appendTicket(b []byte, t ticket) []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, t.by), t.number)
+}
+
+// cutTicket returns an entry's ticket and its records.
+func cutTicket(entry []byte) (ticket, []byte, error) {
+	if len(entry) < ticketSize {
+		return ticket{}, nil, fmt.Errorf("%w: log entry of %d bytes", wire.ErrMalformed, len(entry))
+	}
+	return ticket{binary.BigEndian.Uint64(entry), binary.BigEndian.Uint64(entry[8:])}, entry[ticketSize:], nil
+}
+
 const (
 	recordHead = 1 + 8                  // op, time
 	appendHead = recordHead + 8 + 8 + 1 // publisher, number, flags
@@ -68,7 +89,8 @@ func appendHeadOf(entry []byte, op byte, size int, now time.Time) []byte {
 	return binary.BigEndian.AppendUint64(entry, uint64(now.UnixNano()))
 }
 
-// eachRecord visits the records of an entry, which they alias.
+// eachRecord visits the records of an entry, which they alias. The entry is
+// without its ticket.
 func eachRecord(entry []byte, visit func(record)) error {
 	for len(entry) > 0 {
 		if len(entry) < 4 {

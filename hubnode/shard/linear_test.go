@@ -101,7 +101,7 @@ func linearRun(t *testing.T, seed uint64, dir string) {
 	)
 	for c := range clients {
 		working.Go(func() {
-			chance := rand.New(rand.NewPCG(seed, uint64(c))) //nolint:gosec // a test's chance
+			chance := rand.New(rand.NewPCG(seed, uint64(c)))
 			numbers := make(map[string]uint64)
 			for i := 0; !quiet.Load() || i < 10; i++ {
 				<-time.After(time.Duration(chance.IntN(30)) * time.Millisecond) // so that the operations are spread over the disturbances
@@ -159,7 +159,7 @@ func (g *group) readAll(topic string) string {
 
 // disturb kills nodes and cuts links, one at a time.
 func (g *group) disturb(seed uint64, times int) {
-	chance := rand.New(rand.NewPCG(seed, 99)) //nolint:gosec // a test's chance
+	chance := rand.New(rand.NewPCG(seed, 99))
 	for range times {
 		pause := time.NewTimer(time.Duration(chance.IntN(150)) * time.Millisecond)
 		<-pause.C

@@ -41,11 +41,12 @@ type machine struct {
 	outlet  Outlet
 	serves  atomic.Bool // it leads: what is stored is delivered
 	applied atomic.Uint64
-	grown   atomic.Int64          // bytes applied since the last snapshot
-	pull    func(*snapshot) error // brings the store to where a snapshot is
-	stop    chan struct{}         // closed when the replica ends
-	broken  func(error)           // what the store holds can't be relied on
-	crowded func()                // the log has grown enough to be cut
+	grown   atomic.Int64           // bytes applied since the last snapshot
+	pull    func(*snapshot) error  // brings the store to where a snapshot is
+	stop    chan struct{}          // closed when the replica ends
+	broken  func(error)            // what the store holds can't be relied on
+	crowded func()                 // the log has grown enough to be cut
+	settled func(ticket, []Result) // an entry was applied; may be nil
 
 	publishers *publishers
 
@@ -99,27 +100,30 @@ func (m *machine) topic(name []byte) *topicState {
 
 // ApplyBatch implements raft.BatchingFSM.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
-	answers := make([]any, len(logs))
-	for i, l := range logs {
+	for _, l := range logs {
 		if l.Type == raft.LogCommand {
-			answers[i] = m.apply(l)
+			m.apply(l)
 		}
 	}
 	m.outlet.Flush()
-	return answers
+	return make([]any, len(logs)) // proposers hear by their tickets: Raft forgets some futures when it stops
 }
 
 // Apply implements raft.FSM.
 func (m *machine) Apply(l *raft.Log) any {
-	defer m.outlet.Flush()
-	return m.apply(l)
+	m.apply(l)
+	m.outlet.Flush()
+	return nil
 }
 
-func (m *machine) apply(l *raft.Log) []Result {
+func (m *machine) apply(l *raft.Log) {
 	var results []Result
-	err := eachRecord(l.Data, func(r record) {
-		results = append(results, m.applyRecord(r))
-	})
+	t, records, err := cutTicket(l.Data)
+	if err == nil {
+		err = eachRecord(records, func(r record) {
+			results = append(results, m.applyRecord(r))
+		})
+	}
 	if err != nil {
 		m.fail(fmt.Errorf("log entry %d: %w", l.Index, err))
 	}
@@ -127,7 +131,9 @@ func (m *machine) apply(l *raft.Log) []Result {
 	if m.grown.Add(int64(len(l.Data))) >= logBytes && m.crowded != nil {
 		m.crowded()
 	}
-	return results
+	if m.settled != nil {
+		m.settled(t, results)
+	}
 }
 
 func (m *machine) applyRecord(r record) Result {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestNextStep(t *testing.T) {
-	voter := func(id raft.ServerID) raft.Server { return server(id) }
+	voter := server
 	silent := func(id raft.ServerID) raft.Server {
 		s := server(id)
 		s.Suffrage = raft.Nonvoter

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,8 +30,6 @@ const (
 	// is further behind fetches from the leader's store.
 	trailingLogs = 128
 	maxAppend    = 64
-	// flightMax bounds the log entries on their way.
-	flightMax = 256
 	// barrierTime bounds how long a new leader takes to apply what is committed.
 	barrierTime = 30 * time.Second
 )
@@ -40,34 +39,41 @@ type replica struct {
 	s   *Shards
 	n   int
 	id  raft.ServerID
+	run uint64 // of this replica, in its tickets
 	dir string // empty: in memory
 	log *slog.Logger
 
-	raft     *raft.Raft
-	machine  *machine
-	trans    *transport
-	logs     *logs
-	snaps    *snapshots
-	store    history.Store
-	led      chan bool // from Raft: it leads, it no longer does
-	running  sync.WaitGroup
-	stop     chan struct{}
-	life     context.Context //nolint:containedctx // until stop, for questions to other nodes
-	end      context.CancelFunc
-	failed   atomic.Pointer[error] // why it has to be made anew
+	raft    *raft.Raft
+	machine *machine
+	trans   *transport
+	logs    *logs
+	snaps   *snapshots
+	store   history.Store
+	running sync.WaitGroup
+	stop    chan struct{}
+	life    context.Context //nolint:containedctx // until stop, for questions to other nodes
+	end     context.CancelFunc
+
+	led      chan bool             // from Raft: it leads, it no longer does
 	poked    chan struct{}         // holds one: look at the members
+	arrived  chan struct{}         // holds one when proposals wait
+	answers  chan struct{}         // holds one when entries have landed
+	failed   atomic.Pointer[error] // why it has to be made anew
 	forsaken atomic.Bool           // it has to go on as the only member
 	cutting  atomic.Bool           // the log is being cut
-	arrived  chan struct{}         // holds one when proposals wait
 
 	leaderless time.Time // of the tending goroutine: since when no leader is known
 	settled    time.Time // of the tending goroutine: since when nothing is to be done
 
 	mu      sync.Mutex // guards the fields below
-	serving bool       // it leads and has applied all that was committed before
+	serving bool       // it leads, has applied all that was committed before, and takes proposals
+	said    bool       // the others were told that it leads
 	term    uint64     // of its leadership
 	waiting []proposal
 	pending int // bytes of waiting proposals and of entries on their way
+	number  uint64
+	flights map[uint64]*flight // by their tickets' numbers
+	landed  []*flight          // whose results are there
 }
 
 // proposal is a record that waits for its entry.
@@ -78,9 +84,9 @@ type proposal struct {
 
 // flight is an entry on its way to a majority.
 type flight struct {
-	future raft.ApplyFuture
-	done   []func(Outlet, Result)
-	bytes  int
+	done    []func(Outlet, Result)
+	bytes   int
+	results []Result // once it is there
 }
 
 // directory returns where a shard's replica keeps its log, empty for in memory.
@@ -133,7 +139,9 @@ func (s *Shards) vacant(n int, dir string, id raft.ServerID, store history.Store
 	return &replica{
 		s: s, life: life, end: end, n: n, id: id, dir: dir, store: store,
 		log: s.cfg.Log.With(slog.Int("shard", n)),
-		led: make(chan bool, 16), stop: make(chan struct{}), poked: make(chan struct{}, 1), arrived: make(chan struct{}, 1),
+		led: make(chan bool, 16), stop: make(chan struct{}), poked: make(chan struct{}, 1), arrived: make(chan struct{}, 1), answers: make(chan struct{}, 1),
+		run:     rand.Uint64(), //nolint:gosec // tells runs apart, keeps no secret
+		flights: make(map[uint64]*flight),
 	}
 }
 
@@ -161,6 +169,7 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 func (r *replica) start() error {
 	m := newMachine(r.store)
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
+	m.settled = r.landing
 	if err := loadLatest(m, r.snaps); err != nil {
 		return err
 	}
@@ -171,10 +180,9 @@ func (r *replica) start() error {
 		return errors.Join(err, r.trans.Close())
 	}
 	r.raft = node
-	flights := make(chan flight, flightMax)
 	r.running.Go(r.follow)
-	r.running.Go(func() { r.propose(flights) })
-	r.running.Go(func() { r.settle(flights) })
+	r.running.Go(r.propose)
+	r.running.Go(r.settle)
 	r.running.Go(r.tend)
 	return nil
 }
@@ -286,7 +294,7 @@ func (r *replica) stepUp() {
 	}
 	r.machine.serves.Store(true)
 	r.mu.Lock()
-	r.serving, r.term = true, term
+	r.serving, r.said, r.term = true, true, term
 	r.mu.Unlock()
 	r.log.Debug("leads", slog.Uint64("term", term))
 	r.s.leads(r.n, term, true)
@@ -297,22 +305,30 @@ func (r *replica) stepUp() {
 func (r *replica) stepDown() {
 	r.machine.serves.Store(false)
 	r.mu.Lock()
-	served, term := r.serving, r.term
-	r.serving = false
-	waiting := r.waiting
-	r.waiting = nil
+	said, term := r.said, r.term
+	r.serving, r.said = false, false
+	waiting, flights := r.waiting, r.flights
+	r.waiting, r.flights = nil, make(map[uint64]*flight)
 	for _, p := range waiting {
 		r.pending -= len(p.record)
 	}
+	for _, f := range flights {
+		r.pending -= f.bytes
+	}
 	r.mu.Unlock()
-	if len(waiting) > 0 {
+	if len(waiting)+len(flights) > 0 {
 		out := r.s.cfg.Outlet()
+		for _, f := range flights {
+			for _, done := range f.done {
+				done(out, Result{Err: errUnsure})
+			}
+		}
 		for _, p := range waiting {
 			p.done(out, Result{Err: errNotLeader})
 		}
 		out.Flush()
 	}
-	if served {
+	if said {
 		r.s.leads(r.n, term, false)
 	}
 }
@@ -344,72 +360,128 @@ func (r *replica) enqueue(record []byte, done func(Outlet, Result)) error {
 }
 
 // propose makes entries of what waits.
-func (r *replica) propose(flights chan<- flight) {
-	defer close(flights)
+func (r *replica) propose() {
 	for {
 		select {
 		case <-r.arrived:
 		case <-r.stop:
 			return
 		}
-		for {
-			entry, done := r.nextEntry()
-			if len(done) == 0 {
-				break
-			}
-			flights <- flight{future: r.raft.Apply(entry, 0), done: done, bytes: len(entry)}
+		for entry := r.nextEntry(); entry != nil; entry = r.nextEntry() {
+			r.raft.Apply(entry, 0) // its ticket, or the end of the leadership, says what came of it
 		}
 	}
 }
 
-// nextEntry takes what waits together, up to entryBytes.
-func (r *replica) nextEntry() (entry []byte, done []func(Outlet, Result)) {
+// nextEntry makes an entry of what waits, up to entryBytes; nil when nothing does.
+func (r *replica) nextEntry() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n, size := 0, 0
+	n, size := 0, ticketSize
 	for n < len(r.waiting) && (n == 0 || size+len(r.waiting[n].record) <= entryBytes) {
 		size += len(r.waiting[n].record)
 		n++
 	}
-	taken := r.waiting[:n]
-	r.waiting = r.waiting[n:]
-	if len(r.waiting) == 0 {
+	if n == 0 {
 		r.waiting = nil
+		return nil
 	}
-	if n == 1 {
-		return taken[0].record, []func(Outlet, Result){taken[0].done}
-	}
-	entry = make([]byte, 0, size)
-	for _, p := range taken {
+	r.number++
+	entry := appendTicket(make([]byte, 0, size), ticket{r.run, r.number})
+	f := &flight{done: make([]func(Outlet, Result), n), bytes: size - ticketSize}
+	for i, p := range r.waiting[:n] {
 		entry = append(entry, p.record...)
-		done = append(done, p.done)
+		f.done[i] = p.done
+		r.waiting[i] = proposal{}
 	}
-	return entry, done
+	r.waiting = r.waiting[n:]
+	r.flights[r.number] = f
+	return entry
+}
+
+// landing takes the results of an entry that was applied, if it is this replica's.
+func (r *replica) landing(t ticket, results []Result) {
+	if t.by != r.run {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.flights[t.number]
+	if f == nil {
+		return // given up when the leadership ended
+	}
+	delete(r.flights, t.number)
+	f.results = results
+	r.pending -= f.bytes
+	r.landed = append(r.landed, f)
+	select {
+	case r.answers <- struct{}{}:
+	default:
+	}
 }
 
 // settle tells proposers what came of their records, in order.
-func (r *replica) settle(flights <-chan flight) {
+func (r *replica) settle() {
 	out := r.s.cfg.Outlet()
-	for f := range flights {
-		err := f.future.Error()
-		results, _ := f.future.Response().([]Result)
+	for {
+		select {
+		case <-r.answers:
+		case <-r.stop:
+			r.tell(out)
+			return
+		}
+		r.tell(out)
+	}
+}
+
+func (r *replica) tell(out Outlet) {
+	r.mu.Lock()
+	landed := r.landed
+	r.landed = nil
+	r.mu.Unlock()
+	for _, f := range landed {
 		for i, done := range f.done {
-			switch {
-			case err == nil && i < len(results):
-				done(out, results[i])
-			case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-				done(out, Result{Err: errNotLeader})
-			default:
-				done(out, Result{Err: errUnsure})
+			if i < len(f.results) {
+				done(out, f.results[i])
+			} else {
+				done(out, Result{Err: errUnsure}) // the entry could not be read
 			}
 		}
+	}
+	out.Flush()
+}
+
+// transfer gives the leadership to another replica. What is on its way lands
+// first: Raft refuses entries while it transfers.
+func (r *replica) transfer(give func() raft.Future) error {
+	r.mu.Lock()
+	served := r.serving
+	r.serving = false
+	r.mu.Unlock()
+	deadline := time.NewTimer(r.s.cfg.Timing.Heartbeat)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for landed := false; !landed; {
 		r.mu.Lock()
-		r.pending -= f.bytes
+		landed = len(r.flights) == 0 && len(r.waiting) == 0
 		r.mu.Unlock()
-		if len(flights) == 0 {
-			out.Flush()
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			landed = true
+		case <-r.stop:
+			return errStopped
 		}
 	}
+	err := give().Error()
+	if err == nil || r.raft.State() != raft.Leader {
+		return err
+	}
+	r.mu.Lock()
+	r.serving = served
+	r.mu.Unlock()
+	return err
 }
 
 // cut shortens the log, which has grown enough. Each replica cuts its own.

@@ -422,7 +422,7 @@ func (s *Shards) Linked(node string) {
 	s.eachReplica(func(r *replica) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if r.serving {
+		if r.said {
 			all = append(all, lead{r.n, r.term, true})
 		}
 	})

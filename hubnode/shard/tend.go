@@ -315,7 +315,7 @@ func (r *replica) tendMembers(ctx context.Context) error {
 	case removeReplica:
 		future = r.raft.RemoveServer(step.id, 0, membershipTime)
 	case giveWay:
-		return r.raft.LeadershipTransferToServer(step.id, server(step.id).Address).Error()
+		return r.transferTo(step.id)
 	}
 	if err := future.Error(); err != nil {
 		return err
@@ -366,12 +366,16 @@ func (r *replica) rest(desired []string, members []raft.Server, states map[strin
 	for _, m := range members {
 		if m.ID == st.ID && m.Suffrage == raft.Voter {
 			r.settled = now // not again at once
-			if err := r.raft.LeadershipTransferToServer(m.ID, m.Address).Error(); err != nil {
+			if err := r.transferTo(m.ID); err != nil {
 				r.log.Debug("leadership not moved", slog.Any("error", err))
 			}
 			return
 		}
 	}
+}
+
+func (r *replica) transferTo(id raft.ServerID) error {
+	return r.transfer(func() raft.Future { return r.raft.LeadershipTransferToServer(id, server(id).Address) })
 }
 
 // handOver gives the leadership away, when there is somebody to take it.
@@ -380,7 +384,7 @@ func (r *replica) handOver(ctx context.Context) {
 		if r.alone() {
 			return
 		}
-		if err := r.raft.LeadershipTransfer().Error(); err == nil {
+		if err := r.transfer(r.raft.LeadershipTransfer); err == nil {
 			return
 		}
 		select {
