@@ -52,6 +52,7 @@ type Client struct {
 	link    *link // the newest one
 	handler RequestHandler
 	watches map[*presenceWatch]struct{}
+	pages   map[uint32]*page // of history that are being read
 	err     error
 }
 
@@ -84,6 +85,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		slots:   make(chan struct{}, o.requests),
 		subs:    make(map[uint32]*Subscription),
 		watches: make(map[*presenceWatch]struct{}),
+		pages:   make(map[uint32]*page),
 		handler: o.handler,
 	}
 	c.session.resumable = !o.noSession && o.maxReconnects != 0

@@ -28,6 +28,11 @@
 // does not come back by itself, or two processes with one id would fight for
 // it forever.
 //
+// # History
+//
+// A subscription replays what a topic keeps with [SinceAll], [Since], [SinceAge]
+// or [SinceLast], and goes on live. [Client.History] reads a part of it and ends.
+//
 // # Who is there
 //
 // [Client.Presence] lists who is connected, and on which node.

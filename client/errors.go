@@ -21,6 +21,9 @@ type (
 	// SlowClientError says that this client did not read fast enough and was
 	// disconnected; it connects again.
 	SlowClientError = wire.SlowClientError
+	// NoQuorumError says that a topic's artifacts can't be stored, or its end not
+	// known, while a majority of its replicas is away.
+	NoQuorumError = wire.NoQuorumError
 	// Error is any other refusal, with a stable code.
 	Error = wire.Error
 )

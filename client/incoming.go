@@ -43,6 +43,7 @@ func (c *Client) dispatch(l *link, f wire.Frame) bool {
 	case wire.KindAck:
 		mine, ok := c.subscribed(l, f, nil)
 		if !mine {
+			c.paged(f)
 			c.out.settle(f.Ref(), f.Sequence(), f.Flags(), nil, nil)
 		}
 		return ok

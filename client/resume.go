@@ -91,7 +91,8 @@ func (c *Client) subscription(id uint32) *Subscription {
 func (c *Client) deliver(l *link, f wire.Frame) bool {
 	s := c.subscription(f.Ref())
 	if s == nil {
-		return true // unsubscribed while the frame was on its way
+		c.paged(f)
+		return true // or unsubscribed while the frame was on its way
 	}
 	held, early := s.hold(f)
 	if held {

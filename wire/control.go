@@ -84,6 +84,28 @@ type Subscribed struct {
 	Positions map[string]Sequence `json:"positions,omitempty"`
 }
 
+// Read is the body of a client's frame of that kind: which part of a topic's
+// history it wants. The node sends a page of it, as frames of KindPublish with the
+// same ref, and then an Ack whose sequence is where the next page begins and whose
+// body is a [Page]. A page holds whole frames as they were stored: it may begin
+// before what was asked for. From, Age and Last narrow each other.
+type Read struct {
+	From Sequence      `json:"from,omitempty"`     // the first one wanted
+	Age  time.Duration `json:"ageNanos,omitempty"` // what is not older; 0: of any age
+	Last int           `json:"last,omitempty"`     // the newest so many; 0: all
+	// End is the sequence to read up to, itself not included: the page's before,
+	// for the pages that follow the first. Nothing else than From counts then.
+	// 0: all that is there now.
+	End Sequence `json:"end,omitempty"`
+}
+
+// Page is the body of the Ack of Read: what the page is a part of.
+type Page struct {
+	Start Sequence `json:"start"`           // where reading starts
+	First Sequence `json:"first,omitempty"` // the first one that is kept: what lies before is gone, also when a frame still holds it
+	End   Sequence `json:"end"`             // the sequence after the last one, when the first page was made
+}
+
 // Redirect is the body of Drain: where to go instead, best first.
 type Redirect struct {
 	Addresses []string `json:"addresses"`

@@ -95,7 +95,7 @@ func FuzzControl(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, body := range []any{&Hello{}, &Welcome{}, &Subscription{}, &Subscribed{}, &Redirect{}} {
+		for _, body := range []any{&Hello{}, &Welcome{}, &Subscription{}, &Subscribed{}, &Read{}, &Page{}, &Redirect{}} {
 			if DecodeControl(frame, body) != nil {
 				continue
 			}

@@ -65,6 +65,8 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 		return c.subscribe(in, f)
 	case wire.KindUnsubscribe:
 		c.unsubscribe(in, f)
+	case wire.KindRead:
+		return c.readPage(in, f)
 	case wire.KindGoodbye:
 		return ErrLeft
 	default:

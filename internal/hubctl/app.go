@@ -110,7 +110,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 	root.AddCommand(
 		a.devCommand(), a.nodeCommand(),
-		a.subCommand(), a.pubCommand(),
+		a.subCommand(), a.pubCommand(), a.historyCommand(),
 		a.sendCommand(), a.listenCommand(),
 		a.requestCommand(), a.replyCommand(),
 		a.clientsCommand(), a.listCommand(topicsList), a.listCommand(nodesList),

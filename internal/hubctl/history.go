@@ -1,0 +1,111 @@
+package hubctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+type historyFlags struct {
+	from string
+	to   uint64
+	last int
+}
+
+func (a *app) historyCommand() *cobra.Command {
+	var f historyFlags
+	cmd := &cobra.Command{
+		Use:   "history TOPIC",
+		Short: "Print what a topic keeps",
+		Long: `Print what a topic keeps, oldest first, and end with the newest that was there
+when the command began. No pattern and no subscription: to go on with what is
+published later use "hubctl sub --since".
+
+What retention took from the range is told on the standard error.`,
+		Example: `  hubctl history orders.new
+  hubctl history orders.new --from 100 --to 199 -o json | jq .payload
+  hubctl history orders.new --from 15m
+  hubctl history orders.new --last 10`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := f.parse(cmd)
+			if err != nil {
+				return err
+			}
+			return a.history(cmd.Context(), args[0], r)
+		},
+	}
+	cmd.Flags().StringVar(&f.from, "from", "", "`first` sequence, or an age such as 15m; the oldest that is kept when empty")
+	cmd.Flags().Uint64Var(&f.to, "to", 0, "`last` sequence; the newest when 0")
+	cmd.Flags().IntVar(&f.last, "last", 0, "only the newest `N`")
+	return cmd
+}
+
+func (f *historyFlags) parse(cmd *cobra.Command) (client.Range, error) {
+	r := client.Range{To: wire.Sequence(f.to), Last: f.last}
+	if f.last < 0 {
+		return r, usagef(cmd, "last %d: want 1 or more", f.last)
+	}
+	if strings.Trim(f.from, "0123456789") == "" {
+		if f.from != "" {
+			seq, err := strconv.ParseUint(f.from, 10, 64)
+			if err != nil || seq == 0 {
+				return r, usagef(cmd, "from %q: sequences start at 1", f.from)
+			}
+			r.From = wire.Sequence(seq)
+		}
+	} else {
+		age, err := time.ParseDuration(f.from)
+		if err != nil || age <= 0 {
+			return r, usagef(cmd, "from %q: want a sequence, or an age such as 15m", f.from)
+		}
+		r.Age = age
+	}
+	if r.To != 0 && r.To < r.From {
+		return r, usagef(cmd, "from %d to %d: nothing lies between", r.From, r.To)
+	}
+	return r, nil
+}
+
+func (a *app) history(ctx context.Context, topic string, r client.Range) error {
+	c, err := a.connect(ctx, client.WithoutBroadcast())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // nothing of ours is in flight
+	// Whoever reads a page at a time is patient for each, not for all of them.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	overdue := time.AfterFunc(pagePatience, func() { cancel(context.DeadlineExceeded) })
+	defer overdue.Stop()
+	p := a.newPrinter(0)
+	for artifact, err := range c.History(ctx, topic, r) {
+		overdue.Reset(pagePatience)
+		if gap, ok := errors.AsType[*client.HistoryGapError](err); ok {
+			a.tellf("gap: %v", gap)
+			continue
+		}
+		if err != nil {
+			if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) {
+				return fmt.Errorf("no answer within %v: %w", pagePatience, errors.Join(cause, err))
+			}
+			return err
+		}
+		p.print(artifact)
+		if err := p.failure(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pagePatience is how long a command waits for the next page of history.
+const pagePatience = 30 * time.Second
