@@ -92,3 +92,11 @@ func temporary(err error) bool {
 	var t interface{ Temporary() bool }
 	return errors.As(err, &t) && t.Temporary()
 }
+
+// passing reports whether what was refused may soon be possible, so that a publish
+// waits for it. A full disk may stay full for hours, and whoever publishes had
+// better know.
+func passing(err error) bool {
+	coded, ok := errors.AsType[*Error](err)
+	return temporary(err) && (!ok || coded.Code != wire.CodeStorageFull)
+}

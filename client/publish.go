@@ -58,6 +58,9 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 // than once is stored once, where the topic keeps history. The error then wraps
 // ctx's and, when the hub said why, its: a [NoQuorumError] for instance. Concurrent
 // publishes share frames, so many goroutines are fast too.
+//
+// A disk that is nearly full is told at once, by an [Error] with CodeStorageFull:
+// nothing was stored.
 func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (wire.Sequence, error) {
 	if err := checkTopic(topic); err != nil {
 		return 0, err
@@ -72,7 +75,7 @@ func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (w
 		switch {
 		case err == nil:
 			return seq, nil
-		case temporary(err) && sleep(ctx, c.wait(round)):
+		case passing(err) && sleep(ctx, c.wait(round)):
 			continue
 		}
 		return 0, fmt.Errorf("publish to %q: %w", topic, err)

@@ -141,6 +141,11 @@ func TestPublishReturnsRefusals(t *testing.T) {
 	if r := got(t, result); !errors.As(r.Err, &refused) || refused.Code != wire.CodeRefused {
 		t.Errorf("Publish = %v, want code %d", r.Err, wire.CodeRefused)
 	}
+	result = publish(t, c, "orders", "x")
+	p.refuse(p.want(wire.KindPublish), &wire.Error{Code: wire.CodeStorageFull, Detail: "no room"})
+	if r := got(t, result); !errors.As(r.Err, &refused) || refused.Code != wire.CodeStorageFull {
+		t.Errorf("Publish to a full disk = %v, want code %d at once", r.Err, wire.CodeStorageFull)
+	}
 
 	_, err := c.Publish(t.Context(), "orders", &wire.Artifact{Payload: make([]byte, 2<<20)})
 	var large *ArtifactTooLargeError

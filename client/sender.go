@@ -392,7 +392,7 @@ func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *
 	if isRequest && reply == nil && err == nil {
 		return true // some node may acknowledge a request; its answer is what counts
 	}
-	if err != nil && p.number != 0 && temporary(err) {
+	if err != nil && p.number != 0 && passing(err) {
 		s.putOffLocked(p, err)
 		return true
 	}

@@ -3,6 +3,7 @@ package hubnode
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
@@ -28,8 +29,11 @@ func (k keeper) Leaderless(topic string) error {
 	return &wire.NoQuorumError{Topic: topic, Shard: k.Of(topic)}
 }
 
-// Append stores a frame's artifacts.
+// Append stores a frame's artifacts, while there is room.
 func (k keeper) Append(f wire.Frame, skip int, by hub.Publisher, done func(*hub.Stage, wire.Sequence, error)) error {
+	if err := k.node.room.take(len(f)); err != nil {
+		return err
+	}
 	return k.Shards.Append(f, skip, shard.Publisher(by), func(out shard.Outlet, r shard.Result) {
 		o, _ := out.(outlet) // the only kind there is
 		done(o.Stage, r.First, r.Err)
@@ -87,5 +91,11 @@ func (n *Node) runShards(ctx context.Context) error {
 		return err
 	}
 	n.keeper.Want(n.keepsHistory())
-	return errors.Join(n.keeper.Run(ctx), n.stores.close())
+	watching, stop := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { n.room.watch(watching) })
+	err := n.keeper.Run(ctx)
+	stop()
+	watcher.Wait()
+	return errors.Join(err, n.stores.close())
 }

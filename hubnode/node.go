@@ -37,6 +37,7 @@ type Node struct {
 	hub     *hub.Hub
 	keeper  keeper
 	stores  stores
+	room    *room
 	timing  shard.Timing
 	filters filters
 	cluster *cluster.Cluster
@@ -87,6 +88,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.members.Store(&[]cluster.Member{})
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
 	n.stores.dir, n.stores.log = cfg.Storage.Dir, n.log
+	n.room = newRoom(cfg.Storage.Dir, cfg.Node, cfg.Storage.Shards, n.log)
 	n.keeper = keeper{Shards: n.newShards(), node: n}
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),

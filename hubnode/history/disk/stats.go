@@ -1,5 +1,11 @@
 package disk
 
+import (
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
 // Stats are what an operator wants to know of a [DB], in bytes unless said
 // otherwise.
 type Stats struct {
@@ -35,3 +41,13 @@ func (db *DB) Stats() Stats {
 
 // DiskBytes returns the space used on disk.
 func (db *DB) DiskBytes() uint64 { return db.Stats().DiskBytes }
+
+// Usage returns how many bytes are free for this process on the disk of a directory,
+// and how many it has.
+func Usage(dir string) (free, total uint64, err error) {
+	u, err := vfs.Default.GetDiskUsage(dir)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at the disk: %w", err)
+	}
+	return u.AvailBytes, u.TotalBytes, nil
+}
