@@ -29,6 +29,7 @@ func (elsewhere) Append(wire.Frame, int, hub.Publisher, func(*hub.Stage, wire.Se
 func (elsewhere) Bounds(context.Context, string) (history.Bounds, error) {
 	return history.Bounds{}, errors.New("this node leads nothing")
 }
+func (elsewhere) Purge(context.Context, string, wire.Sequence) error      { return nil }
 func (elsewhere) Led(context.Context, func(string, history.Bounds)) error { return nil }
 func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool)   { return "", 0, false }
 func (elsewhere) ClientUp(wire.ClientID, uint64)                          {}

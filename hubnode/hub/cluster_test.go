@@ -208,6 +208,8 @@ func (k keeper) Led(_ context.Context, visit func(string, history.Bounds)) error
 	})
 }
 
+func (k keeper) Purge(context.Context, string, wire.Sequence) error { return nil }
+
 func (k keeper) Held(string) (history.Store, bool) {
 	_, self := k.Leader("")
 	return k.n.c.store, self

@@ -35,6 +35,9 @@ type Keeper interface {
 	// Led visits the topics that this node leads, as Bounds returns them. An error
 	// says that some may be missing.
 	Led(ctx context.Context, visit func(topic string, b history.Bounds)) error
+	// Purge takes what a topic holds before a sequence, on all nodes; for the
+	// leader.
+	Purge(ctx context.Context, topic string, before wire.Sequence) error
 	// Held returns what this node has of a topic, as leader or as a follower that
 	// may be behind; ok is false when it has no part in it.
 	Held(topic string) (store history.Store, ok bool)

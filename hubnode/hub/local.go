@@ -62,6 +62,11 @@ func (l *local) Led(_ context.Context, visit func(string, history.Bounds)) error
 	})
 }
 
+// Purge implements [Keeper].
+func (l *local) Purge(_ context.Context, topic string, before wire.Sequence) error {
+	return l.store.Purge(topic, before)
+}
+
 // Held implements [Keeper].
 func (l *local) Held(string) (history.Store, bool) { return l.store, true }
 

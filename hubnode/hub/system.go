@@ -97,6 +97,9 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 		})
 		return json.Marshal(topicList{mergeTopics(all)})
 	}
+	if answer, ok, err := h.askTopic(ctx, question, false, body); ok {
+		return marshal(answer, err)
+	}
 	if h.system != nil {
 		if answer, ok, err := h.system(ctx, question, body); ok {
 			return answer, err
@@ -121,12 +124,23 @@ func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([
 	case localPrefix + systemTopics:
 		return json.Marshal(topicList{h.localTopics(ctx)})
 	}
+	if answer, ok, err := h.askTopic(ctx, strings.TrimPrefix(question, localPrefix), true, body); ok {
+		return marshal(answer, err)
+	}
 	if h.system != nil {
 		if answer, ok, err := h.system(ctx, question, body); ok {
 			return answer, err
 		}
 	}
 	return nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "unknown question: " + question}
+}
+
+// marshal returns an answer as JSON, unless there is an error instead.
+func marshal(answer any, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(answer)
 }
 
 // askSystem answers a client's request to the hub itself. It may mean asking
