@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,20 +52,11 @@ func (f *historyFlags) parse(cmd *cobra.Command) (client.Range, error) {
 	if f.last < 0 {
 		return r, usagef(cmd, "last %d: want 1 or more", f.last)
 	}
-	if strings.Trim(f.from, "0123456789") == "" {
-		if f.from != "" {
-			seq, err := strconv.ParseUint(f.from, 10, 64)
-			if err != nil || seq == 0 {
-				return r, usagef(cmd, "from %q: sequences start at 1", f.from)
-			}
-			r.From = wire.Sequence(seq)
+	if f.from != "" {
+		var wrong string
+		if r.From, r.Age, wrong = parsePlace(f.from); wrong != "" {
+			return r, usagef(cmd, "from %q: %s", f.from, wrong)
 		}
-	} else {
-		age, err := time.ParseDuration(f.from)
-		if err != nil || age <= 0 {
-			return r, usagef(cmd, "from %q: want a sequence, or an age such as 15m", f.from)
-		}
-		r.Age = age
 	}
 	if r.To != 0 && r.To < r.From {
 		return r, usagef(cmd, "from %d to %d: nothing lies between", r.From, r.To)

@@ -80,18 +80,35 @@ func parseSince(text string) (opt client.SubscribeOption, wrong string) {
 	case "last":
 		return client.SinceLast(), ""
 	}
+	seq, age, wrong := parsePlace(text)
+	switch {
+	case wrong == notAPlace:
+		return nil, "want all, last, new, a sequence, or an age such as 15m"
+	case wrong != "":
+		return nil, wrong
+	case seq != 0:
+		return client.Since(seq), ""
+	}
+	return client.SinceAge(age), ""
+}
+
+const notAPlace = "want a sequence, or an age such as 15m"
+
+// parsePlace reads a place in a topic's history: a sequence, or an age. wrong says
+// what is wrong with it.
+func parsePlace(text string) (seq wire.Sequence, age time.Duration, wrong string) {
 	if strings.Trim(text, "0123456789") == "" {
-		seq, err := strconv.ParseUint(text, 10, 64)
-		if err != nil || seq == 0 {
-			return nil, "sequences start at 1"
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || n == 0 {
+			return 0, 0, "sequences start at 1"
 		}
-		return client.Since(wire.Sequence(seq)), ""
+		return wire.Sequence(n), 0, ""
 	}
 	age, err := time.ParseDuration(text)
 	if err != nil || age <= 0 {
-		return nil, "want all, last, new, a sequence, or an age such as 15m"
+		return 0, 0, notAPlace
 	}
-	return client.SinceAge(age), ""
+	return 0, age, ""
 }
 
 func (a *app) sub(ctx context.Context, patterns []string, count int, opts []client.SubscribeOption) error {
