@@ -81,6 +81,9 @@ func once(ctx context.Context, sc scenario, s system, scale float64) (result, er
 	ctx, cancel := context.WithTimeout(ctx, onceTime)
 	defer cancel()
 	defer s.stop()
+	if k, ok := s.(keeper); ok {
+		k.storing(sc.storage)
+	}
 	if err := s.start(ctx, sc.servers); err != nil {
 		return result{}, err
 	}

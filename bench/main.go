@@ -92,7 +92,7 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	natsd := natsServer{binary: nats, dir: dir}
 	all := []system{&node, &switchboardClient{node}, &natsd, &natsClient{natsd}}
 	if redis, ok := installed("redis-server", progress); ok {
-		all = append(all, &redisServer{binary: redis})
+		all = append(all, &redisServer{binary: redis, dir: dir})
 	}
 	if broker, ok := installed("mosquitto", progress); ok {
 		all = append(all, &mosquitto{binary: broker, dir: dir})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -11,8 +12,11 @@ import (
 // natsServer runs nats-server processes.
 type natsServer struct {
 	binary, dir string
+	how         storage
 	fleet
 }
+
+func (s *natsServer) storing(how storage) { s.how = how }
 
 func (s *natsServer) name() string { return "nats" }
 
@@ -37,8 +41,12 @@ func (s *natsServer) start(ctx context.Context, n int) error {
 		if n > 1 {
 			args = append(args, "--cluster_name", "bench", "--cluster", routes[i], "--routes", strings.Join(routes, ","))
 		}
-		if n == 1 {
-			args = append(args, "-js", "-sd", s.dir)
+		if n == 1 || s.how.everywhere {
+			dir, err := os.MkdirTemp(s.dir, "jetstream-")
+			if err != nil {
+				return err
+			}
+			args = append(args, "-js", "-sd", dir)
 		}
 		if err := s.add(addr, s.binary, args...); err != nil {
 			return err
@@ -67,7 +75,7 @@ func (s *natsServer) connect(ctx context.Context, server int, id string, h handl
 	return opened(dialNats(ctx, s.clients[server], id, h))
 }
 
-// fill publishes to a stream in memory of JetStream.
+// fill publishes to a stream of JetStream.
 func (s *natsServer) fill(ctx context.Context, topic string, payload []byte, n int) error {
 	c, err := nats.Connect("nats://" + s.clients[0])
 	if err != nil {
@@ -78,7 +86,17 @@ func (s *natsServer) fill(ctx context.Context, topic string, payload []byte, n i
 	if err != nil {
 		return err
 	}
-	if _, err := js.AddStream(&nats.StreamConfig{Name: stream, Subjects: []string{topic}, Storage: nats.MemoryStorage}); err != nil {
+	as := nats.StreamConfig{Name: stream, Subjects: []string{topic}, Storage: nats.MemoryStorage}
+	if s.how.disk {
+		as.Storage = nats.FileStorage
+	}
+	if s.how.everywhere {
+		as.Replicas = len(s.clients)
+	}
+	if err := poll(ctx, func() error { // until the servers have chosen a leader
+		_, err := js.AddStream(&as)
+		return err
+	}); err != nil {
 		return err
 	}
 	for range n {

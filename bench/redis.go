@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 )
 
 // redisServer runs a redis-server, from Debian's package.
 type redisServer struct {
-	binary string
+	binary, dir string
+	how         storage
 	fleet
 }
+
+func (s *redisServer) storing(how storage) { s.how = how }
 
 func (s *redisServer) name() string { return "redis" }
 
@@ -24,7 +28,15 @@ func (s *redisServer) start(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.add(addr, s.binary, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--maxclients", "20000"); err != nil {
+	args := []string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--maxclients", "20000"}
+	if s.how.disk {
+		dir, err := os.MkdirTemp(s.dir, "redis-")
+		if err != nil {
+			return err
+		}
+		args = append(args, "--appendonly", "yes", "--appendfsync", "everysec", "--dir", dir)
+	}
+	if err := s.add(addr, s.binary, args...); err != nil {
 		return err
 	}
 	return answering(ctx, s, n)

@@ -15,6 +15,7 @@ type scenario struct {
 	servers int
 	run     func(ctx context.Context, s system, scale float64) (result, error)
 	targets map[string]float64 // metric → ratio to the peer that is aimed at
+	storage storage            // of systems that keep history
 	versus  string             // the start of the peer's name; empty: the best one
 }
 
@@ -48,6 +49,7 @@ const (
 	echoCount = 10_000
 	manyCount = 150_000
 	replayAll = 1_000_000
+	keepAll   = 500_000
 	idleAll   = 10_000
 	dialers   = 16 // connect at a time
 )
@@ -67,6 +69,13 @@ func goals(rate, cpu float64) map[string]float64 {
 func pumping(name string, servers, size int, targets map[string]float64, flows ...flow) scenario {
 	return scenario{name: name, servers: servers, targets: targets, run: func(ctx context.Context, s system, scale float64) (result, error) {
 		return pump(ctx, s, flows, size, lasting(pumpTime, scale))
+	}}
+}
+
+// keeping is a scenario of publishes that a topic's history keeps, each acknowledged.
+func keeping(name string, servers int, how storage, targets map[string]float64) scenario {
+	return scenario{name: name, servers: servers, storage: how, targets: targets, run: func(ctx context.Context, s system, scale float64) (result, error) {
+		return keep(ctx, s, 128, scaled(keepAll, scale))
 	}}
 }
 
@@ -125,6 +134,16 @@ func scenarios() []scenario {
 			},
 		},
 		{
+			name: "i: replay of 1,000,000 from disk, 128 B", servers: node, targets: map[string]float64{perSecond: 1.5}, storage: storage{disk: true},
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return replay(ctx, s, 128, scaled(replayAll, scale))
+			},
+		},
+		keeping("k: publish to history, memory, one server, 128 B", node, storage{}, map[string]float64{perSecond: 1.5}),
+		keeping("k: publish to history, memory, three servers, 128 B", cluster, storage{everywhere: true}, goals(5, 0.2)),
+		keeping("k: publish to history, disk, three servers, 128 B", cluster, storage{everywhere: true, disk: true}, goals(3, 0.2)),
+		keeping("k: publish to history, disk synced, three servers, 128 B", cluster, storage{everywhere: true, disk: true, synced: true}, goals(1, 0.2)),
+		{
 			name: "j: 10,000 idle connections", servers: node, versus: "nats", targets: map[string]float64{connection: 2},
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return idle(ctx, s, scaled(idleAll, scale))
@@ -133,23 +152,59 @@ func scenarios() []scenario {
 	}
 }
 
-// replay measures how fast a late joiner gets a topic's history.
-func replay(ctx context.Context, s system, size, count int) (result, error) {
+// keptTopic is what is published to and replayed.
+const keptTopic = "kept.bench"
+
+// keep measures how fast history takes what is published, until all is
+// acknowledged, and looks whether it is there.
+func keep(ctx context.Context, s system, size, count int) (result, error) {
 	k, ok := s.(keeper)
 	if !ok {
 		return result{}, errCannot
 	}
-	const topic = "kept.bench"
-	if err := k.fill(ctx, topic, make([]byte, size), count); err != nil {
+	warmUp := max(10, count/100)
+	if err := k.fill(ctx, keptTopic, make([]byte, size), warmUp); err != nil {
 		return result{}, err
 	}
 	cpu, err := cpuOf(s)
 	if err != nil {
 		return result{}, err
 	}
+	start := time.Now()
+	if err := k.fill(ctx, keptTopic, make([]byte, size), count); err != nil {
+		return result{}, err
+	}
+	took := time.Since(start)
+	used, err := cpuOf(s)
+	if err != nil {
+		return result{}, err
+	}
+	r, err := replayAgain(ctx, k, size, warmUp+count)
+	r.metrics = map[string]float64{perSecond: float64(count) / took.Seconds(), cpuPerMsg: (used - cpu) / float64(count) * 1e6}
+	return r, err
+}
+
+// replay measures how fast a late joiner gets a topic's history.
+func replay(ctx context.Context, s system, size, count int) (result, error) {
+	k, ok := s.(keeper)
+	if !ok {
+		return result{}, errCannot
+	}
+	if err := k.fill(ctx, keptTopic, make([]byte, size), count); err != nil {
+		return result{}, err
+	}
+	return replayAgain(ctx, k, size, count)
+}
+
+// replayAgain replays what is there.
+func replayAgain(ctx context.Context, s keeper, size, count int) (result, error) {
+	cpu, err := cpuOf(s)
+	if err != nil {
+		return result{}, err
+	}
 	got := &tally{size: size, want: int64(count), done: make(chan struct{})}
 	start := time.Now()
-	stop, err := k.replay(ctx, topic, got)
+	stop, err := s.replay(ctx, keptTopic, got)
 	if stop != nil {
 		defer stop()
 	}

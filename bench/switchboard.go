@@ -22,8 +22,11 @@ const (
 // switchboard runs hubnode processes.
 type switchboard struct {
 	binary, dir string
+	how         storage
 	fleet
 }
+
+func (s *switchboard) storing(how storage) { s.how = how }
 
 func (s *switchboard) name() string { return ours }
 
@@ -37,6 +40,16 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		c.Hub, c.Node, c.Replicas, c.Advertise = "bench", fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
 		c.Log.Level = "warn"
 		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
+		if s.how.disk {
+			dir, err := os.MkdirTemp(s.dir, "history-")
+			if err != nil {
+				return err
+			}
+			c.Storage.Dir, c.Storage.Sync = dir, config.SyncInterval
+			if s.how.synced {
+				c.Storage.Sync = config.SyncAlways
+			}
+		}
 		for _, into := range []*string{&c.Listen.Client, &c.Listen.Cluster, &c.Listen.Gossip, &c.Listen.HTTP} {
 			addr, err := freeAddr()
 			if err != nil {

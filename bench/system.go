@@ -22,10 +22,19 @@ type system interface {
 // keeper is a system with topics that keep history.
 type keeper interface {
 	system
+	// storing says how the servers that start next keep history.
+	storing(how storage)
 	// fill publishes n messages that are kept.
 	fill(ctx context.Context, topic string, payload []byte, n int) error
 	// replay reads all that is kept: h gets each message.
 	replay(ctx context.Context, topic string, h handler) (stop func(), err error)
+}
+
+// storage is how history is kept: the zero value in memory, on one server.
+type storage struct {
+	everywhere bool // on every server, and acknowledged by a majority
+	disk       bool
+	synced     bool // to disk before it is acknowledged, where a system can
 }
 
 const startTime = 30 * time.Second
