@@ -43,10 +43,13 @@ type Client struct {
 
 	// Lock order: Client.mu, Subscription.mu, then sender.mu or inbox.mu. None
 	// is held while a callback or handler runs, nor across network I/O.
-	mu      sync.Mutex // guards the fields below
-	subs    map[uint32]*Subscription
-	subN    uint64 // subscriptions made so far
-	up      bool   // connected, and every subscription's frame is queued
+	mu   sync.Mutex // guards the fields below
+	subs map[uint32]*Subscription
+	subN uint64 // subscriptions made so far
+
+	durables map[*Subscription]struct{}
+
+	up      bool // connected, and every subscription's frame is queued
 	closing bool
 	server  Server
 	link    *link // the newest one
@@ -86,6 +89,9 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		subs:    make(map[uint32]*Subscription),
 		watches: make(map[*presenceWatch]struct{}),
 		pages:   make(map[uint32]*page),
+
+		durables: make(map[*Subscription]struct{}),
+
 		handler: o.handler,
 	}
 	c.session.resumable = !o.noSession && o.maxReconnects != 0
@@ -261,6 +267,10 @@ func (c *Client) finish(err error) {
 	c.err = err
 	subs := c.subs
 	c.subs = nil
+	for s := range c.durables {
+		subs[s.id] = s
+	}
+	clear(c.durables)
 	c.mu.Unlock()
 	c.stop()
 	c.out.end(err)
@@ -315,6 +325,7 @@ func (c *Client) closeGently() error {
 	stop, cancel := timeout(closeTimeout)
 	defer cancel()
 	c.finishRequests(stop)
+	c.leaveDurables(stop)
 	var err error
 	if n := c.out.unsettled(); n > 0 || c.out.needsProof() {
 		if e := c.flush(stop); e != nil && c.Err() == nil {

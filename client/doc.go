@@ -20,8 +20,8 @@
 // that is lost, to another node when there is one. Subscriptions go with it: on
 // topics with history they go on after the last artifact received, so that
 // nothing is missed and nothing comes twice; on live topics what was published
-// in between is lost. Publishes that were not acknowledged are sent again, and
-// may then be stored twice. A [Client.Send] or [Client.Request] whose fate is
+// in between is lost. Publishes that were not acknowledged are sent again;
+// topics with history store them once. A [Client.Send] or [Client.Request] whose fate is
 // unknown fails with a [ConnectionLostError].
 //
 // A client whose id connects elsewhere ends with a [SessionReplacedError]; it
@@ -32,6 +32,12 @@
 //
 // A subscription replays what a topic keeps with [SinceAll], [Since], [SinceAge]
 // or [SinceLast], and goes on live. [Client.History] reads a part of it and ends.
+//
+// With [Durable] the hub keeps the position, under a name: an artifact is done when
+// the handler has returned nil, and whoever subscribes by that name goes on behind
+// it. With [Shared] as well, several clients work a topic off together; what one of
+// them fails at, or had when it vanished, is given to another ([AckWait],
+// [MaxDeliveries]).
 //
 // # Who is there
 //

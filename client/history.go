@@ -30,6 +30,7 @@ type page struct {
 	frames []wire.Frame // copies
 	next   wire.Sequence
 	extent wire.Page
+	into   any // the body of the Ack that ends it is decoded into this; nil: it has none
 	err    error
 }
 
@@ -134,11 +135,19 @@ func (c *Client) readPageOnce(ctx context.Context, topic string, want wire.Read)
 	if err != nil {
 		return &page{err: err}
 	}
-	p, ref := &page{}, c.out.newRef()
+	var extent wire.Page
+	p := c.exchange(ctx, wire.KindRead, topic, body, &extent)
+	p.extent = extent
+	return p
+}
+
+// exchange sends a frame whose answer is frames of artifacts and then an Ack.
+func (c *Client) exchange(ctx context.Context, kind wire.Kind, topic string, body []byte, into any) *page {
+	p, ref := &page{into: into}, c.out.newRef()
 	c.mu.Lock()
 	c.pages[ref] = p
 	c.mu.Unlock()
-	answer := c.out.control(wire.Header{Kind: wire.KindRead, Ref: ref}, topic, body, true)
+	answer := c.out.control(wire.Header{Kind: kind, Ref: ref}, topic, body, true)
 	select {
 	case <-answer.done:
 		if answer.err != nil {
@@ -164,6 +173,8 @@ func (c *Client) paged(f wire.Frame) {
 		p.frames = append(p.frames, bytes.Clone(f))
 	case f.Kind() == wire.KindAck:
 		p.next = f.Sequence()
-		p.err = wire.DecodeControl(f, &p.extent)
+		if p.into != nil {
+			p.err = wire.DecodeControl(f, p.into)
+		}
 	}
 }

@@ -168,6 +168,12 @@ func Since(sequence wire.Sequence) SubscribeOption {
 	return func(s *Subscription) { s.want.Since, s.want.Sequence = wire.SinceSequence, sequence }
 }
 
+// SinceNew starts at what is published from now on: the default, but for durable
+// subscriptions.
+func SinceNew() SubscribeOption {
+	return func(s *Subscription) { s.want.Since = wire.SinceNew }
+}
+
 // SinceAll starts at the oldest artifact that is kept.
 func SinceAll() SubscribeOption {
 	return func(s *Subscription) { s.want.Since = wire.SinceAll }

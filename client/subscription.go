@@ -26,6 +26,7 @@ type Subscription struct {
 	want    wire.Subscription
 	handler Handler
 	onGap   func(*HistoryGapError)
+	durable *durable // nil: the hub keeps no position of it
 	queue   inbox[delivery]
 
 	ctx    context.Context //nolint:containedctx // ends with the subscription, not with a call
@@ -81,6 +82,13 @@ func (c *Client) Subscribe(ctx context.Context, pattern string, h Handler, opts 
 		return nil, &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic pattern %.64q: want 1 to %d bytes", pattern, wire.MaxTopic)}
 	}
 	s := c.newSubscription(c.out.newRef(), pattern, h, opts)
+	if s.durable != nil {
+		if err := c.subscribeDurable(ctx, s); err != nil {
+			s.end(err)
+			return nil, fmt.Errorf("subscribe to %q: %w", pattern, err)
+		}
+		return s, nil
+	}
 	for round := 0; ; round++ {
 		err := c.subscribeOnce(ctx, s)
 		switch {
@@ -156,6 +164,9 @@ func (s *Subscription) Pattern() string { return s.pattern }
 // it is not called again once Unsubscribe returned, but for a call that is
 // running. It waits until the node has confirmed it. Twice is harmless.
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
+	if s.durable != nil {
+		return s.leave(ctx.Done())
+	}
 	p := s.client.drop(s)
 	s.end(nil)
 	if p == nil {

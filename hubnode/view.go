@@ -251,6 +251,9 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	return v.node.hub.Answer(ctx, question, body)
 }
 
+// Waits reports whether the answer to a question may wait for something to happen.
+func (v *view) Waits(question string) bool { return question == hub.QuestionFetch }
+
 // forget drops the parts of nodes that are no longer members, and deafens this
 // node to their links: a straggler would bring a part back for good, and a link
 // that stayed would not begin with a snapshot again. Those that had said that they

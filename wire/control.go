@@ -130,8 +130,17 @@ func DecodeControl(f Frame, into any) error {
 	if len(f.Body()) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(f.Body(), into); err != nil {
-		return fmt.Errorf("%w: body of kind %d: %s", ErrMalformed, f.Kind(), err.Error())
+	if err := DecodeJSON(f.Body(), into); err != nil {
+		return fmt.Errorf("body of kind %d: %w", f.Kind(), err)
+	}
+	return nil
+}
+
+// DecodeJSON decodes what a client or a node sent as JSON. The error wraps
+// [ErrMalformed].
+func DecodeJSON(b []byte, into any) error {
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%w: %s", ErrMalformed, err.Error())
 	}
 	return nil
 }

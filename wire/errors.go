@@ -42,6 +42,7 @@ const (
 	CodeNoHandler          Code = 17
 	CodeHandlerFailed      Code = 18
 	CodeRemoved            Code = 19 // unregistered by the program or person that runs the hub
+	CodeNoDurable          Code = 20 // the topic has no durable subscription of that name
 	CodeUnavailable        Code = 100
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102

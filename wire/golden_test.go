@@ -36,6 +36,7 @@ func goldenFrames() []golden {
 	full := Artifact{ID: id, Time: at, ContentType: "application/json", Attributes: map[string]string{"tenant": "blue", "a": ""}, Payload: []byte(`{"x":1}`)}
 	follows := Artifact{ID: id.Next(), Time: at, Payload: []byte("again")}
 	jumps := Artifact{ID: ID{0xff}, Time: at.Add(time.Second), Payload: []byte("later")}
+	billing := DurablePolicy{Shared: true, AckWait: 30 * time.Second, MaxDeliveries: 5, DeadLetter: "jobs.dead"}
 	control := func(h Header, target string, body any) Frame { return AppendControl(nil, h, target, body) }
 	return []golden{
 		{"hello", "a client's first frame", control(Header{Kind: KindHello}, "", Hello{MinVersion: 1, MaxVersion: 1, ID: "agent-7", Name: "example", Version: "1.0"})},
@@ -46,6 +47,12 @@ func goldenFrames() []golden {
 		{"subscribe-resume", "the same after a reconnect", control(Header{Kind: KindSubscribe, Ref: 5}, "orders.>", Subscription{Positions: map[string]Sequence{"orders.new": 43}})},
 		{"subscribed", "the Ack of a subscription", control(Header{Kind: KindAck, Ref: 5}, "", Subscribed{Positions: map[string]Sequence{"orders.new": 1}})},
 		{"unsubscribe", "the end of subscription 5", control(Header{Kind: KindUnsubscribe, Ref: 5}, "", nil)},
+		{"read", "the newest ten artifacts that are kept", control(Header{Kind: KindRead, Ref: 9}, "orders.new", Read{Last: 10})},
+		{"page", "the Ack of a page of history: the next one begins at 43", control(Header{Kind: KindAck, Sequence: 43, Ref: 9}, "", Page{Start: 40, First: 7, End: 50})},
+		{"fetch", "a member of a durable subscription: 3 to 7 and 9 are done, 8 failed, 10 is still worked on; up to 200 more are wanted", control(Header{Kind: KindFetch, Ref: 10}, "jobs", Fetch{
+			Name: "workers", Policy: billing, Acked: []Range{{3, 7}, {9, 9}}, Failed: []Range{{8, 8}}, Held: []Range{{10, 10}}, Max: 200, Wait: 10 * time.Second,
+		})},
+		{"fetched", "the Ack of a fetch: 8 again and 11 to 60; 1 and 2 were taken by retention", control(Header{Kind: KindAck, Ref: 10}, "", Fetched{Given: []Work{{Range{8, 8}, 2}, {Range{11, 60}, 1}}, Lost: []Range{{1, 2}}})},
 		{"publish", "one artifact, acknowledgement wanted", AppendFrame(nil, Header{Kind: KindPublish, Flags: FlagAck, Count: 1, Ref: 6}, "orders.new", "agent-7", run(plain))},
 		{"publish-run", "three artifacts: one with everything, one that follows it, one that does not", AppendFrame(nil, Header{Kind: KindPublish, Count: 3, Ref: 7}, "orders.new", "agent-7", run(full, follows, jumps))},
 		{"deliver", "the run as subscription 5 gets it: sequences 41 to 43", AppendFrame(nil, Header{Kind: KindPublish, Count: 3, Sequence: 41, Ref: 5}, "orders.new", "agent-7", run(full, follows, jumps))},

@@ -392,6 +392,25 @@ func SkipRun(body []byte, skip int) ([]byte, error) {
 	return append(head.body, r.rest...), nil
 }
 
+// CutRun returns count artifacts of a run behind its first skip, as a run that
+// stands alone. It allocates unless it is the beginning of the run.
+func CutRun(body []byte, skip, count int) ([]byte, error) {
+	body, err := SkipRun(body, skip)
+	if err != nil {
+		return nil, err
+	}
+	r := NewRunReader(body)
+	for range count {
+		if len(r.rest) == 0 {
+			return nil, malformed("run with too few artifacts")
+		}
+		if _, err := r.element(); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clip(body[:len(body)-len(r.rest)]), nil
+}
+
 // AppendNext appends the next artifact of another run and reports whether there
 // was one. It copies the content without decoding it. The error wraps
 // [ErrMalformed]; the run is then unchanged.

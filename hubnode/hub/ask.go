@@ -13,10 +13,15 @@ import (
 
 // The questions that hubs put to each other.
 const (
-	questionEpoch = "client.epoch" // which session of this client do you hold?
-	questionList  = "history.list" // which topics do you hold, and where does a subscription start?
-	questionRead  = "history.read" // a page of a topic that you lead
-	questionHeld  = "history.held" // where does a topic that you lead end?
+	questionEpoch = "client.epoch"  // which session of this client do you hold?
+	questionList  = "history.list"  // which topics do you hold, and where does a subscription start?
+	questionRead  = "history.read"  // a page of a topic that you lead
+	questionHeld  = "history.held"  // where does a topic that you lead end?
+	questionStore = "history.store" // store this frame on a topic that you lead
+
+	// QuestionFetch is for a topic's leader: what does this member of a durable
+	// subscription get? The answer may take [wire.MaxFetchWait].
+	QuestionFetch = "durable.fetch"
 
 	questionPassed = "link.passed" // have you handled what I sent before, and the node named here what you passed on?
 
@@ -36,7 +41,7 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		return h.answerEpoch(string(body)), nil
 	case questionList:
 		var q listRequest
-		if err := decodeJSON(body, &q); err != nil {
+		if err := wire.DecodeJSON(body, &q); err != nil {
 			return nil, err
 		}
 		starts, err := h.listHere(ctx, q)
@@ -46,6 +51,10 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		return json.Marshal(starts)
 	case questionRead:
 		return h.answerPage(body)
+	case questionStore:
+		return nil, h.answerStore(ctx, body)
+	case QuestionFetch:
+		return h.answerFetch(ctx, body)
 	case questionHeld:
 		return h.answerHeld(ctx, string(body))
 	case questionPassed:
@@ -153,7 +162,7 @@ func (h *Hub) askJSON(ctx context.Context, node, question string, body, into any
 	if err != nil || into == nil {
 		return err
 	}
-	return decodeJSON(answer, into)
+	return wire.DecodeJSON(answer, into)
 }
 
 // askAll asks every linked node at the same time and runs what each answer

@@ -14,7 +14,7 @@ import (
 )
 
 // elsewhere is a Remote and a Keeper where node "other" leads every topic.
-type elsewhere struct{}
+type elsewhere struct{ hub.Keeper }
 
 func (elsewhere) Self() string                       { return "self" }
 func (elsewhere) Leader(string) (string, bool)       { return "other", false }

@@ -67,7 +67,7 @@ func newCluster(t *testing.T, home string, names []string, opts ...hub.Option) *
 func (c *cluster) add(name string) {
 	c.t.Helper()
 	n := &node{c: c, name: name, interests: make(map[string]bool), links: make(map[string]*link)}
-	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n), hub.WithKeeper(keeper{n})}, c.opts...)...)
+	n.Hub = start(c.t, append([]hub.Option{hub.WithRemote(n), hub.WithKeeper(keeper{n: n})}, c.opts...)...)
 	c.mu.Lock()
 	var others []*node
 	for _, o := range c.nodes {
@@ -164,7 +164,10 @@ func (n *node) Self() string { return n.name }
 
 // keeper keeps the topics of the test's cluster: its one store is what all replicas
 // would hold, and its home leads them all.
-type keeper struct{ n *node }
+type keeper struct {
+	hub.Keeper // nil: these tests have no durable subscriptions
+	n          *node
+}
 
 func (k keeper) Leader(string) (string, bool) {
 	k.n.c.mu.Lock()

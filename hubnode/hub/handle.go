@@ -67,6 +67,8 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 		c.unsubscribe(in, f)
 	case wire.KindRead:
 		return c.readPage(in, f)
+	case wire.KindFetch:
+		return c.fetch(in, f)
 	case wire.KindGoodbye:
 		return ErrLeft
 	default:

@@ -67,7 +67,9 @@ type Hub struct {
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
 	awaiting awaiting
-	leaving  atomic.Bool // sessions are handed over: none is taken any more
+	desks    desks
+	polls    atomic.Uint64 // clients' Fetches so far
+	leaving  atomic.Bool   // sessions are handed over: none is taken any more
 	ids      wire.IDs
 
 	wg     sync.WaitGroup

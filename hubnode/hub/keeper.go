@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/durable"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -38,6 +39,15 @@ type Keeper interface {
 	// Purge takes what a topic holds before a sequence, on all nodes; for the
 	// leader.
 	Purge(ctx context.Context, topic string, before wire.Sequence) error
+	// Fetch does what a member of a durable subscription of a topic says and wants;
+	// for the leader.
+	Fetch(ctx context.Context, topic, name string, r durable.Request) (durable.Grant, error)
+	// AwaitFetch reports whether there is something for a member; if not, news is
+	// closed when there may be, and due, unless it is zero, is when there may be
+	// though nothing happens. For the leader.
+	AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error)
+	// Durables returns the durable subscriptions of the topics that this node leads.
+	Durables() []wire.DurableInfo
 	// Held returns what this node has of a topic, as leader or as a follower that
 	// may be behind; ok is false when it has no part in it.
 	Held(topic string) (store history.Store, ok bool)

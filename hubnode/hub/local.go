@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/durable"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -12,12 +13,15 @@ import (
 // local is the [Keeper] of a hub on its own: everything is in its memory, and
 // stored before Append returns.
 type local struct {
-	hub   *Hub
-	store *history.Memory
-	locks [64]sync.Mutex // by topic: the order of sequences is the order of deliveries
+	hub      *Hub
+	store    *history.Memory
+	durables *durable.Set
+	locks    [64]sync.Mutex // by topic: the order of sequences is the order of deliveries
 }
 
-func newLocal(h *Hub) *local { return &local{hub: h, store: history.NewMemory()} }
+func newLocal(h *Hub) *local {
+	return &local{hub: h, store: history.NewMemory(), durables: durable.NewSet()}
+}
 
 // Leader implements [Keeper].
 func (l *local) Leader(string) (node string, self bool) { return l.hub.remote.Self(), true }
@@ -42,6 +46,7 @@ func (l *local) Append(f wire.Frame, skip int, _ Publisher, done func(*Stage, wi
 	if err := l.store.Append(now, name, l.hub.LimitsOf(name), run); err != nil {
 		return err
 	}
+	l.durables.Grew(name)
 	h := f.Header()
 	st.Deliver(wire.AppendFrame(nil, h, f.Target(), f.From(), run.Body), run.First)
 	done(st, run.First, nil)
@@ -65,6 +70,30 @@ func (l *local) Led(_ context.Context, visit func(string, history.Bounds)) error
 // Purge implements [Keeper].
 func (l *local) Purge(_ context.Context, topic string, before wire.Sequence) error {
 	return l.store.Purge(topic, before)
+}
+
+// Fetch implements [Keeper].
+func (l *local) Fetch(_ context.Context, topic, name string, r durable.Request) (durable.Grant, error) {
+	b, _, err := l.store.Bounds(topic)
+	if err != nil {
+		return durable.Grant{}, err
+	}
+	r.First = b.First
+	return l.durables.Do(durable.Key{Topic: topic, Name: name}, time.Now(), b.Next, r)
+}
+
+// AwaitFetch implements [Keeper].
+func (l *local) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
+	ready, due, news = l.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), func() wire.Sequence { return l.next(topic) })
+	return ready, due, news, nil
+}
+
+// Durables implements [Keeper].
+func (l *local) Durables() []wire.DurableInfo { return l.durables.Infos(time.Now(), l.next) }
+
+func (l *local) next(topic string) wire.Sequence {
+	b, _, _ := l.store.Bounds(topic) // in memory: never fails
+	return b.Next
 }
 
 // Held implements [Keeper].

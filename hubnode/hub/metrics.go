@@ -13,6 +13,7 @@ const (
 
 	dropSessionEnded = "session_ended"
 	dropFiltered     = "filtered"
+	dropGivenUp      = "given_up"
 )
 
 // counters are what the message path counts: once for each frame, not for
@@ -31,7 +32,7 @@ type counters struct {
 	joined        atomic.Uint64
 	left          departureCounts
 
-	dropSlow, dropLink, dropClient, dropFilter, dropSession atomic.Uint64
+	dropSlow, dropLink, dropClient, dropFilter, dropSession, dropDead atomic.Uint64
 }
 
 func (m *counters) dropped(reason string, artifacts int) {
@@ -45,6 +46,8 @@ func (m *counters) dropped(reason string, artifacts int) {
 		m.dropClient.Add(n)
 	case dropFiltered:
 		m.dropFilter.Add(n)
+	case dropGivenUp:
+		m.dropDead.Add(n)
 	case dropSessionEnded:
 		m.dropSession.Add(n)
 	}
@@ -89,6 +92,7 @@ func (h *Hub) Metrics() Metrics {
 			dropSlowClient: c.dropSlow.Load(), dropLinkFull: c.dropLink.Load(),
 			dropNoClient: c.dropClient.Load(), dropFiltered: c.dropFilter.Load(),
 			dropSessionEnded: c.dropSession.Load(),
+			dropGivenUp:      c.dropDead.Load(),
 		},
 		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
 		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),

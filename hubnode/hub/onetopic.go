@@ -60,7 +60,7 @@ func (h *Hub) askTopic(ctx context.Context, question string, here bool, body []b
 		return nil, false, nil
 	}
 	var q topicQuestion
-	if err := decodeJSON(body, &q); err != nil {
+	if err := wire.DecodeJSON(body, &q); err != nil {
 		return nil, true, err
 	}
 	if err := topic.CheckName(q.Topic); err != nil {

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -211,12 +210,4 @@ func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (to
 		}
 	}
 	return at, nil
-}
-
-// decodeJSON decodes a question or an answer between nodes.
-func decodeJSON(b []byte, into any) error {
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%w: %s", wire.ErrMalformed, err.Error())
-	}
-	return nil
 }

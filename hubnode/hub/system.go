@@ -100,6 +100,9 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 	if answer, ok, err := h.askTopic(ctx, question, false, body); ok {
 		return marshal(answer, err)
 	}
+	if answer, ok, err := h.askDurables(ctx, question, false, body); ok {
+		return marshal(answer, err)
+	}
 	if h.system != nil {
 		if answer, ok, err := h.system(ctx, question, body); ok {
 			return answer, err
@@ -113,7 +116,7 @@ func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([
 	switch question {
 	case localPrefix + systemClients:
 		var q localPageRequest
-		if err := decodeJSON(body, &q); err != nil {
+		if err := wire.DecodeJSON(body, &q); err != nil {
 			return nil, err
 		}
 		page, err := h.localClientPage(q.After, q.MaxBytes)
@@ -125,6 +128,9 @@ func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([
 		return json.Marshal(topicList{h.localTopics(ctx)})
 	}
 	if answer, ok, err := h.askTopic(ctx, strings.TrimPrefix(question, localPrefix), true, body); ok {
+		return marshal(answer, err)
+	}
+	if answer, ok, err := h.askDurables(ctx, strings.TrimPrefix(question, localPrefix), true, body); ok {
 		return marshal(answer, err)
 	}
 	if h.system != nil {

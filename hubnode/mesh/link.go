@@ -13,8 +13,12 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// answersMax bounds the questions of one peer that are being answered.
-const answersMax = 256
+// These bound the questions of one peer that are being answered: those that are
+// answered at once, and those whose answers wait for something to happen.
+const (
+	answersMax = 256
+	waitsMax   = 16 << 10
+)
 
 // Link is the connection to one peer. Pushing to it is safe for concurrent use
 // and never blocks.
@@ -122,7 +126,7 @@ func (m *Mesh) read(ctx context.Context, link *Link, r *wire.Reader, taker Taker
 	defer answering.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	slots := make(chan struct{}, answersMax)
+	atOnce, waiting := make(chan struct{}, answersMax), make(chan struct{}, waitsMax)
 	for {
 		waits := !r.Buffered()
 		if waits {
@@ -142,6 +146,10 @@ func (m *Mesh) read(ctx context.Context, link *Link, r *wire.Reader, taker Taker
 		switch f.Kind() {
 		case wire.KindAsk:
 			question, body, ref := string(f.Target()), append([]byte(nil), f.Body()...), f.Ref()
+			slots := atOnce
+			if m.cfg.Handler.Waits(question) {
+				slots = waiting
+			}
 			select {
 			case slots <- struct{}{}:
 				answering.Go(func() {

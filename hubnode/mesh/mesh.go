@@ -63,6 +63,9 @@ type Handler interface {
 	Unlinked(peer Peer, link *Link)
 	// Answer answers a peer's question. An error reaches the asker.
 	Answer(ctx context.Context, question string, body []byte) ([]byte, error)
+	// Waits reports whether the answer to a question may wait for something to
+	// happen: such ones don't keep others from being answered.
+	Waits(question string) bool
 }
 
 // Config says who this node is. All fields but Ping are required.

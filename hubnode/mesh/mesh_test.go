@@ -41,6 +41,8 @@ func (e *end) Linked(_ mesh.Peer, link *mesh.Link) mesh.Taker {
 }
 func (e *end) Unlinked(peer mesh.Peer, _ *mesh.Link) { e.unlinked <- peer }
 
+func (e *end) Waits(question string) bool { return question == "wait" }
+
 func (e *end) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
 	e.mu.Lock()
 	answer := e.answer

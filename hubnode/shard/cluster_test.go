@@ -165,6 +165,16 @@ func (g *group) kill(node string) {
 	}
 }
 
+// read reads all from the member's replica of a topic's shard.
+func (m *member) read(topic string, visit func(history.Run)) error {
+	store, ok := m.shards.Held(topic)
+	if !ok {
+		return errNotLeader
+	}
+	_, err := store.Read(topic, 1, 1<<30, visit)
+	return err
+}
+
 func (m *member) connect(to *member) {
 	p := &pipe{frames: make(chan []byte, 1<<14), end: make(chan struct{})}
 	m.mu.Lock()
@@ -311,7 +321,7 @@ func (g *group) publish(topic, payload string, by Publisher) wire.Sequence {
 // held returns the payloads that a node's replica holds.
 func (m *member) held(topic string) []string {
 	var all []string
-	_, err := m.shards.Read(topic, 1, 1<<30, func(run history.Run) {
+	err := m.read(topic, func(run history.Run) {
 		r := wire.NewRunReader(run.Body)
 		for {
 			var a wire.Artifact

@@ -3,8 +3,10 @@ package shard
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -12,6 +14,7 @@ import (
 const (
 	opAppend byte = 1 // artifacts of one frame
 	opPurge  byte = 2 // what a topic holds before a sequence goes
+	opFetch  byte = 3 // what a member of a durable subscription says and wants
 )
 
 // Publisher says which of a client's frames a frame is, so that it is stored
@@ -30,19 +33,31 @@ type record struct {
 	frame  wire.Frame    // opAppend: its route, count and body
 	topic  string        // opPurge
 	before wire.Sequence // opPurge
+	fetch  fetchBody     // opFetch
 }
 
-// ticket says who proposed an entry, so that it hears of its result. It is the
-// entry's beginning.
+// ticket says who proposed an entry, so that it hears of its result. An entry begins
+// with a checksum of all that follows, and the ticket: the log on disk does not
+// notice a flipped bit.
 type ticket struct {
 	by     uint64 // one run of one replica
 	number uint64
 }
 
-const ticketSize = 16
+const ticketSize = 4 + 8 + 8
 
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendTicket begins an entry, which seal ends.
 func appendTicket(b []byte, t ticket) []byte {
+	b = append(b, 0, 0, 0, 0)
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, t.by), t.number)
+}
+
+// seal puts the checksum into an entry that is complete.
+func seal(entry []byte) []byte {
+	binary.BigEndian.PutUint32(entry, crc32.Checksum(entry[4:], castagnoli))
+	return entry
 }
 
 // cutTicket returns an entry's ticket and its records.
@@ -50,7 +65,10 @@ func cutTicket(entry []byte) (ticket, []byte, error) {
 	if len(entry) < ticketSize {
 		return ticket{}, nil, fmt.Errorf("%w: log entry of %d bytes", wire.ErrMalformed, len(entry))
 	}
-	return ticket{binary.BigEndian.Uint64(entry), binary.BigEndian.Uint64(entry[8:])}, entry[ticketSize:], nil
+	if want, have := binary.BigEndian.Uint32(entry), crc32.Checksum(entry[4:], castagnoli); want != have {
+		return ticket{}, nil, fmt.Errorf("%w: log entry with checksum %08x, want %08x", history.ErrCorrupt, have, want)
+	}
+	return ticket{binary.BigEndian.Uint64(entry[4:]), binary.BigEndian.Uint64(entry[12:])}, entry[ticketSize:], nil
 }
 
 const (
@@ -135,6 +153,8 @@ func parseRecord(b []byte) (record, error) {
 		r.before = wire.Sequence(binary.BigEndian.Uint64(b[recordHead:]))
 		r.topic = string(b[purgeHead:])
 		return r, nil
+	case opFetch:
+		return r, wire.DecodeJSON(b[recordHead:], &r.fetch)
 	}
 	return r, fmt.Errorf("%w: operation %d", wire.ErrMalformed, r.op)
 }

@@ -8,12 +8,24 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
 
+	"github.com/switchboardhub/switchboard/hubnode/durable"
 	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
 )
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
 
 func FuzzEntry(f *testing.F) {
 	now := time.Unix(1_000_000, 5).UTC()
 	f.Add(appendPurge(appendAppend(nil, now, Publisher{ID: 1, Number: 2, Oldest: true}, frame("a.b", "x"), 0), now, "a", 7))
+	f.Add(must(appendFetch(nil, now, durable.Key{Topic: "a.b", Name: "d"}, durable.Request{
+		Member: "m", Policy: wire.DurablePolicy{Shared: true}, Start: 1, Acked: []wire.Range{{From: 1, To: 2}}, Max: 3,
+	})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var again []byte
 		err := eachRecord(b, func(r record) {
@@ -22,6 +34,8 @@ func FuzzEntry(f *testing.F) {
 				again = appendAppend(again, r.time, r.by, r.frame, 0)
 			case opPurge:
 				again = appendPurge(again, r.time, r.topic, r.before)
+			case opFetch:
+				again = must(appendFetch(again, r.time, r.fetch.Key, r.fetch.Request))
 			}
 		})
 		if err != nil {
@@ -36,6 +50,8 @@ func FuzzEntry(f *testing.F) {
 				third = appendAppend(third, r.time, r.by, r.frame, 0)
 			case opPurge:
 				third = appendPurge(third, r.time, r.topic, r.before)
+			case opFetch:
+				third = must(appendFetch(third, r.time, r.fetch.Key, r.fetch.Request))
 			}
 		}); err != nil || !bytes.Equal(again, third) {
 			t.Errorf("%x became %x: %v", again, third, err)
@@ -80,12 +96,12 @@ func FuzzAnswer(f *testing.F) {
 func FuzzRuns(f *testing.F) {
 	f.Add(appendRun(nil, history.Run{First: 3, Count: 2, From: "me", Time: time.Unix(0, 9), Body: []byte("xy")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := decodeRuns(b)
+		page, err := decodeRuns(b)
 		if err != nil {
 			return
 		}
 		var again []byte
-		for _, run := range p.runs {
+		for _, run := range page {
 			again = appendRun(again, run)
 		}
 		if !bytes.Equal(b, again) {

@@ -145,7 +145,7 @@ func (g *group) readAll(topic string) string {
 			return false
 		}
 		all = ""
-		_, err = leader.shards.Read(topic, 1, 1<<30, func(run history.Run) {
+		err = leader.read(topic, func(run history.Run) {
 			var a wire.Artifact
 			values := wire.NewRunReader(run.Body)
 			if ok, err := values.Next(&a); ok && err == nil && run.First < b.Next {

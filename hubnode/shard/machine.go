@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/switchboardhub/switchboard/hubnode/durable"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -27,7 +28,8 @@ type Outlet interface {
 
 // Result is what came of one record.
 type Result struct {
-	First wire.Sequence // of the artifacts stored; 0: they were stored before, it is not known where
+	First wire.Sequence  // of the artifacts stored; 0: they were stored before, it is not known where
+	Grant *durable.Grant // of a member's request
 	Err   error
 }
 
@@ -49,6 +51,7 @@ type machine struct {
 	settled func(ticket, []Result) // an entry was applied; may be nil
 
 	publishers *publishers
+	durables   *durable.Set
 
 	mu     sync.RWMutex // guards the map; the states' fields are the machine's own but for next
 	topics map[string]*topicState
@@ -60,7 +63,7 @@ type topicState struct {
 }
 
 func newMachine(store history.Store) *machine {
-	return &machine{store: store, publishers: newPublishers(), topics: make(map[string]*topicState), stop: make(chan struct{})}
+	return &machine{store: store, publishers: newPublishers(), durables: durable.NewSet(), topics: make(map[string]*topicState), stop: make(chan struct{})}
 }
 
 // next returns the sequence that a topic's next artifact gets.
@@ -146,6 +149,10 @@ func (m *machine) applyRecord(r record) Result {
 			return Result{Err: err}
 		}
 		return Result{First: before}
+	case opFetch:
+		key := r.fetch.Key
+		grant, err := m.durables.Do(key, r.time, m.next(key.Topic), r.fetch.Request)
+		return Result{Grant: &grant, Err: err}
 	}
 	return Result{}
 }
@@ -173,6 +180,7 @@ func (m *machine) append(r record) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
+	m.durables.Grew(name)
 	if m.serves.Load() {
 		m.outlet.Deliver(name, f, first)
 	}
@@ -214,12 +222,13 @@ func (m *machine) fail(err error) {
 type snapshot struct {
 	Topics     map[string]wire.Sequence // the next ones
 	Publishers []publisher
+	Durables   []durable.Saved
 }
 
 // Snapshot implements raft.FSM. It copies what is beyond the store: that holds
 // at least what belongs to the snapshot, and ignores what it is given again.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
-	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list()}
+	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list(), Durables: m.durables.List()}
 	for name, t := range m.topics {
 		s.Topics[name] = wire.Sequence(t.next.Load())
 	}
@@ -249,6 +258,7 @@ func (m *machine) Restore(from io.ReadCloser) error {
 // load puts a snapshot's state in place of what there is.
 func (m *machine) load(s *snapshot) {
 	m.publishers.restore(s.Publishers)
+	m.durables.Restore(s.Durables)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.topics)

@@ -34,8 +34,12 @@ func (r *replica) pull(s *snapshot) error {
 			return err
 		}
 	}
-	r.s.pulling <- struct{}{} // a few at a time
-	defer func() { <-r.s.pulling }()
+	select {
+	case r.s.pulling <- struct{}{}: // a few at a time
+		defer func() { <-r.s.pulling }()
+	case <-r.machine.stop:
+		return errStopped
+	}
 	var size int64
 	for topic, next := range s.Topics {
 		n, err := r.pullTopic(*from, topic, next)
@@ -68,14 +72,14 @@ func (r *replica) pullTopic(node, topic string, until wire.Sequence) (size int64
 	}
 	limits := r.s.cfg.Limits(topic)
 	for next < until {
-		p, err := r.askPage(node, topic, next)
+		page, err := r.askPage(node, topic, next)
 		if err != nil {
 			return size, err
 		}
-		if len(p.runs) == 0 {
+		if len(page) == 0 {
 			return size, nil // retention took it
 		}
-		for _, run := range p.runs {
+		for _, run := range page {
 			if run.First > next && ok {
 				if err := r.store.Purge(topic, next); err != nil { // retention took what lies between
 					return size, err
@@ -92,11 +96,9 @@ func (r *replica) pullTopic(node, topic string, until wire.Sequence) (size int64
 	return size, nil
 }
 
-// runsPage is a stretch of a topic's history between stores.
-type runsPage struct{ runs []history.Run }
-
-func (r *replica) askPage(node, topic string, from wire.Sequence) (*runsPage, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pullTime)
+// askPage asks a node for a stretch of a topic's history.
+func (r *replica) askPage(node, topic string, from wire.Sequence) ([]history.Run, error) {
+	ctx, cancel := context.WithTimeout(r.life, pullTime)
 	defer cancel()
 	body := binary.BigEndian.AppendUint32(nil, uint32(r.n))
 	body = binary.BigEndian.AppendUint64(body, uint64(from))
@@ -135,8 +137,8 @@ func appendRun(b []byte, run history.Run) []byte {
 	return append(b, run.Body...)
 }
 
-func decodeRuns(b []byte) (*runsPage, error) {
-	p := &runsPage{}
+func decodeRuns(b []byte) ([]history.Run, error) {
+	var page []history.Run
 	for f := (&fields{rest: b}); len(f.rest) > 0; {
 		run := history.Run{First: wire.Sequence(f.uint64()), Count: int(f.uint32())}
 		run.Time = time.Unix(0, int64(f.uint64())).UTC()
@@ -145,7 +147,7 @@ func decodeRuns(b []byte) (*runsPage, error) {
 		if f.bad || run.Count <= 0 {
 			return nil, fmt.Errorf("%w: stretch of history", wire.ErrMalformed)
 		}
-		p.runs = append(p.runs, run)
+		page = append(page, run)
 	}
-	return p, nil
+	return page, nil
 }

@@ -50,9 +50,12 @@ type replica struct {
 	snaps   *snapshots
 	store   history.Store
 	running sync.WaitGroup
-	stop    chan struct{}
-	life    context.Context //nolint:containedctx // until stop, for questions to other nodes
-	end     context.CancelFunc
+
+	verifying sync.WaitGroup // those who ask Raft whether it leads
+
+	stop chan struct{}
+	life context.Context //nolint:containedctx // until stop, for questions to other nodes
+	end  context.CancelFunc
 
 	led      chan bool             // from Raft: it leads, it no longer does
 	poked    chan struct{}         // holds one: look at the members
@@ -66,6 +69,7 @@ type replica struct {
 	settled    time.Time // of the tending goroutine: since when nothing is to be done
 
 	mu      sync.Mutex // guards the fields below
+	halting bool       // nobody may ask Raft any more
 	serving bool       // it leads, has applied all that was committed before, and takes proposals
 	said    bool       // the others were told that it leads
 	term    uint64     // of its leadership
@@ -175,7 +179,7 @@ func (r *replica) start() error {
 	}
 	r.machine = m
 	r.trans = newTransport(r.n, r.id, r.s.cfg.Self, r.s.cfg.Carrier)
-	node, err := raft.NewRaft(r.config(), m, r.logs.entries, r.logs.votes, r.snaps, r.trans)
+	node, err := r.newRaft()
 	if err != nil {
 		return errors.Join(err, r.trans.Close())
 	}
@@ -185,6 +189,16 @@ func (r *replica) start() error {
 	r.running.Go(r.settle)
 	r.running.Go(r.tend)
 	return nil
+}
+
+// newRaft starts Raft. It panics itself over a log that it can't read.
+func (r *replica) newRaft() (node *raft.Raft, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("%w: %v", history.ErrCorrupt, why)
+		}
+	}()
+	return raft.NewRaft(r.config(), r.machine, r.logs.entries, r.logs.votes, r.snaps, r.trans)
 }
 
 func (r *replica) config() *raft.Config {
@@ -234,6 +248,11 @@ func (r *replica) close() {
 // halt ends all that runs, but keeps the logs open.
 func (r *replica) halt() {
 	close(r.machine.stop)
+	r.end()
+	r.mu.Lock()
+	r.halting = true
+	r.mu.Unlock()
+	r.verifying.Wait() // a Raft that runs answers soon, and one that has stopped not at all
 	down := r.raft.Shutdown()
 	_ = r.trans.Close() // calls under way end, which Shutdown waits for
 	if err := down.Error(); err != nil {
@@ -241,7 +260,6 @@ func (r *replica) halt() {
 	}
 	r.stepDown()
 	close(r.stop)
-	r.end()
 	r.running.Wait()
 }
 
@@ -396,7 +414,7 @@ func (r *replica) nextEntry() []byte {
 	}
 	r.waiting = r.waiting[n:]
 	r.flights[r.number] = f
-	return entry
+	return seal(entry)
 }
 
 // landing takes the results of an entry that was applied, if it is this replica's.
@@ -451,37 +469,68 @@ func (r *replica) tell(out Outlet) {
 	out.Flush()
 }
 
-// transfer gives the leadership to another replica. What is on its way lands
-// first: Raft refuses entries while it transfers.
-func (r *replica) transfer(give func() raft.Future) error {
+// transfer gives the leadership to one of the others, the first that has the whole
+// log. What is on its way lands first. It does what Raft's own LeadershipTransfer
+// does, which leaves goroutines behind for good when the leadership ends in the
+// middle of it.
+func (r *replica) transfer(ctx context.Context, others []raft.ServerID) (err error) {
 	r.mu.Lock()
 	served := r.serving
 	r.serving = false
 	r.mu.Unlock()
-	deadline := time.NewTimer(r.s.cfg.Timing.Heartbeat)
+	defer func() {
+		if err != nil && r.raft.State() == raft.Leader {
+			r.mu.Lock()
+			r.serving = served
+			r.mu.Unlock()
+		}
+	}()
+	r.within(r.s.cfg.Timing.Heartbeat, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.flights) == 0 && len(r.waiting) == 0
+	})
+	err = errBehind
+	for _, id := range others {
+		st, failed := r.s.askState(ctx, nodeOf(id), r.n)
+		if failed != nil || st.ID != id || st.Last != r.raft.LastIndex() {
+			continue
+		}
+		now := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+			ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.id), Addr: r.trans.EncodePeer(r.id, r.trans.LocalAddr()),
+		}}
+		if err = r.trans.TimeoutNow(id, server(id).Address, now, &raft.TimeoutNowResponse{}); err != nil {
+			continue
+		}
+		if r.within(2*r.s.cfg.Timing.Heartbeat, func() bool { return r.raft.State() != raft.Leader }) {
+			return nil
+		}
+		err = errKept
+	}
+	return err
+}
+
+var (
+	errBehind = errors.New("no other replica has the whole log")
+	errKept   = errors.New("the other replica was not elected")
+)
+
+// within waits for a condition, and reports whether it came in time.
+func (r *replica) within(d time.Duration, ok func() bool) bool {
+	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for landed := false; !landed; {
-		r.mu.Lock()
-		landed = len(r.flights) == 0 && len(r.waiting) == 0
-		r.mu.Unlock()
+	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			landed = true
+			return false
 		case <-r.stop:
-			return errStopped
+			return false
 		}
 	}
-	err := give().Error()
-	if err == nil || r.raft.State() != raft.Leader {
-		return err
-	}
-	r.mu.Lock()
-	r.serving = served
-	r.mu.Unlock()
-	return err
+	return true
 }
 
 // cut shortens the log, which has grown enough. Each replica cuts its own.
@@ -497,7 +546,7 @@ func (r *replica) cut() {
 	})
 }
 
-// serves reports whether this replica leads and has all that was committed.
+// servesNow reports whether this replica leads and has all that was committed.
 func (r *replica) servesNow() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -513,8 +562,13 @@ func (r *replica) verify(ctx context.Context) error {
 		return nil
 	}
 	done := make(chan error, 1)
-	future := r.raft.VerifyLeader()
-	r.running.Go(func() { done <- future.Error() })
+	r.mu.Lock()
+	if r.halting {
+		r.mu.Unlock()
+		return errNotLeader
+	}
+	r.verifying.Go(func() { done <- r.raft.VerifyLeader().Error() })
+	r.mu.Unlock()
 	select {
 	case err := <-done:
 		if err != nil {

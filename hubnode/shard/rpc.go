@@ -54,7 +54,7 @@ func appendBytes(b, s []byte) []byte {
 	return append(b, s...)
 }
 
-// cursor takes fields off the front of an encoding; bad once it was too short.
+// fields are taken off the front of an encoding; bad once it was too short.
 type fields struct {
 	rest []byte
 	bad  bool

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -491,17 +490,8 @@ func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) 
 	if r == nil {
 		return errNotLeader
 	}
-	done := make(chan error, 1)
-	err := r.enqueue(appendPurge(nil, time.Now(), topic, before), func(_ Outlet, result Result) { done <- result.Err })
-	if err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	_, err := r.await(ctx, appendPurge(nil, time.Now(), topic, before))
+	return err
 }
 
 // Bounds returns what a topic holds, with all that was acknowledged before the
@@ -563,19 +553,6 @@ func (s *Shards) Size() (artifacts int, bytes int64) {
 	return artifacts, bytes
 }
 
-// Read reads from this node's replica of a topic's shard, as history.Store does.
-func (s *Shards) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
-	r := s.replica(s.Of(topic))
-	if r == nil {
-		return from, errNotLeader
-	}
-	next, err := r.store.Read(topic, from, maxBytes, visit)
-	if err != nil {
-		r.suspect(err)
-	}
-	return next, err
-}
-
 // Led visits the topics of the shards that this node leads, with all that was
 // acknowledged before the call, and returns an error when it could not be certain of
 // one of them.
@@ -620,12 +597,4 @@ func (s *Shards) HandOver(ctx context.Context) {
 		handing.Go(func() { r.handOver(ctx) })
 	})
 	handing.Wait()
-}
-
-// decodeJSON decodes a question or an answer between nodes.
-func decodeJSON(b []byte, into any) error {
-	if err := json.Unmarshal(b, into); err != nil {
-		return fmt.Errorf("%w: %s", wire.ErrMalformed, err.Error())
-	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // The questions that shards put to each other.
@@ -78,7 +80,7 @@ func (s *Shards) Answer(question string, body []byte) (answer []byte, ok bool, e
 	switch question {
 	case questionState:
 		var n int
-		if err := decodeJSON(body, &n); err != nil {
+		if err := wire.DecodeJSON(body, &n); err != nil {
 			return nil, true, err
 		}
 		r, err := s.open(n)
@@ -92,7 +94,7 @@ func (s *Shards) Answer(question string, body []byte) (answer []byte, ok bool, e
 		return answer, true, err
 	case questionClose:
 		var q closeRequest
-		if err := decodeJSON(body, &q); err != nil {
+		if err := wire.DecodeJSON(body, &q); err != nil {
 			return nil, true, err
 		}
 		if r := s.replica(q.Shard); r != nil && r.id == q.ID && !s.belongs(q.Shard) {
@@ -127,7 +129,7 @@ func (s *Shards) askState(ctx context.Context, node string, n int) (state, error
 		return state{}, err
 	}
 	var st state
-	return st, decodeJSON(answer, &st)
+	return st, wire.DecodeJSON(answer, &st)
 }
 
 // tend keeps the group as it should be, as far as it is up to this replica.
@@ -301,7 +303,7 @@ func (r *replica) tendMembers(ctx context.Context) error {
 	}
 	step := nextStep(r.s.cfg.Self, r.raft.CommitIndex(), desired, members, states)
 	if step == nil {
-		r.rest(desired, members, states)
+		r.rest(ctx, desired, members, states)
 		return nil
 	}
 	r.settled = time.Time{}
@@ -315,7 +317,7 @@ func (r *replica) tendMembers(ctx context.Context) error {
 	case removeReplica:
 		future = r.raft.RemoveServer(step.id, 0, membershipTime)
 	case giveWay:
-		return r.transferTo(step.id)
+		return r.transfer(ctx, []raft.ServerID{step.id})
 	}
 	if err := future.Error(); err != nil {
 		return err
@@ -351,7 +353,7 @@ func (r *replica) dismiss(ctx context.Context, node string, id raft.ServerID) {
 
 // rest moves the leadership to the node it should be on, once nothing else has
 // been left to do for a while.
-func (r *replica) rest(desired []string, members []raft.Server, states map[string]state) {
+func (r *replica) rest(ctx context.Context, desired []string, members []raft.Server, states map[string]state) {
 	now := time.Now()
 	if r.settled.IsZero() {
 		r.settled = now
@@ -366,7 +368,7 @@ func (r *replica) rest(desired []string, members []raft.Server, states map[strin
 	for _, m := range members {
 		if m.ID == st.ID && m.Suffrage == raft.Voter {
 			r.settled = now // not again at once
-			if err := r.transferTo(m.ID); err != nil {
+			if err := r.transfer(ctx, []raft.ServerID{m.ID}); err != nil {
 				r.log.Debug("leadership not moved", slog.Any("error", err))
 			}
 			return
@@ -374,17 +376,16 @@ func (r *replica) rest(desired []string, members []raft.Server, states map[strin
 	}
 }
 
-func (r *replica) transferTo(id raft.ServerID) error {
-	return r.transfer(func() raft.Future { return r.raft.LeadershipTransferToServer(id, server(id).Address) })
-}
-
 // handOver gives the leadership away, when there is somebody to take it.
 func (r *replica) handOver(ctx context.Context) {
 	for r.servesNow() && ctx.Err() == nil {
-		if r.alone() {
-			return
+		var others []raft.ServerID
+		for _, m := range r.members() {
+			if m.Suffrage == raft.Voter && m.ID != r.id {
+				others = append(others, m.ID)
+			}
 		}
-		if err := r.transfer(r.raft.LeadershipTransfer); err == nil {
+		if len(others) == 0 || r.transfer(ctx, others) == nil {
 			return
 		}
 		select {

@@ -124,12 +124,12 @@ func (a *app) newPrinter(count int) *printer {
 	return &printer{out: a.out, asJSON: a.json(), done: make(chan struct{}), left: count}
 }
 
-// print writes an artifact, unless enough were written.
-func (p *printer) print(a *wire.Artifact) {
+// print writes an artifact, unless enough were written. It reports whether it did.
+func (p *printer) print(a *wire.Artifact) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
-		return
+		return false
 	}
 	p.buf.Reset()
 	if p.asJSON {
@@ -147,6 +147,7 @@ func (p *printer) print(a *wire.Artifact) {
 		p.ended = true
 		close(p.done)
 	}
+	return p.err == nil
 }
 
 // failure returns why writing failed, once done is closed.

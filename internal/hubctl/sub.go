@@ -2,6 +2,7 @@ package hubctl
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -13,10 +14,19 @@ import (
 )
 
 type subFlags struct {
-	since  string
-	filter string
-	group  string
-	count  int
+	since   string
+	filter  string
+	group   string
+	count   int
+	durable durableFlags
+}
+
+type durableFlags struct {
+	name          string
+	shared        bool
+	ackWait       time.Duration
+	maxDeliveries int
+	deadLetter    string
 }
 
 func (a *app) subCommand() *cobra.Command {
@@ -28,11 +38,17 @@ func (a *app) subCommand() *cobra.Command {
 In a pattern, * stands for one token and > for all that follow.
 
 The connection is made again when it is lost; on topics with history nothing is
-missed then. What retention took is told on the standard error.`,
+missed then. What retention took is told on the standard error.
+
+With --durable the hub keeps the position under that name: the next one to subscribe
+by it goes on there. What is printed is done. With --shared several clients work on
+the same topic at a time, each on artifacts of its own.`,
 		Example: `  hubctl sub orders.new
   hubctl sub 'orders.>' 'audit.*' --since all
   hubctl sub orders.new --since 15m -o json | jq .payload
-  hubctl sub jobs --group workers --count 10`,
+  hubctl sub jobs --group workers --count 10
+  hubctl sub orders.new --durable billing
+  hubctl sub jobs --durable workers --shared --max-deliveries 5 --dead-letter jobs.dead`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts, err := f.options(cmd)
@@ -46,6 +62,11 @@ missed then. What retention took is told on the standard error.`,
 	cmd.Flags().StringVar(&f.filter, "filter", "", "`CEL` expression over the artifact; what doesn't match is left out")
 	cmd.Flags().StringVar(&f.group, "group", "", "`name` of a group whose members share the artifacts")
 	cmd.Flags().IntVar(&f.count, "count", 0, "end after `N` artifacts")
+	cmd.Flags().StringVar(&f.durable.name, "durable", "", "keep the position of one topic in the hub, under this `name`; a new one starts at all unless --since says otherwise")
+	cmd.Flags().BoolVar(&f.durable.shared, "shared", false, "with --durable: share the artifacts with other clients")
+	cmd.Flags().DurationVar(&f.durable.ackWait, "ack-wait", wire.DefaultAckWait, "with --durable: `time` after which the artifacts of a client that is gone are given to others")
+	cmd.Flags().IntVar(&f.durable.maxDeliveries, "max-deliveries", 0, "with --durable: give an artifact up that was given out `N` times; 0: never")
+	cmd.Flags().StringVar(&f.durable.deadLetter, "dead-letter", "", "with --max-deliveries: the `topic` for those; without it they are dropped")
 	return cmd
 }
 
@@ -53,9 +74,9 @@ func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error)
 	if f.count < 0 {
 		return nil, usagef(cmd, "count %d: want 1 or more", f.count)
 	}
-	since, err := parseSince(f.since)
-	if err != "" {
-		return nil, usagef(cmd, "since %q: %s", f.since, err)
+	since, wrong := parseSince(f.since)
+	if wrong != "" {
+		return nil, usagef(cmd, "since %q: %s", f.since, wrong)
 	}
 	var opts []client.SubscribeOption
 	if since != nil {
@@ -67,7 +88,8 @@ func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error)
 	if f.group != "" {
 		opts = append(opts, client.Group(f.group))
 	}
-	return opts, nil
+	durable, err := f.durable.options(cmd, f)
+	return append(opts, durable...), err
 }
 
 // parseSince reads the flag; wrong says what is wrong with it.
@@ -118,7 +140,9 @@ func (a *app) sub(ctx context.Context, patterns []string, count int, opts []clie
 		return orInterrupted(ctx, err)
 	}
 	handler := func(_ context.Context, artifact *wire.Artifact) error {
-		p.print(artifact)
+		if !p.print(artifact) {
+			return errEnough
+		}
 		return nil
 	}
 	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.tellf("gap: %v", gap) }))
@@ -132,6 +156,9 @@ func (a *app) sub(ctx context.Context, patterns []string, count int, opts []clie
 	a.tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
 	return wait(ctx, c, p)
 }
+
+// errEnough keeps a durable subscription from taking for done what was not printed.
+var errEnough = errors.New("enough was printed")
 
 // wait waits until a command that prints is interrupted or has printed enough,
 // or its client ends.

@@ -66,6 +66,11 @@ told of the gap. This can't be undone.`,
 
 // askTopic asks the hub about a topic.
 func (a *app) askTopic(ctx context.Context, question, topic string, before wire.Sequence) ([]byte, error) {
+	return a.ask(ctx, "topics."+question, map[string]any{"topic": topic, "before": before})
+}
+
+// ask puts a question to the hub itself.
+func (a *app) ask(ctx context.Context, question string, about any) ([]byte, error) {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return nil, err
@@ -74,11 +79,11 @@ func (a *app) askTopic(ctx context.Context, question, topic string, before wire.
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	body, err := json.Marshal(map[string]any{"topic": topic, "before": before})
+	body, err := json.Marshal(about)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.Request(ctx, "$hub.topics."+question, &wire.Artifact{Payload: body})
+	answer, err := c.Request(ctx, "$hub."+question, &wire.Artifact{Payload: body})
 	if err != nil {
 		return nil, err
 	}

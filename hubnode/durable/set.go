@@ -1,0 +1,146 @@
+package durable
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// setMax bounds the subscriptions of one set.
+const setMax = 4096
+
+var (
+	errNoDurable    = &wire.Error{Code: wire.CodeNoDurable, Detail: "the topic has no durable subscription of that name"}
+	errManyDurables = &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("there are %d durable subscriptions already, of the topics of one shard: delete those that nobody uses", setMax)}
+)
+
+// Set is the durable subscriptions of some topics. Make it with [NewSet]; its methods
+// are safe for concurrent use. But for who waits, its state depends on nothing but
+// what it was asked to do.
+type Set struct {
+	waiting atomic.Int32 // topics in news
+
+	mu   sync.Mutex // guards the fields below
+	of   map[Key]*Subscription
+	news map[string]chan struct{} // by topic: closed when there may be something for those who wait
+}
+
+// Key names a subscription.
+type Key struct {
+	Topic string `json:"topic"`
+	Name  string `json:"name"`
+}
+
+// NewSet returns an empty set.
+func NewSet() *Set {
+	return &Set{of: make(map[Key]*Subscription), news: make(map[string]chan struct{})}
+}
+
+// Do does what a request says at a time. end is the sequence that the topic's next
+// artifact gets. Errors: a wire.Error when there is no such subscription and the
+// request doesn't say where it begins, or too many.
+func (s *Set) Do(key Key, now time.Time, end wire.Sequence, r Request) (Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.of[key]
+	switch {
+	case r.Drop && sub != nil:
+		delete(s.of, key)
+		s.tellLocked(key.Topic)
+		return Grant{}, nil
+	case sub == nil && (r.Start == 0 || r.Drop):
+		return Grant{}, errNoDurable
+	case sub == nil && len(s.of) >= setMax:
+		return Grant{}, errManyDurables
+	case sub == nil:
+		sub = New(r.Start)
+		s.of[key] = sub
+	}
+	grant := sub.Do(now, end, r)
+	if r.Frees() {
+		s.tellLocked(key.Topic)
+	}
+	return grant, nil
+}
+
+// Grew wakes those who wait for a topic's artifacts. It costs next to nothing while
+// nobody does.
+func (s *Set) Grew(topic string) {
+	if s.waiting.Load() == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tellLocked(topic)
+}
+
+func (s *Set) tellLocked(topic string) {
+	if news := s.news[topic]; news != nil {
+		close(news)
+		delete(s.news, topic)
+		s.waiting.Add(-1)
+	}
+}
+
+// Await reports whether there is something for a member now; if not, news is closed
+// when there may be, and due is when there may be though nothing happens.
+func (s *Set) Await(key Key, member string, now time.Time, end func() wire.Sequence) (ready bool, due time.Time, news <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sub := s.of[key]
+	if sub == nil {
+		return true, due, nil // it is gone: the member is to hear of it
+	}
+	wake := s.news[key.Topic]
+	if wake == nil {
+		wake = make(chan struct{})
+		s.news[key.Topic] = wake
+		s.waiting.Add(1) // before end is looked at: what comes later sees it
+	}
+	ready, due = sub.Ready(now, end(), member)
+	return ready, due, wake
+}
+
+// Saved is a subscription in a snapshot.
+type Saved struct {
+	Key   Key
+	State Subscription
+}
+
+// List returns the subscriptions, for a snapshot.
+func (s *Set) List() []Saved {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Saved, 0, len(s.of))
+	for key, sub := range s.of {
+		all = append(all, Saved{key, *sub})
+	}
+	return all
+}
+
+// Restore puts what List returned in place of what there is.
+func (s *Set) Restore(all []Saved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.of)
+	for i := range all {
+		s.of[all[i].Key] = &all[i].State
+	}
+	for topic := range s.news {
+		s.tellLocked(topic)
+	}
+}
+
+// Infos returns what people are told of the subscriptions.
+func (s *Set) Infos(now time.Time, end func(topic string) wire.Sequence) []wire.DurableInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]wire.DurableInfo, 0, len(s.of))
+	for key, sub := range s.of {
+		all = append(all, sub.Info(now, key.Topic, key.Name, end(key.Topic)))
+	}
+	return all
+}

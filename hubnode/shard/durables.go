@@ -1,0 +1,86 @@
+package shard
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/durable"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Fetch does what a member of a durable subscription says and wants. This node must
+// lead the topic's shard.
+func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Request) (durable.Grant, error) {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return durable.Grant{}, errNotLeader
+	}
+	b, err := r.bounds(topic)
+	if err != nil {
+		return durable.Grant{}, err
+	}
+	q.First = b.First
+	record, err := appendFetch(nil, time.Now(), durable.Key{Topic: topic, Name: name}, q)
+	if err != nil {
+		return durable.Grant{}, err
+	}
+	result, err := r.await(ctx, record)
+	if err != nil || result.Grant == nil {
+		return durable.Grant{}, err
+	}
+	return *result.Grant, nil
+}
+
+// AwaitFetch reports whether there is something for a member of a durable
+// subscription; if not, news is closed when there may be, and due, unless it is
+// zero, is when there may be though nothing happens.
+func (s *Shards) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
+	r := s.replica(s.Of(topic))
+	if r == nil || !r.servesNow() {
+		return false, due, nil, errNotLeader
+	}
+	end := func() wire.Sequence { return r.machine.next(topic) }
+	ready, due, news = r.machine.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), end)
+	return ready, due, news, nil
+}
+
+// Durables returns the durable subscriptions of the topics that this node leads.
+func (s *Shards) Durables() []wire.DurableInfo {
+	var all []wire.DurableInfo
+	s.eachReplica(func(r *replica) {
+		if r.servesNow() {
+			all = append(all, r.machine.durables.Infos(time.Now(), r.machine.next)...)
+		}
+	})
+	return all
+}
+
+// await proposes a record and waits for what comes of it.
+func (r *replica) await(ctx context.Context, record []byte) (Result, error) {
+	done := make(chan Result, 1)
+	if err := r.enqueue(record, func(_ Outlet, result Result) { done <- result }); err != nil {
+		return Result{}, err
+	}
+	select {
+	case result := <-done:
+		return result, result.Err
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
+	}
+}
+
+// fetchBody is a record of opFetch behind its time.
+type fetchBody struct {
+	Key     durable.Key     `json:"key"`
+	Request durable.Request `json:"request"`
+}
+
+// appendFetch appends a record of what a member says and wants.
+func appendFetch(entry []byte, now time.Time, key durable.Key, q durable.Request) ([]byte, error) {
+	body, err := json.Marshal(fetchBody{key, q})
+	if err != nil {
+		return nil, err
+	}
+	return append(appendHeadOf(entry, opFetch, recordHead+len(body), now), body...), nil
+}

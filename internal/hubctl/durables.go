@@ -1,0 +1,106 @@
+package hubctl
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+func (a *app) durablesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "durables [TOPIC]",
+		Short: "Show durable subscriptions, and how far each has got",
+		Long: `Show the durable subscriptions of all topics, or of one.
+
+POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
+be given out, IN FLIGHT how many clients are at work on, and REDELIVERED how many of
+what is not settled were given out more than once.`,
+		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			answer, err := a.ask(cmd.Context(), "durables", map[string]string{"topic": strings.Join(args, "")})
+			if err != nil {
+				return err
+			}
+			return a.show(answer, durableTable)
+		},
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "delete TOPIC NAME",
+		Short: "Delete a durable subscription and its position",
+		Long: `Delete a durable subscription and its position. The topic keeps its artifacts. A
+client that has the subscription begins a new one. This can't be undone.`,
+		Example: "  hubctl durables delete jobs workers",
+		Args:    args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			answer, err := a.ask(cmd.Context(), "durables.delete", map[string]string{"topic": args[0], "name": args[1]})
+			if err != nil {
+				return err
+			}
+			return a.show(answer, func(_ []byte, b *bytes.Buffer) error {
+				fmt.Fprintf(b, "%s of %s deleted\n", args[1], args[0])
+				return nil
+			})
+		},
+	})
+	return cmd
+}
+
+func durableTable(answer []byte, b *bytes.Buffer) error {
+	var l struct {
+		Durables []wire.DurableInfo `json:"durables"`
+	}
+	if err := json.Unmarshal(answer, &l); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tCLIENTS\tUSED") // a buffer takes everything
+	for _, d := range l.Durables {
+		_, _ = fmt.Fprintln(w, strings.Join([]string{
+			d.Topic, d.Name, strconv.FormatBool(d.Policy.Shared), strconv.FormatUint(uint64(d.Position), 10), strconv.FormatUint(d.Pending, 10),
+			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), orDash(strings.Join(d.Members, " ")), ago(d.Used),
+		}, "\t"))
+	}
+	return w.Flush()
+}
+
+// options returns the options of a durable subscription; none when it isn't one.
+func (f *durableFlags) options(cmd *cobra.Command, sub *subFlags) ([]client.SubscribeOption, error) {
+	if f.name == "" {
+		for _, flag := range []string{"shared", "ack-wait", "max-deliveries", "dead-letter"} {
+			if cmd.Flags().Changed(flag) {
+				return nil, usagef(cmd, "--%s is for a subscription with --durable", flag)
+			}
+		}
+		return nil, nil
+	}
+	switch {
+	case sub.filter != "" || sub.group != "":
+		return nil, usagef(cmd, "--durable goes with neither --filter nor --group: clients share with --shared")
+	case f.maxDeliveries < 0:
+		return nil, usagef(cmd, "max-deliveries %d: want 1 or more", f.maxDeliveries)
+	case f.deadLetter != "" && f.maxDeliveries == 0:
+		return nil, usagef(cmd, "--dead-letter has no meaning without --max-deliveries")
+	}
+	opts := []client.SubscribeOption{
+		client.Durable(f.name), client.AckWait(f.ackWait), client.MaxDeliveries(f.maxDeliveries, f.deadLetter),
+	}
+	if f.shared {
+		opts = append(opts, client.Shared())
+	}
+	if cmd.Flags().Changed("since") && sub.since == "new" {
+		opts = append(opts, client.SinceNew())
+	}
+	if sub.count > 0 { // what is not printed is for others
+		opts = append(opts, client.Prefetch(min(sub.count, client.DefaultPrefetch)))
+	}
+	return opts, nil
+}

@@ -1,0 +1,303 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/test/cluster"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// tally counts how often each sequence was handled.
+type tally struct {
+	mu   sync.Mutex // guards n
+	n    map[wire.Sequence]int
+	last wire.Sequence
+}
+
+func newTally() *tally { return &tally{n: make(map[wire.Sequence]int)} }
+
+func (t *tally) handle(_ context.Context, a *wire.Artifact) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n[a.Sequence]++
+	t.last = a.Sequence
+	return nil
+}
+
+func (t *tally) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.n)
+}
+
+// repeats returns how often something was handled that had been handled before.
+func (t *tally) repeats() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, times := range t.n {
+		n += times - 1
+	}
+	return n
+}
+
+// durables asks the hub for a topic's durable subscriptions.
+func durables(t *testing.T, cl *client.Client, topic string) []wire.DurableInfo {
+	t.Helper()
+	answer, err := cl.Request(patient(t), "$hub.durables", &wire.Artifact{Payload: []byte(`{"topic":"` + topic + `"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list struct {
+		Durables []wire.DurableInfo `json:"durables"`
+	}
+	if err := json.Unmarshal(answer.Payload, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list.Durables
+}
+
+func join(t *testing.T, addrs, id string, opts ...client.Option) *client.Client {
+	t.Helper()
+	cl, err := client.Connect(patient(t), addrs, append(opts, client.WithID(id))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cl.Close() })
+	return cl
+}
+
+func publish(t *testing.T, cl *client.Client, topic string, n int) {
+	t.Helper()
+	for i := range n {
+		if _, err := cl.PublishAsync(patient(t), topic, &wire.Artifact{Payload: []byte(strconv.Itoa(i))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cl.Flush(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func allNodes(c *cluster.Cluster) string {
+	return c.Node(0).Client() + "," + c.Node(1).Client() + "," + c.Node(2).Client()
+}
+
+// Workers on three nodes share a topic's work while every node crashes in turn and
+// workers come and go. All of it is done.
+func TestWorkIsDoneWhateverCrashes(t *testing.T) {
+	storages(t, func(t *testing.T, settings func(*config.Config)) {
+		t.Helper()
+		const all = 900
+		c := cluster.Start(t, 3, settings)
+		addrs := allNodes(c)
+		pub := join(t, addrs, "pub")
+		done := newTally()
+		for i := range 4 {
+			w := join(t, addrs, fmt.Sprintf("worker-%d", i))
+			if _, err := w.Subscribe(patient(t), "jobs", done.handle, client.Durable("workers"), client.Shared(), client.AckWait(2*time.Second), client.Prefetch(32)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for node := range 3 {
+			publish(t, pub, "jobs", all/6)
+			crashing := make(chan struct{})
+			go func() {
+				defer close(crashing)
+				c.Kill(node)
+			}()
+			publish(t, pub, "jobs", all/6)
+			<-crashing
+			c.Revive(node)
+		}
+		c.WaitFor("all work", func() bool { return done.count() == all })
+		c.WaitFor("all work settled", func() bool {
+			d := durables(t, pub, "jobs")
+			return len(d) == 1 && d[0].Position == all+1 && d[0].InFlight == 0 && d[0].Pending == 0
+		})
+		t.Logf("%d of %d handled more than once", done.repeats(), all)
+	})
+}
+
+// A subscription of one goes on where it was, also under another client. Who waits
+// for it gets it when its client has left.
+func TestDurableGoesOn(t *testing.T) {
+	c := cluster.Start(t, 3, keepHistory)
+	addrs := allNodes(c)
+	pub := join(t, addrs, "pub")
+	publish(t, pub, "orders", 100)
+	first, second := newTally(), newTally()
+	one := join(t, c.Node(0).Client(), "one")
+	if _, err := one.Subscribe(patient(t), "orders", first.handle, client.Durable("billing")); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("the first to have all", func() bool { return first.count() == 100 })
+	two := join(t, c.Node(1).Client(), "two")
+	sub, err := two.Subscribe(patient(t), "orders", second.handle, client.Durable("billing"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, pub, "orders", 50)
+	c.WaitFor("the first to have more", func() bool { return first.count() == 150 })
+	if n := second.count(); n != 0 {
+		t.Fatalf("the second has %d though the first is there", n)
+	}
+	if err := one.Close(); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, pub, "orders", 50)
+	c.WaitFor("the second to have the rest", func() bool { return second.count() == 50 })
+	if first.repeats()+second.repeats() > 0 || first.last != 150 || second.last != 200 {
+		t.Errorf("the first got up to %d, the second to %d, with %d and %d repeats", first.last, second.last, first.repeats(), second.repeats())
+	}
+	if err := sub.Unsubscribe(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	d := durables(t, pub, "orders")
+	if len(d) != 1 || d[0].Name != "billing" || d[0].Position != 201 || len(d[0].Members) != 0 {
+		t.Errorf("got %+v", d)
+	}
+	if _, err := pub.Request(patient(t), "$hub.durables.delete", &wire.Artifact{Payload: []byte(`{"topic":"orders","name":"billing"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if d := durables(t, pub, "orders"); len(d) != 0 {
+		t.Errorf("deleted, and still there: %+v", d)
+	}
+}
+
+// What fails comes again, and after the third time goes to the dead-letter topic.
+func TestWhatFailsIsDeadInTheEnd(t *testing.T) {
+	c := cluster.Start(t, 3, keepHistory)
+	addrs := allNodes(c)
+	cl := join(t, addrs, "worker")
+	var mu sync.Mutex
+	tries := make(map[string][]int)
+	_, err := cl.Subscribe(patient(t), "jobs", func(ctx context.Context, a *wire.Artifact) error {
+		mu.Lock()
+		defer mu.Unlock()
+		tries[string(a.Payload)] = append(tries[string(a.Payload)], client.Deliveries(ctx))
+		if string(a.Payload) == "3" {
+			return errors.New("no")
+		}
+		return nil
+	}, client.Durable("w"), client.Shared(), client.MaxDeliveries(3, "dead"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := make(chan *wire.Artifact, 10)
+	if _, err := cl.Subscribe(patient(t), "dead", func(_ context.Context, a *wire.Artifact) error {
+		dead <- a
+		return nil
+	}, client.SinceAll()); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "jobs", 6)
+	select {
+	case a := <-dead:
+		if string(a.Payload) != "3" || a.From != "worker" || a.Attributes[wire.AttributeDeadTopic] != "jobs" ||
+			a.Attributes[wire.AttributeDeadSequence] != "4" || a.Attributes[wire.AttributeDeadDurable] != "w" || a.Attributes[wire.AttributeDeadDeliveries] != "3" {
+			t.Errorf("dead letter is %+v", a)
+		}
+	case <-patient(t).Done():
+		t.Fatal("no dead letter came")
+	}
+	c.WaitFor("all settled", func() bool {
+		d := durables(t, cl, "jobs")
+		return len(d) == 1 && d[0].Position == 7
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for payload, n := range tries {
+		want := "[1]"
+		if payload == "3" {
+			want = "[1 2 3]"
+		}
+		if fmt.Sprint(n) != want {
+			t.Errorf("%s was tried as %v, want %s", payload, n, want)
+		}
+	}
+}
+
+// A client that vanishes keeps its artifacts from others no longer than AckWait, and
+// not at all when it comes back.
+func TestWhatAVanishedClientHad(t *testing.T) {
+	c := cluster.Start(t, 3, keepHistory)
+	addrs := allNodes(c)
+	pub := join(t, addrs, "pub")
+	publish(t, pub, "jobs", 10)
+	stuck := make(chan struct{})
+	entered := make(chan wire.Sequence, 20)
+	work := func(wait bool) client.Handler {
+		return func(ctx context.Context, a *wire.Artifact) error {
+			entered <- a.Sequence
+			if wait {
+				<-stuck
+			}
+			return nil
+		}
+	}
+	opts := []client.SubscribeOption{client.Durable("w"), client.Shared(), client.AckWait(time.Second), client.Prefetch(4)}
+	lost, err := client.Connect(patient(t), addrs, client.WithID("lost"), client.WithoutSession())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lost.Subscribe(patient(t), "jobs", work(true), opts...); err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	// Its place is taken: what its first life had is given out again at once.
+	back := join(t, addrs, "lost", client.WithoutSession())
+	if _, err := back.Subscribe(patient(t), "jobs", work(false), opts...); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[wire.Sequence]bool)
+	for len(seen) < 10 {
+		select {
+		case seq := <-entered:
+			seen[seq] = true
+		case <-patient(t).Done():
+			t.Fatalf("only %v came", seen)
+		}
+	}
+	close(stuck)
+	_ = lost.Close() // replaced
+}
+
+func TestDurableSubscriptionsThatCannotBe(t *testing.T) {
+	c := cluster.Start(t, 1, func(cfg *config.Config) {
+		some := 10
+		cfg.Topics = append(cfg.Topics, config.Topic{Pattern: "kept.>", History: &config.TopicHistory{MaxArtifacts: &some}})
+	})
+	cl := join(t, c.Node(0).Client(), "cl")
+	none := func(context.Context, *wire.Artifact) error { return nil }
+	for name, test := range map[string]struct {
+		topic string
+		opts  []client.SubscribeOption
+		want  string
+	}{
+		"a pattern":             {"kept.*", []client.SubscribeOption{client.Durable("d")}, `kept.*`},
+		"no history":            {"live", []client.SubscribeOption{client.Durable("d")}, `topic "live" keeps no history`},
+		"a bad name":            {"kept.a", []client.SubscribeOption{client.Durable("a b")}, `name "a b"`},
+		"no name":               {"kept.a", []client.SubscribeOption{client.Shared()}, `Durable`},
+		"a filter":              {"kept.a", []client.SubscribeOption{client.Durable("d"), client.Filter("true")}, `Filter`},
+		"a tiny wait":           {"kept.a", []client.SubscribeOption{client.Durable("d"), client.AckWait(1)}, `ackWait 1ns: want 100ms to 12h0m0s`},
+		"dead letters nowhere":  {"kept.a", []client.SubscribeOption{client.Durable("d"), client.MaxDeliveries(1, "live")}, `dead-letter topic "live" keeps no history`},
+		"dead letters in place": {"kept.a", []client.SubscribeOption{client.Durable("d"), client.MaxDeliveries(1, "kept.a")}, `its own dead-letter`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := cl.Subscribe(patient(t), test.topic, none, test.opts...)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q in it", err, test.want)
+			}
+		})
+	}
+}
