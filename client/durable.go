@@ -114,7 +114,13 @@ const (
 	underWay outcome = iota
 	done
 	failed
+	givenBack
 )
+
+// ErrGiveBack is what a handler of a durable subscription returns for an artifact that
+// it has not begun to work on, as when the program is about to end: it is given out
+// again, at once, as if it had not been.
+var ErrGiveBack = errors.New("not begun: for another client")
 
 func (s *Subscription) durableOptions() *durable {
 	if s.durable == nil {
@@ -339,7 +345,11 @@ func (s *Subscription) handleTask(t *task) {
 	t.deadline = deadline
 	d.mu.Unlock()
 	result := done
-	if err := s.handler(ctx, t.artifact); err != nil {
+	switch err := s.handler(ctx, t.artifact); {
+	case err == nil:
+	case errors.Is(err, ErrGiveBack):
+		result = givenBack
+	default:
 		result = failed
 		s.client.report(fmt.Errorf("handler of %q: %w", s.pattern, err))
 	}
@@ -399,7 +409,7 @@ func (d *durable) outcomes(now time.Time, renewing bool) (wire.Fetch, []*task) {
 	defer d.mu.Unlock()
 	q := wire.Fetch{Name: d.name, Policy: d.policy}
 	var settled []*task
-	var acked, refused, held []wire.Sequence
+	var acked, refused, released, held []wire.Sequence
 	for seq, t := range d.held {
 		if t.outcome == underWay && !t.deadline.IsZero() && now.After(t.deadline) {
 			t.outcome = failed // its handler takes too long
@@ -411,11 +421,14 @@ func (d *durable) outcomes(now time.Time, renewing bool) (wire.Fetch, []*task) {
 		case failed:
 			refused = append(refused, seq)
 			settled = append(settled, t)
+		case givenBack:
+			released = append(released, seq)
+			settled = append(settled, t)
 		case underWay:
 			held = append(held, seq)
 		}
 	}
-	q.Acked, q.Failed = rangesOf(acked), rangesOf(refused)
+	q.Acked, q.Failed, q.Released = rangesOf(acked), rangesOf(refused), rangesOf(released)
 	if renewing {
 		q.Held = rangesOf(held)
 	}

@@ -70,6 +70,8 @@ type Fetch struct {
 	Acked  []Range `json:"acked,omitempty"`  // done
 	Failed []Range `json:"failed,omitempty"` // not done: to be given out again, after a rest
 	Held   []Range `json:"held,omitempty"`   // still at work on it: it stays with me for AckWait from now
+	// Released was not begun: it is given out again as if it had not been.
+	Released []Range `json:"released,omitempty"`
 	// Max is how many artifacts are wanted, at most [MaxFetch]. 0: none, the frame
 	// only says what became of others. With more, Held is all that the client has:
 	// what else it was given was lost on the way and is given out again.
@@ -124,7 +126,7 @@ func (f *Fetch) Check() error {
 		return invalid("max %d: want 0 to %d", f.Max, MaxFetch)
 	case f.Wait < 0 || f.Wait > MaxFetchWait:
 		return invalid("wait %s: want 0 to %s", f.Wait, MaxFetchWait)
-	case len(f.Acked)+len(f.Failed)+len(f.Held) > maxFetchRanges:
+	case len(f.Acked)+len(f.Failed)+len(f.Held)+len(f.Released) > maxFetchRanges:
 		return invalid("more than %d ranges", maxFetchRanges)
 	}
 	return nil

@@ -18,12 +18,11 @@ const fetchingMax = 256
 
 // fetchQuestion is a client's Fetch on its way to the topic's leader.
 type fetchQuestion struct {
-	Topic    string       `json:"topic"`
-	Member   string       `json:"member"`
-	Fetch    wire.Fetch   `json:"fetch"`
-	Released []wire.Range `json:"released,omitempty"` // was given to the client, and could not be handed to it
-	Poll     string       `json:"poll,omitempty"`     // names this Fetch among those of all clients
-	Withdraw bool         `json:"withdraw,omitempty"` // the client of Poll is gone: nobody waits for its answer
+	Topic    string     `json:"topic"`
+	Member   string     `json:"member"`
+	Fetch    wire.Fetch `json:"fetch"`
+	Poll     string     `json:"poll,omitempty"`     // names this Fetch among those of all clients
+	Withdraw bool       `json:"withdraw,omitempty"` // the client of Poll is gone: nobody waits for its answer
 }
 
 // fetched is what a member is given, with the artifacts.
@@ -150,7 +149,7 @@ func (h *Hub) withdraw(q fetchQuestion) {
 
 // release gives back what a client was given and will not have.
 func (h *Hub) release(q fetchQuestion, released []wire.Range) {
-	back := fetchQuestion{Topic: q.Topic, Member: q.Member, Released: released, Fetch: wire.Fetch{Name: q.Fetch.Name, Policy: q.Fetch.Policy}}
+	back := fetchQuestion{Topic: q.Topic, Member: q.Member, Fetch: wire.Fetch{Name: q.Fetch.Name, Policy: q.Fetch.Policy, Released: released}}
 	if _, err := h.fetch(h.life, back); err != nil {
 		h.log.Debug("artifacts not given back: they wait until their time is up", logError(err))
 	}
@@ -204,8 +203,8 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 		return &fetched{}, nil
 	}
 	r := durable.Request{
-		Member: q.Member, Policy: q.Fetch.Policy, Released: q.Released,
-		Acked: q.Fetch.Acked, Failed: q.Fetch.Failed, Held: q.Fetch.Held,
+		Member: q.Member, Policy: q.Fetch.Policy,
+		Acked: q.Fetch.Acked, Failed: q.Fetch.Failed, Held: q.Fetch.Held, Released: q.Fetch.Released,
 		All: q.Fetch.Max > 0, Max: q.Fetch.Max, Leave: q.Fetch.Leave,
 	}
 	if r.Max == 0 {

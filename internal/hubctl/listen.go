@@ -63,5 +63,5 @@ func (a *app) listen(ctx context.Context, count int, noBroadcast bool) error {
 	if !named {
 		a.tellf("reach it with: hubctl send %s hello", c.ID())
 	}
-	return wait(ctx, c, p)
+	return wait(ctx, c, p, func() {})
 }

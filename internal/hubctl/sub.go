@@ -2,7 +2,6 @@ package hubctl
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -139,38 +138,41 @@ func (a *app) sub(ctx context.Context, patterns []string, count int, opts []clie
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}
+	ending := make(chan struct{})
 	handler := func(_ context.Context, artifact *wire.Artifact) error {
 		if !p.print(artifact) {
-			return errEnough
+			<-ending // not before: it would come again
+			return client.ErrGiveBack
 		}
 		return nil
 	}
 	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.tellf("gap: %v", gap) }))
 	for _, pattern := range patterns {
 		if _, err := c.Subscribe(ctx, pattern, handler, opts...); err != nil {
+			close(ending)
 			_ = c.Close() // the subscription's error is the one that matters
 			return orInterrupted(ctx, err)
 		}
 	}
 	s := c.Server()
 	a.tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
-	return wait(ctx, c, p)
+	return wait(ctx, c, p, func() { close(ending) })
 }
 
-// errEnough keeps a durable subscription from taking for done what was not printed.
-var errEnough = errors.New("enough was printed")
-
 // wait waits until a command that prints is interrupted or has printed enough,
-// or its client ends.
-func wait(ctx context.Context, c *client.Client, p *printer) error {
+// or its client ends. It calls ending before it closes the client.
+func wait(ctx context.Context, c *client.Client, p *printer, ending func()) error {
 	select {
 	case <-ctx.Done():
+		ending()
 		_ = c.Close() // nothing of ours is in flight
 		return nil
 	case <-p.done:
+		ending()
 		_ = c.Close() // nothing of ours is in flight
 		return p.failure()
 	case <-c.Done():
+		ending()
 		return c.Err()
 	}
 }
