@@ -12,6 +12,7 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= switchboard:dev
 FUZZTIME ?= 10s
+SOAK ?= 1h
 # Narrows the test targets: make test PKG=./hubnode/hub
 PKG ?= ./...
 
@@ -126,8 +127,12 @@ test-readme: ## Run the README's loopback chapter, on the ports it names
 	go test -tags readme -count=1 -v ./test/readme
 
 .PHONY: fault
-fault: ## Do to nodes what machines and networks do, and judge (3 minutes; root, Linux)
+fault: ## Do to nodes what machines and networks do, and judge (5 minutes; root, Linux)
 	go test -tags fault -count=1 -timeout 20m -v ./test/fault
+
+.PHONY: soak
+soak: ## One fault after another under a load of history, for SOAK (1h; root, Linux)
+	go test -tags fault -count=1 -timeout 0 -v ./test/fault -run TestSoak -soak $(SOAK)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

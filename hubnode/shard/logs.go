@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
 )
 
 const (
@@ -39,8 +42,9 @@ func memoryLogs() *logs {
 }
 
 // diskLogs are in a directory. With an interval, writes are synced as often as
-// that and not before they are acknowledged.
-func diskLogs(dir string, interval time.Duration, log *slog.Logger, raftLog hclog.Logger) (*logs, error) {
+// that and not before they are acknowledged. damaged hears of damage that is found
+// later.
+func diskLogs(dir string, interval time.Duration, damaged func(error), log *slog.Logger, raftLog hclog.Logger) (*logs, error) {
 	var vfs types.VFS = fs.New()
 	var lazy *lazySync
 	if interval > 0 {
@@ -48,7 +52,7 @@ func diskLogs(dir string, interval time.Duration, log *slog.Logger, raftLog hclo
 		vfs = lazy
 	}
 	meta := &metadb.BoltMetaDB{}
-	w, err := wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(raftLog))
+	w, err := openLog(dir, meta, vfs, raftLog)
 	closeAll := func() error {
 		var err error
 		if w != nil {
@@ -66,7 +70,87 @@ func diskLogs(dir string, interval time.Duration, log *slog.Logger, raftLog hclo
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &logs{entries: cache, votes: w, close: closeAll}, nil
+	return &logs{entries: guardedLogs{cache, damaged}, votes: checkedVotes{w}, close: closeAll}, nil
+}
+
+// openLog opens a log. What reads its index panics over some kinds of damage.
+func openLog(dir string, meta types.MetaStore, vfs types.VFS, log hclog.Logger) (w *wal.WAL, err error) {
+	defer recovered(&err)
+	return wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(log))
+}
+
+// recovered makes an error of a panic over damaged files.
+func recovered(err *error) {
+	if why := recover(); why != nil {
+		*err = fmt.Errorf("%w: %v", history.ErrCorrupt, why)
+	}
+}
+
+// guardedLogs is a log that tells of damage when it is written, rather than to panic:
+// a process that ends over it would do so again after its restart.
+type guardedLogs struct {
+	raft.LogStore
+	damaged func(error)
+}
+
+// StoreLog implements raft.LogStore.
+func (g guardedLogs) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (g guardedLogs) StoreLogs(all []*raft.Log) error {
+	return g.guard(func() error { return g.LogStore.StoreLogs(all) })
+}
+
+// DeleteRange implements raft.LogStore.
+func (g guardedLogs) DeleteRange(from, to uint64) error {
+	return g.guard(func() error { return g.LogStore.DeleteRange(from, to) })
+}
+
+func (g guardedLogs) guard(change func() error) error {
+	err := func() (err error) {
+		defer recovered(&err)
+		return change()
+	}()
+	if errors.Is(err, history.ErrCorrupt) {
+		g.damaged(err)
+	}
+	return err
+}
+
+// checkedVotes are terms and votes with checksums: with a wrong one a replica could
+// vote twice.
+type checkedVotes struct{ of raft.StableStore }
+
+// Set implements raft.StableStore.
+func (c checkedVotes) Set(key, value []byte) (err error) {
+	defer recovered(&err)
+	return c.of.Set(key, appendChecksum(value))
+}
+
+// Get implements raft.StableStore. What was never set is empty.
+func (c checkedVotes) Get(key []byte) ([]byte, error) {
+	b, err := c.of.Get(key)
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	return cutChecksum(b)
+}
+
+// SetUint64 implements raft.StableStore.
+func (c checkedVotes) SetUint64(key []byte, value uint64) error {
+	return c.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
+
+// GetUint64 implements raft.StableStore. What was never set is 0.
+func (c checkedVotes) GetUint64(key []byte) (uint64, error) {
+	b, err := c.Get(key)
+	if err != nil || b == nil {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, fmt.Errorf("%w: number of %d bytes", history.ErrCorrupt, len(b))
+	}
+	return binary.BigEndian.Uint64(b), nil
 }
 
 // lazySync is a file system that syncs what was written from time to time.
@@ -188,12 +272,13 @@ const (
 )
 
 // readIdentity returns the id of the replica whose state is in a directory, empty
-// when there is none, or none that is whole.
+// when there is none, or none that is whole. The error wraps history.ErrCorrupt when
+// it can't be read.
 func readIdentity(dir string) (string, error) {
 	if _, err := os.Stat(filepath.Join(dir, restoringFile)); err == nil {
 		return "", nil
 	}
-	id, err := os.ReadFile(filepath.Join(dir, identityFile)) //nolint:gosec // the node's own directory
+	id, err := readFile(dir, identityFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}

@@ -14,7 +14,7 @@ import (
 func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *logs {
-		l, err := diskLogs(dir, 0, slog.New(slog.DiscardHandler), hclog.New(&hclog.LoggerOptions{Output: io.Discard}))
+		l, err := diskLogs(dir, 0, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler), hclog.New(&hclog.LoggerOptions{Output: io.Discard}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -111,11 +111,14 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 		return nil, err
 	}
 	if dir != "" {
-		if id, err := readIdentity(dir); err == nil && id != "" {
-			r, err := s.openReplica(n, dir, raft.ServerID(id), store)
-			if err == nil {
+		id, err := readIdentity(dir)
+		if err == nil && id != "" {
+			var r *replica
+			if r, err = s.openReplica(n, dir, raft.ServerID(id), store); err == nil {
 				return r, nil
 			}
+		}
+		if err != nil {
 			s.cfg.Log.Error("this node's replica of a shard is lost: it is made anew from the others", slog.Int("shard", n), slog.Any("error", err))
 		}
 		if err := os.RemoveAll(dir); err != nil {
@@ -158,7 +161,7 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 	}
 	if dir == "" {
 		r.logs = memoryLogs()
-	} else if r.logs, err = diskLogs(dir, s.cfg.SyncInterval, r.log, s.raftLog); err != nil {
+	} else if r.logs, err = diskLogs(dir, s.cfg.SyncInterval, r.fail, r.log, s.raftLog); err != nil {
 		r.end()
 		return nil, err
 	}
@@ -193,11 +196,7 @@ func (r *replica) start() error {
 
 // newRaft starts Raft. It panics itself over a log that it can't read.
 func (r *replica) newRaft() (node *raft.Raft, err error) {
-	defer func() {
-		if why := recover(); why != nil {
-			err = fmt.Errorf("%w: %v", history.ErrCorrupt, why)
-		}
-	}()
+	defer recovered(&err)
 	return raft.NewRaft(r.config(), r.machine, r.logs.entries, r.logs.votes, r.snaps, r.trans)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -36,7 +35,7 @@ func openSnapshots(dir string) (*snapshots, error) {
 	if dir == "" {
 		return s, nil
 	}
-	text, err := os.ReadFile(filepath.Join(dir, snapshotFile)) //nolint:gosec // the node's own directory
+	text, err := readFile(dir, snapshotFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}
@@ -96,32 +95,6 @@ func (s *snapshots) save(saved *savedSnapshot) error {
 	}
 	s.latest = saved
 	return nil
-}
-
-// writeFile puts a file in its place whole, or not at all, and returns once it
-// survives a crash.
-func writeFile(dir, name string, content []byte) error {
-	f, err := os.CreateTemp(dir, name+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir) //nolint:gosec // the node's own directory
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // sink takes one snapshot.

@@ -45,7 +45,7 @@ type host struct {
 	ended chan struct{}
 }
 
-func newNetwork(t *testing.T, size int) *network {
+func newNetwork(t *testing.T, size int, settings ...func(*config.Config)) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -73,6 +73,9 @@ func newNetwork(t *testing.T, size int) *network {
 		h.cfg.Hub, h.cfg.Node, h.cfg.Replicas, h.cfg.Peers = "fault", fmt.Sprintf("node-%d", i), size, peers
 		h.cfg.Advertise, h.cfg.Log.Level = h.ip, "warn"
 		h.cfg.Drain.Timeout = config.Duration(20 * time.Second)
+		for _, set := range settings {
+			set(&h.cfg)
+		}
 		n.nodes = append(n.nodes, h)
 		h.start()
 		t.Cleanup(h.kill)

@@ -1,0 +1,327 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// LedgerConfig says what load to put on topics with history.
+type LedgerConfig struct {
+	Servers    []string // addresses for clients; each client begins at the next one
+	Topics     int
+	Publishers int           // that publish to all topics in turn
+	Window     int           // artifacts of one publisher that are not yet acknowledged
+	Pause      time.Duration // of a publisher between two artifacts
+	// Options are for every client, beside its id.
+	Options []client.Option
+}
+
+// Ledger is running clients that publish numbered artifacts to topics with history,
+// one that follows all of them, and workers that share a durable subscription to
+// each.
+type Ledger struct {
+	cfg      LedgerConfig
+	clients  []*client.Client
+	stop     context.CancelFunc
+	working  sync.WaitGroup
+	acked    atomic.Uint64
+	follower map[string]wire.Sequence // of the follower's goroutines alone: the next one of each topic
+
+	mu       sync.Mutex // guards the fields below
+	entries  []entry
+	faults   []string
+	followed uint64
+	lastAck  map[string]time.Time             // by topic
+	longest  time.Duration                    // between two acknowledgements of a topic
+	handled  map[string]map[wire.Sequence]int // by the workers, how often
+}
+
+// entry is one artifact that was acknowledged.
+type entry struct {
+	topic   string
+	payload string
+	seq     wire.Sequence
+}
+
+const (
+	workers      = 2
+	ledgerPrefix = "ledger."
+	durableName  = "workers"
+)
+
+// StartLedger connects the clients and begins to publish.
+func StartLedger(ctx context.Context, cfg LedgerConfig) (*Ledger, error) {
+	l := &Ledger{cfg: cfg, follower: make(map[string]wire.Sequence), handled: make(map[string]map[wire.Sequence]int), lastAck: make(map[string]time.Time)}
+	publishing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	if err := l.begin(ctx, publishing); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Ledger) begin(ctx, publishing context.Context) error {
+	follower, err := l.connect(ctx, "follower")
+	if err != nil {
+		return err
+	}
+	if _, err := follower.Subscribe(ctx, ledgerPrefix+">", l.follow, client.SinceAll(), client.OnGap(func(gap *client.HistoryGapError) { l.fault("%v", gap) })); err != nil {
+		return err
+	}
+	for i := range workers {
+		w, err := l.connect(ctx, fmt.Sprintf("worker-%d", i))
+		if err != nil {
+			return err
+		}
+		for topic := range l.cfg.Topics {
+			if _, err := w.Subscribe(ctx, l.topic(topic), l.work, client.Durable(durableName), client.Shared(), client.AckWait(3*time.Second)); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range l.cfg.Publishers {
+		p, err := l.connect(ctx, fmt.Sprintf("publisher-%d", i))
+		if err != nil {
+			return err
+		}
+		l.working.Go(func() { l.publish(publishing, p) })
+	}
+	return nil
+}
+
+func (l *Ledger) topic(i int) string { return fmt.Sprintf("%s%d", ledgerPrefix, i) }
+
+// connect connects a client, to a node of its own first.
+func (l *Ledger) connect(ctx context.Context, id string) (*client.Client, error) {
+	at := len(l.clients) % len(l.cfg.Servers)
+	order := append(append([]string(nil), l.cfg.Servers[at:]...), l.cfg.Servers[:at]...)
+	c, err := client.Connect(ctx, strings.Join(order, ","), append([]client.Option{client.WithID(id), client.WithInFlight(l.cfg.Window)}, l.cfg.Options...)...)
+	if err == nil {
+		l.clients = append(l.clients, c)
+	}
+	return c, err
+}
+
+// Close ends the clients, without a verdict. Twice is harmless.
+func (l *Ledger) Close() {
+	l.stop()
+	l.working.Wait()
+	for _, c := range l.clients {
+		_ = c.Close() // what was not acknowledged is counted as unknown
+	}
+}
+
+func (l *Ledger) fault(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults = append(l.faults, fmt.Sprintf(format, args...))
+}
+
+// publish is one publisher's work: it goes on until ctx ends, and records what was
+// acknowledged.
+func (l *Ledger) publish(ctx context.Context, p *client.Client) {
+	var settling sync.WaitGroup
+	defer settling.Wait()
+	for n := 0; ctx.Err() == nil; n++ {
+		e := entry{topic: l.topic(n % l.cfg.Topics), payload: fmt.Sprintf("%s/%d", p.ID(), n)}
+		ack, err := p.PublishAsync(ctx, e.topic, &wire.Artifact{Payload: []byte(e.payload)})
+		if err != nil {
+			break // ctx ended
+		}
+		settling.Go(func() {
+			seq, err := ack.Wait(context.WithoutCancel(ctx)) // the client answers each in the end
+			if err != nil {
+				return
+			}
+			e.seq = seq
+			l.acked.Add(1)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.entries = append(l.entries, e)
+			now := time.Now()
+			if before, ok := l.lastAck[e.topic]; ok {
+				l.longest = max(l.longest, now.Sub(before))
+			}
+			l.lastAck[e.topic] = now
+		})
+		if l.cfg.Pause > 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(l.cfg.Pause):
+			}
+		}
+	}
+}
+
+// follow is the follower's handler: every sequence comes once, in order.
+func (l *Ledger) follow(_ context.Context, a *wire.Artifact) error {
+	if want := l.follower[a.Topic] + 1; a.Sequence != want {
+		l.fault("the follower of %s got %d where %d belongs", a.Topic, a.Sequence, want)
+	}
+	l.follower[a.Topic] = a.Sequence
+	l.mu.Lock()
+	l.followed++
+	l.mu.Unlock()
+	return nil
+}
+
+// work is the handler of the workers.
+func (l *Ledger) work(_ context.Context, a *wire.Artifact) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handled[a.Topic] == nil {
+		l.handled[a.Topic] = make(map[wire.Sequence]int)
+	}
+	l.handled[a.Topic][a.Sequence]++
+	return nil
+}
+
+// Acknowledged returns how many artifacts were acknowledged so far.
+func (l *Ledger) Acknowledged() int { return int(l.acked.Load()) }
+
+// LongestSilence returns the longest time between two acknowledgements of one topic
+// since the last call.
+func (l *Ledger) LongestSilence() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := l.longest
+	l.longest = 0
+	return longest
+}
+
+// LedgerVerdict is what came of a ledger.
+type LedgerVerdict struct {
+	Acknowledged int
+	Stored       int      // artifacts that the topics hold
+	Repeats      int      // artifacts that workers handled, and had handled before
+	Faults       []string // what should not be; at most some of it
+}
+
+// Err returns nil when nothing is wrong.
+func (v *LedgerVerdict) Err() error {
+	if len(v.Faults) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(v.Faults, "\n"))
+}
+
+// Stop ends the publishing, reads every topic from every server, and judges: what was
+// acknowledged is there, once, where it was said to be; the sequences have no hole;
+// each publisher's artifacts are in its order; every server tells the same; the
+// follower had all of it; and the workers have handled all of it.
+func (l *Ledger) Stop(ctx context.Context) (*LedgerVerdict, error) {
+	l.stop()
+	l.working.Wait()
+	defer l.Close()
+	v := &LedgerVerdict{Acknowledged: len(l.entries)}
+	stored := make(map[string][]string) // by topic, in the order of sequences
+	for i := range l.cfg.Servers {
+		reader, err := l.connect(ctx, fmt.Sprintf("reader-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		for topic := range l.cfg.Topics {
+			name := l.topic(topic)
+			all, err := l.read(ctx, reader, name)
+			if err != nil {
+				return nil, err
+			}
+			if i == 0 {
+				stored[name] = all
+				v.Stored += len(all)
+			} else if strings.Join(all, " ") != strings.Join(stored[name], " ") {
+				l.fault("%s holds %d artifacts by what server %d says, and other %d by server 0", name, len(all), i, len(stored[name]))
+			}
+		}
+	}
+	l.judge(stored)
+	if err := l.caughtUp(ctx, stored); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, times := range l.handled {
+		for _, n := range times {
+			v.Repeats += n - 1
+		}
+	}
+	v.Faults = l.faults[:min(len(l.faults), 20)]
+	return v, nil
+}
+
+// read returns what a topic holds.
+func (l *Ledger) read(ctx context.Context, c *client.Client, topic string) ([]string, error) {
+	var all []string
+	for a, err := range c.History(ctx, topic, client.Range{}) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, string(a.Payload))
+		if a.Sequence != wire.Sequence(len(all)) {
+			l.fault("%s has %d where %d belongs", topic, a.Sequence, len(all))
+		}
+	}
+	return all, nil
+}
+
+// judge compares what is stored with what was acknowledged.
+func (l *Ledger) judge(stored map[string][]string) {
+	for _, e := range l.entries {
+		if all := stored[e.topic]; e.seq == 0 && len(all) > 0 {
+			continue // a repeat whose place is not known any more
+		} else if int(e.seq) > len(all) || all[max(e.seq, 1)-1] != e.payload {
+			l.fault("%s was acknowledged as %s %d, and is not there", e.payload, e.topic, e.seq)
+		}
+	}
+	for topic, all := range stored {
+		last := make(map[string]int)
+		for i, payload := range all {
+			publisher, number, _ := strings.Cut(payload, "/")
+			var n int
+			if _, err := fmt.Sscan(number, &n); err != nil {
+				l.fault("%s %d is %q, which nobody published", topic, i+1, payload)
+				continue
+			}
+			if before, ok := last[publisher]; ok && n <= before {
+				l.fault("%s %d is %s, behind number %d", topic, i+1, payload, before)
+			}
+			last[publisher] = n
+		}
+	}
+}
+
+// caughtUp waits until the follower and the workers have all that is stored.
+func (l *Ledger) caughtUp(ctx context.Context, stored map[string][]string) error {
+	want := 0
+	for _, all := range stored {
+		want += len(all)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		followed, handled := int(l.followed), 0
+		for _, times := range l.handled {
+			handled += len(times)
+		}
+		l.mu.Unlock()
+		if followed >= want && handled >= want {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			l.fault("of %d artifacts the follower has had %d, the workers %d", want, followed, handled)
+			return nil
+		}
+	}
+}
