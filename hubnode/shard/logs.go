@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +15,6 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -51,8 +49,7 @@ func diskLogs(dir string, interval time.Duration, damaged func(error), log *slog
 		lazy = newLazySync(vfs, interval, log)
 		vfs = lazy
 	}
-	meta := &metadb.BoltMetaDB{}
-	w, err := openLog(dir, meta, vfs, raftLog)
+	w, err := openLog(dir, vfs, raftLog)
 	closeAll := func() error {
 		var err error
 		if w != nil {
@@ -61,7 +58,7 @@ func diskLogs(dir string, interval time.Duration, damaged func(error), log *slog
 		if lazy != nil {
 			lazy.close()
 		}
-		return errors.Join(err, meta.Close()) // which the log leaves open
+		return err
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", dir, err), closeAll())
@@ -70,13 +67,13 @@ func diskLogs(dir string, interval time.Duration, damaged func(error), log *slog
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &logs{entries: guardedLogs{cache, damaged}, votes: checkedVotes{w}, close: closeAll}, nil
+	return &logs{entries: guardedLogs{cache, damaged}, votes: w, close: closeAll}, nil
 }
 
-// openLog opens a log. What reads its index panics over some kinds of damage.
-func openLog(dir string, meta types.MetaStore, vfs types.VFS, log hclog.Logger) (w *wal.WAL, err error) {
+// openLog opens a log. Some kinds of damage it panics over.
+func openLog(dir string, vfs types.VFS, log hclog.Logger) (w *wal.WAL, err error) {
 	defer recovered(&err)
-	return wal.Open(dir, wal.WithMetaStore(meta), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(log))
+	return wal.Open(dir, wal.WithMetaStore(&walIndex{}), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(log))
 }
 
 // recovered makes an error of a panic over damaged files.
@@ -115,42 +112,6 @@ func (g guardedLogs) guard(change func() error) error {
 		g.damaged(err)
 	}
 	return err
-}
-
-// checkedVotes are terms and votes with checksums: with a wrong one a replica could
-// vote twice.
-type checkedVotes struct{ of raft.StableStore }
-
-// Set implements raft.StableStore.
-func (c checkedVotes) Set(key, value []byte) (err error) {
-	defer recovered(&err)
-	return c.of.Set(key, appendChecksum(value))
-}
-
-// Get implements raft.StableStore. What was never set is empty.
-func (c checkedVotes) Get(key []byte) ([]byte, error) {
-	b, err := c.of.Get(key)
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	return cutChecksum(b)
-}
-
-// SetUint64 implements raft.StableStore.
-func (c checkedVotes) SetUint64(key []byte, value uint64) error {
-	return c.Set(key, binary.BigEndian.AppendUint64(nil, value))
-}
-
-// GetUint64 implements raft.StableStore. What was never set is 0.
-func (c checkedVotes) GetUint64(key []byte) (uint64, error) {
-	b, err := c.Get(key)
-	if err != nil || b == nil {
-		return 0, err
-	}
-	if len(b) != 8 {
-		return 0, fmt.Errorf("%w: number of %d bytes", history.ErrCorrupt, len(b))
-	}
-	return binary.BigEndian.Uint64(b), nil
 }
 
 // lazySync is a file system that syncs what was written from time to time.

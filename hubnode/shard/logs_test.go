@@ -1,26 +1,23 @@
 package shard
 
 import (
-	"io"
+	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
 )
 
 // A follower throws away what a new leader does not have. Its log can be read all
 // the same after a restart: raft-wal v0.4.0 could not (hashicorp/raft-wal#31).
 func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	open := func() *logs {
-		l, err := diskLogs(dir, 0, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler), hclog.New(&hclog.LoggerOptions{Output: io.Discard}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
-	l := open()
+	l := openLogs(t, dir)
 	for i := range uint64(9) {
 		if err := l.entries.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: []byte{byte(i)}}); err != nil {
 			t.Fatal(err)
@@ -35,7 +32,7 @@ func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Fatal(err)
 	}
-	l = open()
+	l = openLogs(t, dir)
 	for i := range uint64(7) {
 		var got raft.Log
 		if err := l.entries.GetLog(i+1, &got); err != nil || got.Index != i+1 {
@@ -48,4 +45,52 @@ func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A log of which a part is missing or damaged is not opened as if it were empty.
+func TestALogThatLostAPartIsNotOpened(t *testing.T) {
+	for _, name := range []string{segmentsFile, votesFile} {
+		for what, damage := range map[string]func(path string) error{
+			"missing": os.Remove,
+			"cut off": func(path string) error { return os.Truncate(path, 3) },
+			"flipped": func(path string) error {
+				b, err := os.ReadFile(path)
+				if err != nil {
+					return err
+				}
+				b[len(b)/2] ^= 4
+				return os.WriteFile(path, b, 0o600)
+			},
+		} {
+			t.Run(name+" "+what, func(t *testing.T) {
+				dir := t.TempDir()
+				l := openLogs(t, dir)
+				if err := errors.Join(l.votes.SetUint64([]byte("CurrentTerm"), 7), l.entries.StoreLog(&raft.Log{Index: 1, Term: 7}), l.close()); err != nil {
+					t.Fatal(err)
+				}
+				l = openLogs(t, dir)
+				if term, err := l.votes.GetUint64([]byte("CurrentTerm")); term != 7 || err != nil {
+					t.Fatalf("the term is %d, %v", term, err)
+				}
+				if err := l.close(); err != nil {
+					t.Fatal(err)
+				}
+				if err := damage(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := diskLogs(dir, 0, func(error) {}, slog.New(slog.DiscardHandler), hclog.NewNullLogger()); !errors.Is(err, history.ErrCorrupt) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+	}
+}
+
+func openLogs(t *testing.T, dir string) *logs {
+	t.Helper()
+	l, err := diskLogs(dir, 0, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -143,5 +146,77 @@ func writeFile(t *testing.T, fs vfs.FS, name string, content []byte) {
 	defer f.Close()
 	if _, err := f.Write(content); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Damage that keeps the store from being opened is told from what is wrong around it.
+func TestWhatKeepsAStoreFromBeingOpened(t *testing.T) {
+	made := func(t *testing.T) string {
+		t.Helper()
+		dir := t.TempDir()
+		db, err := Open(dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := history.Run{First: 1, Count: 1, From: "a", Time: time.Unix(1, 0), Body: flipBody(1)}
+		if err := errors.Join(db.Shard(0).Append(time.Unix(1, 0), "t", history.Limits{MaxArtifacts: 9}, run), db.Flush(), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	each := func(t *testing.T, pattern string, change func(path string) error) {
+		t.Helper()
+		all, err := filepath.Glob(pattern)
+		if err != nil || len(all) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, all, err)
+		}
+		for _, path := range all {
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		do      func(t *testing.T, dir string)
+		corrupt bool
+	}{
+		"a table is not there":      {func(t *testing.T, dir string) { t.Helper(); each(t, dir+"/*.sst", os.Remove) }, true},
+		"the manifest is not there": {func(t *testing.T, dir string) { t.Helper(); each(t, dir+"/MANIFEST-*", os.Remove) }, true},
+		"another name in the options": {func(t *testing.T, dir string) {
+			t.Helper()
+			each(t, dir+"/OPTIONS-*", func(p string) error {
+				b, err := os.ReadFile(p)
+				if err != nil {
+					return err
+				}
+				return os.WriteFile(p, bytes.Replace(b, []byte("pebble.concatenate"), []byte("pebble.concaten`te"), 1), 0o600)
+			})
+		}, true},
+		"it is a file": {func(t *testing.T, dir string) {
+			t.Helper()
+			if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		"it is open": {func(t *testing.T, dir string) {
+			t.Helper()
+			db, err := Open(dir, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = db.Close() })
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := made(t)
+			test.do(t, dir)
+			db, err := Open(dir, Options{})
+			if err == nil {
+				_ = db.Close()
+			}
+			if err == nil || errors.Is(err, history.ErrCorrupt) != test.corrupt {
+				t.Errorf("got %v; is it damage? want %v", err, test.corrupt)
+			}
+		})
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -57,7 +59,7 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	db.dir, db.fs = dir, po.FS
 	db.flushBytes = int64(po.MemTableSize) / 8 * 7
 	if db.pebble, err = open(dir, po); err != nil {
-		return nil, fmt.Errorf("open history: %w", storeError(err))
+		return nil, fmt.Errorf("open history: %w", openError(err))
 	}
 	if err := db.load(); err != nil {
 		_ = db.pebble.Close() // the first error says more
@@ -70,15 +72,29 @@ func Open(dir string, o Options) (_ *DB, err error) {
 // open is pebble.Open, with what it finds fatal as an error.
 func open(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
-		if r := recover(); r != nil {
-			f, ok := r.(*fatalError)
-			if !ok {
-				panic(r)
-			}
-			err = f
+		switch r := recover().(type) {
+		case nil:
+		case *fatalError:
+			err = r
+		default: // over files that make no sense
+			err = corrupt("%v", r)
 		}
 	}()
 	return pebble.Open(dir, o)
+}
+
+// openError tells damage from what is wrong around the files. Pebble says of some kinds
+// of damage only what does not fit: a name in its options, a table that is not there.
+func openError(err error) error {
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno) && errno != syscall.ENOENT:
+		return storeError(err) // no permission, no space, locked by another process, a failing disk
+	case strings.Contains(err.Error(), "unknown format version"), // of a later version of this program
+		strings.Contains(err.Error(), "lock held"):
+		return err
+	}
+	return fmt.Errorf("%w: %w", history.ErrCorrupt, err)
 }
 
 // storeError wraps what a caller branches on; err is not nil.

@@ -1,0 +1,104 @@
+package shard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+)
+
+const (
+	segmentsFile = "segments" // which files the log is in
+	votesFile    = "votes"    // terms and votes
+)
+
+// walIndex is where a log on disk keeps which files it is in, and Raft its terms and
+// votes: small files with checksums, replaced whole. (The log's own way is a memory
+// map of a database, whose damage ends the process with a signal, or goes unnoticed.)
+type walIndex struct {
+	dir string
+
+	mu    sync.Mutex // guards votes
+	votes map[string][]byte
+}
+
+// Load implements types.MetaStore. A part that is missing was lost.
+func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
+	x.dir = dir
+	segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil {
+		return state, err
+	}
+	begun, err := x.read(segmentsFile, &state)
+	if err != nil {
+		return state, err
+	}
+	voted, err := x.read(votesFile, &x.votes)
+	switch {
+	case err != nil:
+		return state, err
+	case begun && !voted, !begun && len(segments) > 0:
+		return state, fmt.Errorf("%w: of %s and %s one is not there", history.ErrCorrupt, segmentsFile, votesFile)
+	case !voted:
+		x.votes = make(map[string][]byte)
+		return state, x.write(votesFile, x.votes)
+	}
+	return state, nil
+}
+
+func (x *walIndex) read(name string, into any) (there bool, err error) {
+	b, err := readFile(x.dir, name)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return false, fmt.Errorf("%w: %s: %w", history.ErrCorrupt, name, err)
+	}
+	return true, nil
+}
+
+func (x *walIndex) write(name string, what any) error {
+	b, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	return writeFile(x.dir, name, b)
+}
+
+// CommitState implements types.MetaStore.
+func (x *walIndex) CommitState(state types.PersistentState) error {
+	return x.write(segmentsFile, state)
+}
+
+// GetStable implements types.MetaStore.
+func (x *walIndex) GetStable(key []byte) ([]byte, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.votes[string(key)], nil
+}
+
+// SetStable implements types.MetaStore.
+func (x *walIndex) SetStable(key, value []byte) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	votes := maps.Clone(x.votes)
+	votes[string(key)] = append([]byte(nil), value...)
+	if err := x.write(votesFile, votes); err != nil {
+		return err
+	}
+	x.votes = votes
+	return nil
+}
+
+// Close implements io.Closer.
+func (x *walIndex) Close() error { return nil }
