@@ -63,7 +63,9 @@ type Fetch struct {
 	Name   string        `json:"name"`
 	Policy DurablePolicy `json:"policy"`
 
-	Since    Since         `json:"since,omitempty"` // where the subscription begins when it is new; the zero value is SinceAll
+	// Since is where the subscription begins when it is new; the zero value is
+	// SinceAll. With it a Fetch makes the subscription even when Max is 0.
+	Since    Since         `json:"since,omitempty"`
 	Sequence Sequence      `json:"sequence,omitempty"`
 	Age      time.Duration `json:"ageNanos,omitempty"`
 

@@ -53,6 +53,7 @@ func goldenFrames() []golden {
 			Name: "workers", Policy: billing, Acked: []Range{{3, 7}, {9, 9}}, Failed: []Range{{8, 8}}, Held: []Range{{10, 10}}, Max: 200, Wait: 10 * time.Second,
 		})},
 		{"fetched", "the Ack of a fetch: 8 again and 11 to 60; 1 and 2 were taken by retention", control(Header{Kind: KindAck, Ref: 10}, "", Fetched{Given: []Work{{Range{8, 8}, 2}, {Range{11, 60}, 1}}, Lost: []Range{{1, 2}}})},
+		{"restore", "topic orders.new begins at 41", AppendFrame(nil, Header{Kind: KindRestore, Sequence: 41, Ref: 11}, "orders.new", "", nil)},
 		{"publish", "one artifact, acknowledgement wanted", AppendFrame(nil, Header{Kind: KindPublish, Flags: FlagAck, Count: 1, Ref: 6}, "orders.new", "agent-7", run(plain))},
 		{"publish-run", "three artifacts: one with everything, one that follows it, one that does not", AppendFrame(nil, Header{Kind: KindPublish, Count: 3, Ref: 7}, "orders.new", "agent-7", run(full, follows, jumps))},
 		{"deliver", "the run as subscription 5 gets it: sequences 41 to 43", AppendFrame(nil, Header{Kind: KindPublish, Count: 3, Sequence: 41, Ref: 5}, "orders.new", "agent-7", run(full, follows, jumps))},

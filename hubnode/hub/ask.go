@@ -19,6 +19,8 @@ const (
 	questionHeld  = "history.held"  // where does a topic that you lead end?
 	questionStore = "history.store" // store this frame on a topic that you lead
 
+	questionRestore = "history.restore" // store this frame of a backup where it was
+
 	// QuestionFetch is for a topic's leader: what does this member of a durable
 	// subscription get? The answer may take [wire.MaxFetchWait].
 	QuestionFetch = "durable.fetch"
@@ -53,6 +55,8 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		return h.answerPage(body)
 	case questionStore:
 		return nil, h.answerStore(ctx, body)
+	case questionRestore:
+		return h.answerRestore(ctx, body)
 	case QuestionFetch:
 		return h.answerFetch(ctx, body)
 	case questionHeld:

@@ -100,7 +100,7 @@ func (h *Hub) storeAnywhere(ctx context.Context, f wire.Frame) error {
 	node, self := h.keeper.Leader(name)
 	switch {
 	case self:
-		return h.storeHere(ctx, f)
+		return h.storeHere(ctx, f, Publisher{})
 	case node == "":
 		return h.keeper.Leaderless(name)
 	}
@@ -109,9 +109,9 @@ func (h *Hub) storeAnywhere(ctx context.Context, f wire.Frame) error {
 }
 
 // storeHere stores a frame on a topic that this node leads.
-func (h *Hub) storeHere(ctx context.Context, f wire.Frame) error {
+func (h *Hub) storeHere(ctx context.Context, f wire.Frame, by Publisher) error {
 	done := make(chan error, 1)
-	err := h.keeper.Append(f, 0, Publisher{}, func(_ *Stage, _ wire.Sequence, err error) { done <- err })
+	err := h.keeper.Append(f, 0, by, func(_ *Stage, _ wire.Sequence, err error) { done <- err })
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (h *Hub) answerStore(ctx context.Context, body []byte) error {
 	if err := checkTopic(string(f.Target())); err != nil {
 		return err
 	}
-	return h.storeHere(ctx, f)
+	return h.storeHere(ctx, f, Publisher{})
 }
 
 // eachCut visits what a store holds of a topic from a sequence to another, included,

@@ -207,7 +207,7 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 		Acked: q.Fetch.Acked, Failed: q.Fetch.Failed, Held: q.Fetch.Held, Released: q.Fetch.Released,
 		All: q.Fetch.Max > 0, Max: q.Fetch.Max, Leave: q.Fetch.Leave,
 	}
-	if r.Max == 0 {
+	if r.Max == 0 && q.Fetch.Since == "" {
 		_, err := h.request(ctx, q, r)
 		if coded, ok := errors.AsType[*wire.Error](err); ok && coded.Code == wire.CodeNoDurable {
 			err = nil // deleted: there is nothing to settle any more

@@ -69,6 +69,8 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 		return c.readPage(in, f)
 	case wire.KindFetch:
 		return c.fetch(in, f)
+	case wire.KindRestore:
+		return c.restore(in, f)
 	case wire.KindGoodbye:
 		return ErrLeft
 	default:

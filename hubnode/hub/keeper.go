@@ -39,6 +39,9 @@ type Keeper interface {
 	// Purge takes what a topic holds before a sequence, on all nodes; for the
 	// leader.
 	Purge(ctx context.Context, topic string, before wire.Sequence) error
+	// Begin makes a topic that nothing was ever published to begin at a sequence; for
+	// the leader.
+	Begin(ctx context.Context, topic string, next wire.Sequence) error
 	// Fetch does what a member of a durable subscription of a topic says and wants;
 	// for the leader.
 	Fetch(ctx context.Context, topic, name string, r durable.Request) (durable.Grant, error)

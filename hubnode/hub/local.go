@@ -72,6 +72,11 @@ func (l *local) Purge(_ context.Context, topic string, before wire.Sequence) err
 	return l.store.Purge(topic, before)
 }
 
+// Begin implements [Keeper]: there is no backup of one program's memory.
+func (l *local) Begin(context.Context, string, wire.Sequence) error {
+	return &wire.Error{Code: wire.CodeInvalidRequest, Detail: "this hub is a part of a program, and takes no backups"}
+}
+
 // Fetch implements [Keeper].
 func (l *local) Fetch(_ context.Context, topic, name string, r durable.Request) (durable.Grant, error) {
 	b, _, err := l.store.Bounds(topic)

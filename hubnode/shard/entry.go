@@ -14,6 +14,7 @@ import (
 const (
 	opAppend byte = 1 // artifacts of one frame
 	opPurge  byte = 2 // what a topic holds before a sequence goes
+	opBegin  byte = 4 // a new topic begins at a sequence
 	opFetch  byte = 3 // what a member of a durable subscription says and wants
 )
 
@@ -31,8 +32,8 @@ type record struct {
 	time   time.Time
 	by     Publisher
 	frame  wire.Frame    // opAppend: its route, count and body
-	topic  string        // opPurge
-	before wire.Sequence // opPurge
+	topic  string        // opPurge, opBegin
+	before wire.Sequence // opPurge; of opBegin: the first one
 	fetch  fetchBody     // opFetch
 }
 
@@ -96,7 +97,16 @@ func appendAppend(entry []byte, now time.Time, by Publisher, f wire.Frame, skip 
 
 // appendPurge appends a record that purges a topic.
 func appendPurge(entry []byte, now time.Time, topic string, before wire.Sequence) []byte {
-	entry = appendHeadOf(entry, opPurge, purgeHead+len(topic), now)
+	return appendPlace(entry, opPurge, now, topic, before)
+}
+
+// appendBegin appends a record that makes a new topic begin at a sequence.
+func appendBegin(entry []byte, now time.Time, topic string, first wire.Sequence) []byte {
+	return appendPlace(entry, opBegin, now, topic, first)
+}
+
+func appendPlace(entry []byte, op byte, now time.Time, topic string, before wire.Sequence) []byte {
+	entry = appendHeadOf(entry, op, purgeHead+len(topic), now)
 	entry = binary.BigEndian.AppendUint64(entry, uint64(before))
 	return append(entry, topic...)
 }
@@ -146,7 +156,7 @@ func parseRecord(b []byte) (record, error) {
 		f, err := wire.ParseFrame(b[appendHead:])
 		r.frame = f
 		return r, err
-	case opPurge:
+	case opPurge, opBegin:
 		if len(b) < purgeHead {
 			return r, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))
 		}

@@ -23,6 +23,7 @@ func must(b []byte, err error) []byte {
 func FuzzEntry(f *testing.F) {
 	now := time.Unix(1_000_000, 5).UTC()
 	f.Add(appendPurge(appendAppend(nil, now, Publisher{ID: 1, Number: 2, Oldest: true}, frame("a.b", "x"), 0), now, "a", 7))
+	f.Add(appendBegin(nil, now, "a", 7))
 	f.Add(must(appendFetch(nil, now, durable.Key{Topic: "a.b", Name: "d"}, durable.Request{
 		Member: "m", Policy: wire.DurablePolicy{Shared: true}, Start: 1, Acked: []wire.Range{{From: 1, To: 2}}, Max: 3,
 	})))
@@ -34,6 +35,8 @@ func FuzzEntry(f *testing.F) {
 				again = appendAppend(again, r.time, r.by, r.frame, 0)
 			case opPurge:
 				again = appendPurge(again, r.time, r.topic, r.before)
+			case opBegin:
+				again = appendBegin(again, r.time, r.topic, r.before)
 			case opFetch:
 				again = must(appendFetch(again, r.time, r.fetch.Key, r.fetch.Request))
 			}
@@ -50,6 +53,8 @@ func FuzzEntry(f *testing.F) {
 				third = appendAppend(third, r.time, r.by, r.frame, 0)
 			case opPurge:
 				third = appendPurge(third, r.time, r.topic, r.before)
+			case opBegin:
+				third = appendBegin(third, r.time, r.topic, r.before)
 			case opFetch:
 				third = must(appendFetch(third, r.time, r.fetch.Key, r.fetch.Request))
 			}

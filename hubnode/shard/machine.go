@@ -36,6 +36,9 @@ type Result struct {
 // errTooSoon refuses a frame that overtook one before it.
 var errTooSoon = &wire.Error{Code: wire.CodeOutOfOrder, Detail: "an artifact that was published before this one has not been stored yet: publish both again, in order"}
 
+// errBegun refuses to begin a topic anew.
+var errBegun = &wire.Error{Code: wire.CodeInvalidRequest, Detail: "something was published to the topic already"}
+
 // machine is the state machine of one replica. Raft calls it on one goroutine.
 type machine struct {
 	store   history.Store
@@ -149,6 +152,13 @@ func (m *machine) applyRecord(r record) Result {
 			return Result{Err: err}
 		}
 		return Result{First: before}
+	case opBegin:
+		t := m.topic([]byte(r.topic))
+		if next := t.next.Load(); next != 1 {
+			return Result{First: wire.Sequence(next), Err: errBegun}
+		}
+		t.next.Store(max(uint64(r.before), 1))
+		return Result{First: r.before}
 	case opFetch:
 		key := r.fetch.Key
 		grant, err := m.durables.Do(key, r.time, m.next(key.Topic), r.fetch.Request)

@@ -494,6 +494,17 @@ func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) 
 	return err
 }
 
+// Begin makes a topic that nothing was ever published to begin at a sequence. This
+// node must lead the topic's shard.
+func (s *Shards) Begin(ctx context.Context, topic string, next wire.Sequence) error {
+	r := s.replica(s.Of(topic))
+	if r == nil {
+		return errNotLeader
+	}
+	_, err := r.await(ctx, appendBegin(nil, time.Now(), topic, next))
+	return err
+}
+
 // Bounds returns what a topic holds, with all that was acknowledged before the
 // call. This node must lead the topic's shard.
 func (s *Shards) Bounds(ctx context.Context, topic string) (history.Bounds, error) {

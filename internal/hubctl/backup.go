@@ -1,0 +1,119 @@
+package hubctl
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/switchboardhub/switchboard/client"
+)
+
+func (a *app) backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE|-",
+		Short: "Write what the hub keeps to a file, while it runs",
+		Long: `Write what the hub keeps of topics with history to a file, or to the standard output,
+while it runs: all that was acknowledged before, with its sequences, and the positions
+of durable subscriptions. A file is there whole or not at all.`,
+		Example: "  hubctl backup agents.backup\n  hubctl backup - | zstd > agents.backup.zst",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "-" {
+				return a.backup(cmd.Context(), a.out, false)
+			}
+			return a.backupTo(cmd.Context(), args[0])
+		},
+	}
+}
+
+// backupTo writes a file that is there only once it is complete.
+func (a *app) backupTo(ctx context.Context, path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	err = a.backup(ctx, f, true)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+func (a *app) backup(ctx context.Context, to io.Writer, tell bool) error {
+	c, err := a.connect(ctx, client.WithoutBroadcast())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }() // nothing of ours is in flight
+	total, err := c.Backup(ctx, to, a.progress)
+	if err != nil {
+		return err
+	}
+	if !tell { // the output is the backup
+		a.tellf("%s", summary(total))
+		return nil
+	}
+	return a.showSummary(total)
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Store a backup in a hub that has none of its topics",
+		Long: `Store a backup in a hub that has none of its topics, with the same sequences and the
+positions of durable subscriptions. The hub's settings say what is kept; ages count
+from now on. A backup that is damaged or cut off is refused before anything is stored.`,
+		Example: "  hubctl restore agents.backup",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := os.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer func() { _ = f.Close() }() // it was only read
+			c, err := a.connect(cmd.Context(), client.WithoutBroadcast())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }() // nothing of ours is in flight
+			total, err := c.Restore(cmd.Context(), f, a.progress)
+			if err != nil {
+				return err
+			}
+			return a.showSummary(total)
+		},
+	}
+}
+
+// progress tells of a topic that is done.
+func (a *app) progress(topic string, artifacts uint64) { a.tellf("%s: %d artifacts", topic, artifacts) }
+
+func summary(total client.BackupSummary) string {
+	return fmt.Sprintf("%d topics, %d artifacts, %d durable subscriptions, %d bytes", total.Topics, total.Artifacts, total.Durables, total.Bytes)
+}
+
+func (a *app) showSummary(total client.BackupSummary) error {
+	text := summary(total)
+	if a.json() {
+		line, err := json.Marshal(total)
+		if err != nil {
+			return err
+		}
+		text = string(line)
+	}
+	_, err := fmt.Fprintln(a.out, text)
+	return err
+}

@@ -1,0 +1,135 @@
+package cluster_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/test/cluster"
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// kept returns everything that a hub keeps of some topics.
+func kept(t *testing.T, cl *client.Client, topics ...string) (all []wire.Artifact) {
+	t.Helper()
+	for _, topic := range topics {
+		for a, err := range cl.History(patient(t), topic, client.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, *a)
+		}
+	}
+	return all
+}
+
+// A hub is restored from a backup of another one, that went on working meanwhile:
+// sequences, ids, times and senders are the same, and a durable subscription goes on.
+func TestBackupAndRestore(t *testing.T) {
+	from := cluster.Start(t, 3, keepHistory)
+	pub := join(t, allNodes(from), "pub")
+	topics := []string{"a", "b.c", "jobs", "purged"}
+	for _, topic := range topics {
+		publish(t, pub, topic, 300)
+	}
+	publish(t, pub, "a", 900) // its first ones have gone
+	if _, err := pub.Publish(patient(t), "b.c", &wire.Artifact{ContentType: "text/plain", Attributes: map[string]string{"k": "v"}, Payload: bytes.Repeat([]byte("x"), 1<<20-100)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pub.Request(patient(t), "$hub.topics.purge", &wire.Artifact{Payload: []byte(`{"topic":"purged"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	done := newTally()
+	sub, err := pub.Subscribe(patient(t), "jobs", done.handle, client.Durable("w"), client.MaxDeliveries(3, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from.WaitFor("all jobs", func() bool { return done.count() == 300 })
+	if err := sub.Unsubscribe(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	want := kept(t, pub, topics...)
+	var file bytes.Buffer
+	made, err := pub.Backup(patient(t), &file, nil)
+	if err != nil || made.Topics != 4 || int(made.Artifacts) != len(want) || made.Durables != 1 {
+		t.Fatalf("Backup = %+v, %v; want 4 topics, %d artifacts, 1 durable", made, err, len(want))
+	}
+
+	to := cluster.Start(t, 3, keepHistory)
+	cl := join(t, allNodes(to), "cl")
+	for name, damaged := range map[string][]byte{
+		"cut off":     file.Bytes()[:file.Len()-1],
+		"empty":       nil,
+		"flipped bit": append(append(append([]byte(nil), file.Bytes()[:9999]...), file.Bytes()[9999]^1), file.Bytes()[10000:]...),
+	} {
+		if _, err := cl.Restore(patient(t), bytes.NewReader(damaged), nil); !errors.Is(err, client.ErrBadBackup) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	told := make(map[string]uint64)
+	got, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), func(topic string, n uint64) { told[topic] = n })
+	if err != nil || got != made || told["a"] != 1000 || len(told) != 4 {
+		t.Fatalf("Restore = %+v, %v, %v", got, err, told)
+	}
+	if have := kept(t, cl, topics...); !reflect.DeepEqual(have, want) {
+		t.Errorf("restored %d artifacts, want %d: %v", len(have), len(want), difference(have, want))
+	}
+	for topic, next := range map[string]wire.Sequence{"a": 1201, "b.c": 302, "purged": 301} {
+		if seq, err := cl.Publish(patient(t), topic, &wire.Artifact{}); seq != next || err != nil {
+			t.Errorf("the next artifact of %s is %d, %v, want %d", topic, seq, err, next)
+		}
+	}
+	if d := durables(t, cl, "jobs"); len(d) != 1 || d[0].Position != 301 || d[0].Policy.DeadLetter != "a" {
+		t.Errorf("durable subscriptions: %+v", d)
+	}
+	var exists *client.RestoreExistsError
+	if _, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), nil); !errors.As(err, &exists) || len(exists.Topics) != 4 {
+		t.Errorf("restored over itself: %v", err)
+	}
+}
+
+// A restore goes on when the node that it talks to is killed, and stores nothing twice.
+func TestRestoreSurvivesACrash(t *testing.T) {
+	from := cluster.Start(t, 1, keepHistory)
+	pub := join(t, from.Node(0).Client(), "pub")
+	var topics []string
+	for i := range 40 {
+		topics = append(topics, fmt.Sprintf("t.%d", i))
+		publish(t, pub, topics[i], 500)
+	}
+	want := kept(t, pub, topics...)
+	var file bytes.Buffer
+	if _, err := pub.Backup(patient(t), &file, nil); err != nil {
+		t.Fatal(err)
+	}
+	to := cluster.Start(t, 3, keepHistory)
+	cl := join(t, allNodes(to), "cl")
+	n := 0
+	_, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), func(string, uint64) {
+		if n++; n == 5 {
+			to.Kill(0)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := kept(t, cl, topics...); !reflect.DeepEqual(have, want) {
+		t.Errorf("restored %d artifacts, want %d: %v", len(have), len(want), difference(have, want))
+	}
+}
+
+// difference says where two lists begin to differ.
+func difference(have, want []wire.Artifact) string {
+	for i := range min(len(have), len(want)) {
+		if !reflect.DeepEqual(have[i], want[i]) {
+			h, w := have[i], want[i]
+			h.Payload, w.Payload = h.Payload[:min(len(h.Payload), 20)], w.Payload[:min(len(w.Payload), 20)]
+			return strings.TrimSpace(fmt.Sprintf("the %dth is %+v, want %+v", i+1, h, w))
+		}
+	}
+	return "one is longer"
+}
