@@ -495,9 +495,7 @@ func (r *replica) transfer(ctx context.Context, others []raft.ServerID) (err err
 		if failed != nil || st.ID != id || st.Last != r.raft.LastIndex() {
 			continue
 		}
-		now := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-			ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.id), Addr: r.trans.EncodePeer(r.id, r.trans.LocalAddr()),
-		}}
+		now := &raft.TimeoutNowRequest{RPCHeader: r.trans.header()}
 		if err = r.trans.TimeoutNow(id, server(id).Address, now, &raft.TimeoutNowResponse{}); err != nil {
 			continue
 		}

@@ -433,7 +433,10 @@ func (s *Shards) Linked(node string) {
 
 // Unlinked forgets what a node led, and fails the calls to it.
 func (s *Shards) Unlinked(node string) {
-	s.eachReplica(func(r *replica) { r.trans.fail(node, errNoLink) })
+	s.eachReplica(func(r *replica) {
+		r.trans.fail(node, errNoLink)
+		r.succeeds(node)
+	})
 	for n := range s.leaders {
 		if l := s.leaders[n].Load(); l != nil && l.node == node && s.leaders[n].CompareAndSwap(l, nil) {
 			s.cfg.Moved(n)

@@ -45,12 +45,13 @@ type state struct {
 	Applied uint64        `json:"applied"`
 	Commit  uint64        `json:"commit"`
 	Leads   bool          `json:"leads"`
+	Linked  []string      `json:"linked"` // the other nodes that there is a link to
 }
 
 func (r *replica) state() state {
 	st := state{
 		ID: r.id, Last: r.raft.LastIndex(), Applied: r.machine.applied.Load(), Commit: r.raft.CommitIndex(),
-		Leads: r.servesNow(), Term: r.lastTerm(),
+		Leads: r.servesNow(), Term: r.lastTerm(), Linked: r.s.cfg.Linked(),
 	}
 	for _, m := range r.members() {
 		st.Member = true

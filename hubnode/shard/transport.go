@@ -290,6 +290,21 @@ func (t *transport) reply(in inCall, r raft.RPCResponse) {
 	t.carrier.Carry(in.node, head(wire.KindRafted, t.shard, in.ref, in.from, t.id, len(body)), body)
 }
 
+// stand makes this replica's own Raft stand for leader at once, as if the leader had
+// told it to.
+func (t *transport) stand() {
+	now := &raft.TimeoutNowRequest{RPCHeader: t.header()}
+	select {
+	case t.consumer <- raft.RPC{Command: now, RespChan: make(chan raft.RPCResponse, 1)}:
+	case <-t.stop:
+	}
+}
+
+// header is that of a call which Raft does not make itself.
+func (t *transport) header() raft.RPCHeader {
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(t.id), Addr: t.EncodePeer(t.id, t.LocalAddr())}
+}
+
 // Consumer implements raft.Transport.
 func (t *transport) Consumer() <-chan raft.RPC { return t.consumer }
 
