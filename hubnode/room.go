@@ -35,7 +35,9 @@ type room struct {
 	log    *slog.Logger
 
 	refusal atomic.Pointer[wire.Error]
-	unseen  atomic.Int64 // bytes that may be stored before the disk is looked at again
+	free    atomic.Uint64 // bytes, when the disk was last looked at
+	size    atomic.Uint64 // bytes
+	unseen  atomic.Int64  // bytes that may be stored before the disk is looked at again
 
 	mu sync.Mutex // held while the disk is looked at
 }
@@ -94,6 +96,8 @@ func (r *room) lookLocked() {
 		r.log.Warn("free space of the disk for history not known", slog.String("dir", r.dir), slog.Any("error", err))
 		return
 	}
+	r.free.Store(free)
+	r.size.Store(total)
 	reserve := r.reserve(total)
 	if free > reserve {
 		r.unseen.Store(int64(free-reserve) / writtenTimes)

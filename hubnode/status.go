@@ -139,7 +139,7 @@ func info(s Status) NodeInfo {
 
 // Counts returns the node's gauges for the metrics.
 func (n *Node) Counts() admin.Counts {
-	return admin.Counts{
+	c := admin.Counts{
 		DirectoryEntries: n.view.table.Len(),
 		MeshLinks:        n.mesh.Links(),
 		GossipMembers:    len(*n.members.Load()) + 1,
@@ -148,5 +148,23 @@ func (n *Node) Counts() admin.Counts {
 		MeshRefused:      n.mesh.Refused(),
 		AnnounceRefused:  n.view.refused.Load(),
 		FilterErrors:     n.filters.failed.Load(),
+		RaftLeader:       make(map[string]int), RaftTerm: make(map[string]uint64), RaftVoters: make(map[string]int),
+		RaftApplied: make(map[string]uint64), RaftCommitted: make(map[string]uint64), RaftPending: make(map[string]int),
+		RaftRecovered: n.keeper.Recovered(), RaftRemade: n.keeper.Remade(),
+		DiskFree: n.room.free.Load(), DiskSize: n.room.size.Load(),
+		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int),
 	}
+	for _, st := range n.keeper.Stats() {
+		shard := strconv.Itoa(st.Shard)
+		c.RaftLeader[shard] = 0
+		if st.Leads {
+			c.RaftLeader[shard] = 1
+		}
+		c.RaftTerm[shard], c.RaftVoters[shard], c.RaftPending[shard] = st.Term, st.Voters, st.Pending
+		c.RaftApplied[shard], c.RaftCommitted[shard] = st.Applied, st.Committed
+	}
+	for _, d := range n.keeper.Durables() {
+		c.DurablePending[d.Topic+"/"+d.Name], c.DurableInFlight[d.Topic+"/"+d.Name] = d.Pending, d.InFlight
+	}
+	return c
 }

@@ -46,6 +46,23 @@ type Counts struct {
 	MeshRefused      uint64 // connections of other nodes whose handshake failed
 	AnnounceRefused  uint64 // announcements that their sender may not make
 	FilterErrors     uint64 // artifacts on which a filter had no answer
+
+	// Of this node's replicas, by their shards' numbers.
+	RaftLeader    map[string]int // 1 where it leads, else 0
+	RaftTerm      map[string]uint64
+	RaftApplied   map[string]uint64 // the last log entry in the store
+	RaftCommitted map[string]uint64 // the last log entry known to be with a majority
+	RaftPending   map[string]int    // bytes that wait to be stored
+	RaftVoters    map[string]int
+
+	RaftRecovered uint64 // groups that went on without a majority lost for good
+	RaftRemade    uint64 // replicas made anew over damage
+	DiskFree      uint64 // bytes, of the disk for history; 0 when it is in memory
+	DiskSize      uint64 // bytes, likewise
+
+	// Of durable subscriptions to topics that this node leads, by "topic/name".
+	DurablePending  map[string]uint64
+	DurableInFlight map[string]int
 }
 
 // Config is what the API serves. All fields are required.

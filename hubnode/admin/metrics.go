@@ -1,8 +1,9 @@
 package admin
 
 import (
+	"cmp"
+	"maps"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,6 +13,9 @@ import (
 // patternsMax bounds the patterns that have a time series of their own: the
 // most subscribed ones.
 const patternsMax = 50
+
+// durablesMax bounds the durable subscriptions that have.
+const durablesMax = 100
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("switchboard_"+name, help, labels, nil)
@@ -43,6 +47,18 @@ var (
 	filterErrors     = describe("filter_errors_total", "Artifacts on which a filter had no answer, as when it reads an attribute that is absent: they don't match.")
 	historyArtifacts = describe("history_artifacts", "Artifacts that this node keeps.")
 	historyBytes     = describe("history_bytes", "Bytes of artifacts that this node keeps.")
+	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
+	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
+	durablePending   = describe("durable_pending_artifacts", "Artifacts that wait to be given out, of the durable subscriptions (topic/name) with most, on the topics that this node leads.", "durable")
+	durableInFlight  = describe("durable_in_flight_artifacts", "Artifacts that clients are at work on, of the same durable subscriptions.", "durable")
+	raftLeader       = describe("raft_leader", "1 for the shards that this node leads, 0 for those that it follows.", "shard")
+	raftTerm         = describe("raft_term", "The term of each of this node's shards: it rises with each election.", "shard")
+	raftApplied      = describe("raft_applied_index", "The last log entry that is in this node's store.", "shard")
+	raftCommitted    = describe("raft_committed_index", "The last log entry that this node knows to be with a majority.", "shard")
+	raftPending      = describe("raft_pending_bytes", "Bytes published to the shard that wait to be stored by a majority, on its leader.", "shard")
+	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
+	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
+	raftRemade       = describe("raft_replicas_remade_total", "Replicas of this node that were damaged and fetched from the others.")
 )
 
 // collector makes the hub's and the node's numbers metrics when they are asked
@@ -72,7 +88,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(dropped, count, reason)
 	}
 	counter(bytesReceived, m.BytesReceived)
-	for _, p := range mostSubscribed(m) {
+	for _, p := range highest(m.TopicSubscribers, patternsMax) {
 		gauge(topicSubscribers, float64(m.TopicSubscribers[p]), p)
 	}
 	gauge(pendingBytes, float64(m.PendingBytes))
@@ -94,18 +110,28 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(filterErrors, n.FilterErrors)
 	gauge(historyArtifacts, float64(m.HistoryArtifacts))
 	gauge(historyBytes, float64(m.HistoryBytes))
+	gauge(historyDiskFree, float64(n.DiskFree))
+	gauge(historyDiskSize, float64(n.DiskSize))
+	for _, d := range highest(n.DurablePending, durablesMax) {
+		gauge(durablePending, float64(n.DurablePending[d]), d)
+		gauge(durableInFlight, float64(n.DurableInFlight[d]), d)
+	}
+	for shard := range n.RaftTerm {
+		gauge(raftLeader, float64(n.RaftLeader[shard]), shard)
+		gauge(raftTerm, float64(n.RaftTerm[shard]), shard)
+		gauge(raftApplied, float64(n.RaftApplied[shard]), shard)
+		gauge(raftCommitted, float64(n.RaftCommitted[shard]), shard)
+		gauge(raftPending, float64(n.RaftPending[shard]), shard)
+		gauge(raftVoters, float64(n.RaftVoters[shard]), shard)
+	}
+	counter(raftRecovered, n.RaftRecovered)
+	counter(raftRemade, n.RaftRemade)
 }
 
-func mostSubscribed(m hub.Metrics) []string {
-	patterns := make([]string, 0, len(m.TopicSubscribers))
-	for p := range m.TopicSubscribers {
-		patterns = append(patterns, p)
-	}
-	slices.SortFunc(patterns, func(a, b string) int {
-		if d := m.TopicSubscribers[b] - m.TopicSubscribers[a]; d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
+// highest returns the names with the highest numbers.
+func highest[N cmp.Ordered](numbers map[string]N, most int) []string {
+	names := slices.SortedFunc(maps.Keys(numbers), func(a, b string) int {
+		return cmp.Or(cmp.Compare(numbers[b], numbers[a]), cmp.Compare(a, b))
 	})
-	return patterns[:min(len(patterns), patternsMax)]
+	return names[:min(len(names), most)]
 }

@@ -136,6 +136,18 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"MeshRefused":        "mesh_links_refused_total",
 		"AnnounceRefused":    "directory_refused_total",
 		"FilterErrors":       "filter_errors_total",
+		"RaftLeader":         "raft_leader{shard=%q}",
+		"RaftTerm":           "raft_term{shard=%q}",
+		"RaftApplied":        "raft_applied_index{shard=%q}",
+		"RaftCommitted":      "raft_committed_index{shard=%q}",
+		"RaftPending":        "raft_pending_bytes{shard=%q}",
+		"RaftVoters":         "raft_voters{shard=%q}",
+		"RaftRecovered":      "raft_recoveries_total",
+		"RaftRemade":         "raft_replicas_remade_total",
+		"DiskFree":           "history_disk_free_bytes",
+		"DiskSize":           "history_disk_size_bytes",
+		"DurablePending":     "durable_pending_artifacts{durable=%q}",
+		"DurableInFlight":    "durable_in_flight_artifacts{durable=%q}",
 	} {
 		told[field] = true
 		v := reflect.ValueOf(m).FieldByName(field)

@@ -119,6 +119,7 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 			}
 		}
 		if err != nil {
+			s.remade.Add(1)
 			s.cfg.Log.Error("this node's replica of a shard is lost: it is made anew from the others", slog.Int("shard", n), slog.Any("error", err))
 		}
 		if err := os.RemoveAll(dir); err != nil {

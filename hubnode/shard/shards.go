@@ -91,6 +91,7 @@ type Shards struct {
 
 	pulling   chan struct{} // holds one for each replica that fetches history
 	recovered atomic.Uint64 // groups whose majority was lost for good
+	remade    atomic.Uint64 // replicas whose state was damaged
 	draining  atomic.Bool
 
 	mu       sync.Mutex // guards the fields below
@@ -193,6 +194,7 @@ func (s *Shards) look() error {
 				return fmt.Errorf("shard %d: go on alone: %w", n, err)
 			}
 		case r != nil && r.failed.Load() != nil:
+			s.remade.Add(1)
 			if err := s.remove(r); err != nil {
 				return fmt.Errorf("shard %d: %w", n, err)
 			}
