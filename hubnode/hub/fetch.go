@@ -209,8 +209,8 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 	}
 	if r.Max == 0 && q.Fetch.Since == "" {
 		_, err := h.request(ctx, q, r)
-		if coded, ok := errors.AsType[*wire.Error](err); ok && coded.Code == wire.CodeNoDurable {
-			err = nil // deleted: there is nothing to settle any more
+		if isDeleted(err) {
+			err = nil // there is nothing to settle any more
 		}
 		return &fetched{}, err
 	}
@@ -220,13 +220,15 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 	ctx, done := h.desks.poll(ctx, q)
 	defer done()
 	grant, err := h.request(ctx, q, r)
-	if coded, ok := errors.AsType[*wire.Error](err); ok && coded.Code == wire.CodeNoDurable {
+	if isDeleted(err) {
 		if r.Start, err = h.startOf(ctx, q); err == nil {
 			grant, err = h.request(ctx, q, r)
 		}
 	}
 	if err == nil && len(grant.Given) == 0 && len(grant.Lost) == 0 && q.Fetch.Wait > 0 {
-		grant, err = h.await(ctx, q)
+		if grant, err = h.await(ctx, q); isDeleted(err) {
+			err = nil // the next Fetch begins a new one
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -242,6 +244,12 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 		h.release(q, rest)
 	}
 	return got, errors.Join(err, context.Cause(ctx))
+}
+
+// isDeleted reports whether an error says that there is no such subscription.
+func isDeleted(err error) bool {
+	coded, ok := errors.AsType[*wire.Error](err)
+	return ok && coded.Code == wire.CodeNoDurable
 }
 
 // checkDurable refuses what can't be a durable subscription here.

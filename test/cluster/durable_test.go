@@ -174,6 +174,23 @@ func TestDurableGoesOn(t *testing.T) {
 	}
 }
 
+// Deleted under a client that waits, it begins anew.
+func TestDurableIsDeletedUnderItsClient(t *testing.T) {
+	c := cluster.Start(t, 3, keepHistory)
+	cl := join(t, allNodes(c), "cl")
+	publish(t, cl, "orders", 10)
+	got := newTally()
+	if _, err := cl.Subscribe(patient(t), "orders", got.handle, client.Durable("billing")); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("all of it", func() bool { return got.count() == 10 })
+	c.WaitFor("all of it settled", func() bool { d := durables(t, cl, "orders"); return len(d) == 1 && d[0].Position == 11 })
+	if _, err := cl.Request(patient(t), "$hub.durables.delete", &wire.Artifact{Payload: []byte(`{"topic":"orders","name":"billing"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("all of it again", func() bool { return got.repeats() == 10 })
+}
+
 // What fails comes again, and after the third time goes to the dead-letter topic.
 func TestWhatFailsIsDeadInTheEnd(t *testing.T) {
 	c := cluster.Start(t, 3, keepHistory)
