@@ -85,7 +85,7 @@ func once(ctx context.Context, sc scenario, s system, scale float64) (result, er
 		k.storing(sc.storage)
 	}
 	if err := s.start(ctx, sc.servers); err != nil {
-		return result{}, err
+		return result{}, fmt.Errorf("%w%s", err, s.lastWords())
 	}
 	return sc.run(ctx, s, scale)
 }

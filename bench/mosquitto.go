@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 // mosquitto runs a mosquitto, from Debian's package.
@@ -20,12 +22,12 @@ func (s *mosquitto) start(ctx context.Context, n int) error {
 	if n > 1 {
 		return errCannot
 	}
-	addr, port, err := freePort()
+	addr, number, err := port.Free()
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.dir, "mosquitto-"+port+".conf")
-	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\nmax_queued_messages 0\nset_tcp_nodelay true\n"
+	path := filepath.Join(s.dir, "mosquitto-"+number+".conf")
+	text := "listener " + number + " 127.0.0.1\nallow_anonymous true\npersistence false\nlog_dest none\nmax_queued_messages 0\nset_tcp_nodelay true\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return err
 	}

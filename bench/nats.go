@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 // natsServer runs nats-server processes.
@@ -25,19 +27,18 @@ func (s *natsServer) start(ctx context.Context, n int) error {
 	defer cancel()
 	var routes []string
 	for range n {
-		addr, err := freeAddr()
+		addr, _, err := port.Free()
 		if err != nil {
 			return err
 		}
 		routes = append(routes, "nats://"+addr)
 	}
 	for i := range n {
-		addr, err := freeAddr()
+		addr, number, err := port.Free()
 		if err != nil {
 			return err
 		}
-		host, port, _ := strings.Cut(addr, ":")
-		args := []string{"-a", host, "-p", port, "-n", fmt.Sprintf("bench-%d", i)}
+		args := []string{"-a", "127.0.0.1", "-p", number, "-n", fmt.Sprintf("bench-%d", i)}
 		if n > 1 {
 			args = append(args, "--cluster_name", "bench", "--cluster", routes[i], "--routes", strings.Join(routes, ","))
 		}

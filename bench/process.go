@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,15 +108,6 @@ func residentBytes(pid int) (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// freeAddr returns a loopback address that was free a moment ago.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
-}
-
 // poll tries until it works or ctx ends.
 func poll(ctx context.Context, try func() error) error {
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -133,13 +123,4 @@ func poll(ctx context.Context, try func() error) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// freePort is freeAddr with the port apart.
-func freePort() (addr, port string, err error) {
-	if addr, err = freeAddr(); err != nil {
-		return "", "", err
-	}
-	_, port, err = net.SplitHostPort(addr)
-	return addr, port, err
 }

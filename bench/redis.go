@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 // redisServer runs a redis-server, from Debian's package.
@@ -24,11 +26,11 @@ func (s *redisServer) start(ctx context.Context, n int) error {
 	if n > 1 {
 		return errCannot
 	}
-	addr, port, err := freePort()
+	addr, number, err := port.Free()
 	if err != nil {
 		return err
 	}
-	args := []string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--maxclients", "20000"}
+	args := []string{"--bind", "127.0.0.1", "--port", number, "--save", "", "--maxclients", "20000"}
 	if s.how.disk {
 		dir, err := os.MkdirTemp(s.dir, "redis-")
 		if err != nil {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 
 	"github.com/switchboardhub/switchboard/wire"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 // relay is the physical reference: the barest program that moves Switchboard's
@@ -28,7 +30,7 @@ func (s *relay) start(ctx context.Context, n int) error {
 	}
 	var addrs []string
 	for range n {
-		addr, err := freeAddr()
+		addr, _, err := port.Free()
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ import (
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/wire"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 // keptTopics is the pattern of the topics that keep keptMax messages.
@@ -51,7 +53,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 			}
 		}
 		for _, into := range []*string{&c.Listen.Client, &c.Listen.Cluster, &c.Listen.Gossip, &c.Listen.HTTP} {
-			addr, err := freeAddr()
+			addr, _, err := port.Free()
 			if err != nil {
 				return err
 			}

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -17,6 +20,8 @@ type system interface {
 	// processes are the servers' ids.
 	processes() []int
 	stop()
+	// lastWords stops the servers and returns the end of what each has written.
+	lastWords() string
 }
 
 // keeper is a system with topics that keep history.
@@ -42,6 +47,9 @@ const startTime = 30 * time.Second
 // errCannot is returned by start for what a system does not do.
 var errCannot = errors.New("this system does not do that")
 
+// lastWordsMax bounds how much of a server's output an error repeats.
+const lastWordsMax = 1000
+
 // fleet is the processes of a system and the addresses that clients connect to.
 type fleet struct {
 	servers []*server
@@ -63,6 +71,18 @@ func (f *fleet) processes() []int {
 		all = append(all, p.cmd.Process.Pid)
 	}
 	return all
+}
+
+// lastWords stops the processes and returns the end of what each has written.
+func (f *fleet) lastWords() string {
+	servers := f.servers
+	f.stop()
+	var text strings.Builder
+	for i, p := range servers {
+		said := bytes.TrimSpace(p.out.Bytes())
+		fmt.Fprintf(&text, "\nserver %d: %s", i, said[max(0, len(said)-lastWordsMax):])
+	}
+	return text.String()
 }
 
 func (f *fleet) stop() {

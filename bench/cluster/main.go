@@ -39,7 +39,6 @@ type bench struct {
 	clients int
 	idle    int
 	span    time.Duration // that the step idle measures
-	given   map[int]bool  // ports
 	rows    []row
 	say     func(row)
 }
@@ -112,7 +111,7 @@ func (b *bench) run(ctx context.Context, only string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left is the system's to clean
-	b.dir, b.given = dir, make(map[int]bool)
+	b.dir = dir
 	fmt.Fprintln(os.Stderr, "building hubnode")
 	if b.hubnode, err = build(ctx, dir); err != nil {
 		return err

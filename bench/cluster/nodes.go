@@ -3,19 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
+
+	"github.com/switchboardhub/switchboard/bench/port"
 )
 
 const patience = 2 * time.Minute
@@ -68,39 +67,12 @@ func raiseFileLimit(files int) error {
 	return nil
 }
 
-// Below the range from which systems take the ports of outgoing connections:
-// nothing takes one of these between the moment it is found free and its use.
-const (
-	firstPort = 10_000
-	lastPort  = 30_000
-)
-
-// freeAddress returns an address that nobody listens on and that no call before has
-// returned.
-func (b *bench) freeAddress() (string, error) {
-	for range lastPort - firstPort {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // any will do
-		if b.given[port] {
-			continue
-		}
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		ln, err := net.Listen("tcp", address) //nolint:noctx // it takes no time
-		if err != nil {
-			continue // somebody has it
-		}
-		_ = ln.Close() // it was only to see that the port is free
-		b.given[port] = true
-		return address, nil
-	}
-	return "", fmt.Errorf("no port from %d to %d is free", firstPort, lastPort)
-}
-
 // start runs size nodes of a hub with room for one more, and returns when they are
 // ready.
 func (b *bench) start(ctx context.Context, size int, edit func(*config.Config)) (*hub, error) {
 	h := &hub{b: b, edit: edit}
 	for range size + 1 {
-		addr, err := b.freeAddress()
+		addr, _, err := port.Free()
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +102,7 @@ func (h *hub) add(replicas int) (*node, error) {
 	cfg.Listen.Gossip = h.peers[i]
 	for _, address := range []*string{&cfg.Listen.Client, &cfg.Listen.Cluster, &cfg.Listen.HTTP} {
 		var err error
-		if *address, err = h.b.freeAddress(); err != nil {
+		if *address, _, err = port.Free(); err != nil {
 			return nil, err
 		}
 	}
