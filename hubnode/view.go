@@ -245,7 +245,7 @@ func (v *view) untellLocked(link *mesh.Link) {
 
 // Answer answers a peer's question.
 func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
-	if answer, ok, err := v.node.keeper.Answer(question, body); ok {
+	if answer, ok, err := v.node.keeper.Answer(ctx, question, body); ok {
 		return answer, err
 	}
 	return v.node.hub.Answer(ctx, question, body)

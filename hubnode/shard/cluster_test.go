@@ -236,7 +236,7 @@ func (m *member) ask(ctx context.Context, node, question string, body []byte) ([
 	if p == nil || to == nil || ctx.Err() != nil {
 		return nil, errors.New("no link to " + node)
 	}
-	answer, _, err := to.shards.Answer(question, body)
+	answer, _, err := to.shards.Answer(ctx, question, body)
 	return answer, err
 }
 
@@ -487,5 +487,69 @@ func TestAMajorityThatLostItsMemoryDoesNotStopTheRest(t *testing.T) {
 	eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
 	for i := range 3 {
 		eventually(t, "both artifacts on "+name(i), func() bool { return slices.Equal(g.node(name(i)).held("a"), []string{"kept", "more"}) })
+	}
+}
+
+// resize makes the group belong on the first nodes.
+func (g *group) resize(size int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.size = size
+}
+
+// A node is away while its replica is removed, and comes back with its old disk: as a
+// new member where one belongs, with nothing where none does.
+func TestAnOldDiskDoesNoHarm(t *testing.T) {
+	for what, size := range map[string]int{"the hub has grown again": 3, "the hub has not": 2} {
+		t.Run(what, func(t *testing.T) {
+			g := newGroup(t, 3, 1, t.TempDir())
+			g.publish("a", "before", Publisher{})
+			eventually(t, "three voters", func() bool { return g.voters(0) == 3 })
+			old := g.node("n-2").shards.replica(0).id
+			g.kill("n-2")
+			g.resize(2)
+			eventually(t, "two voters", func() bool { return g.voters(0) == 2 })
+			g.publish("a", "meanwhile", Publisher{})
+			g.resize(size)
+			g.start("n-2")
+			if size == 2 {
+				eventually(t, "the old replica is gone", func() bool { return g.node("n-2").shards.replica(0) == nil })
+			} else {
+				eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
+				if got := g.node("n-2").shards.replica(0).id; got == old {
+					t.Errorf("n-2 is a member again as %s, which was removed", got)
+				}
+			}
+			g.publish("a", "after", Publisher{})
+			want := []string{"before", "meanwhile", "after"}
+			for i := range size {
+				eventually(t, "all artifacts on "+g.node(name(i)).name, func() bool { return slices.Equal(g.node(name(i)).held("a"), want) })
+			}
+			for i := range 3 {
+				eventually(t, "everybody says that it is settled", func() bool { return g.node(name(i)).shards.Unsettled() == 0 })
+			}
+		})
+	}
+}
+
+// What is not where it belongs is known to some node until it is.
+func TestUnsettled(t *testing.T) {
+	g := newGroup(t, 3, 1, "")
+	g.publish("a", "x", Publisher{})
+	unsettled := func() int {
+		most := 0
+		for i := range 3 {
+			most = max(most, g.node(name(i)).shards.Unsettled())
+		}
+		return most
+	}
+	eventually(t, "it is settled", func() bool { return unsettled() == 0 })
+	g.resize(2)
+	if unsettled() == 0 { // at once, whatever the leader has done
+		t.Error("three members are settled on two nodes")
+	}
+	eventually(t, "it is settled again", func() bool { return unsettled() == 0 })
+	if got := g.node("n-2").shards.replica(0); got != nil {
+		t.Errorf("n-2 has still a replica: %v", got.id)
 	}
 }

@@ -43,7 +43,8 @@ type step struct {
 // A replica whose node answers under another id is gone for good: its state is
 // lost. It is removed before its successor gets a vote, for while it is counted a
 // majority takes more of those that are there. A replica that only moves keeps its
-// vote until its successor has one.
+// vote until its successor has one. One that knows of a group and is no member was
+// removed from it: it is not added again with what it held then (see leave).
 func nextStep(self string, committed uint64, desired []string, members []raft.Server, states map[string]state) *step {
 	member := make(map[raft.ServerID]raft.Server, len(members))
 	for _, m := range members {
@@ -62,7 +63,7 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 	}
 	for _, node := range desired {
 		st, ok := states[node]
-		if _, is := member[st.ID]; ok && !is {
+		if _, is := member[st.ID]; ok && !is && !st.Member && st.ID != "" {
 			return &step{addReplica, st.ID, node}
 		}
 	}
@@ -103,6 +104,36 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 		}
 	}
 	return nil
+}
+
+// goesOnAlone reports whether a replica without a leader has to go on as the only
+// member of its group: the others answer, a majority of the voters is lost for good,
+// none of those that are left knows more, and no group has gone on without it.
+func goesOnAlone(own state, members []raft.Server, states map[string]state) (voters, alive int, alone bool) {
+	knowsMore := func(st state) bool {
+		return st.Term > own.Term || st.Term == own.Term && (st.Last > own.Last || st.Last == own.Last && st.ID < own.ID)
+	}
+	alone = slices.Contains(own.Voters, string(own.ID))
+	for _, m := range members {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		voters++
+		st, ok := states[nodeOf(m.ID)]
+		switch {
+		case !ok:
+			alone = false // it may come back as what it was
+		case st.ID == m.ID:
+			alive++
+			alone = alone && (st.ID == own.ID || !knowsMore(st))
+		}
+	}
+	for _, st := range states {
+		if st.Member && knowsMore(st) && !slices.Contains(st.Voters, string(own.ID)) {
+			alone = false
+		}
+	}
+	return voters, alive, alone && alive <= voters/2
 }
 
 // majorityWithout reports whether, once a member has gone, a majority of those

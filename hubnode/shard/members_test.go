@@ -28,6 +28,12 @@ func TestNextStep(t *testing.T) {
 		states[node] = st
 		return states
 	}
+	removed := func(states map[string]state, node string) map[string]state {
+		st := states[node]
+		st.Member = true
+		states[node] = st
+		return states
+	}
 	abc := []string{"a", "b", "c"}
 	for name, tt := range map[string]struct {
 		desired []string
@@ -43,6 +49,8 @@ func TestNextStep(t *testing.T) {
 		"but not before it has caught up":               {abc, []raft.Server{voter("a/1"), voter("b/1"), silent("c/2")}, behind(there("a/1", "b/1", "c/2"), "c"), nil},
 		"a lost one stays while it would stop the rest": {abc, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), silent("c/2")}, there("a/1", "c/2"), nil},
 		"a successor that was lost too goes":            {abc, []raft.Server{voter("a/1"), voter("b/1"), silent("c/2")}, there("a/1", "b/1", "c/3"), &step{removeReplica, "c/2", "c"}},
+		"one that was removed is not added again":       {abc, []raft.Server{voter("a/1"), voter("b/1")}, removed(there("a/1", "b/1", "c/1"), "c"), nil},
+		"nor one that there is not":                     {abc, []raft.Server{voter("a/1"), voter("b/1")}, map[string]state{"a": {ID: "a/1", Applied: committed}, "b": {ID: "b/1", Applied: committed}, "c": {}}, nil},
 		"one to three":                                  {abc, []raft.Server{voter("a/1")}, there("a/1", "b/1", "c/1"), &step{addReplica, "b/1", "b"}},
 		"nobody goes before all are there":              {abc, []raft.Server{voter("a/1"), voter("b/1"), voter("d/1"), silent("c/1")}, behind(there("a/1", "b/1", "c/1", "d/1"), "c"), nil},
 		"who does not belong goes then":                 {abc, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), voter("d/1")}, there("a/1", "b/1", "c/1", "d/1"), &step{removeReplica, "d/1", "d"}},
@@ -57,4 +65,56 @@ func TestNextStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestGoesOnAlone(t *testing.T) {
+	const term, last = 7, 100
+	group := []string{"a/1", "b/1", "c/1"}
+	knows := func(id raft.ServerID, last uint64, voters ...string) state {
+		return state{ID: id, Member: len(voters) > 0, Voters: voters, Term: term, Last: last}
+	}
+	own := knows("a/1", last, group...)
+	for name, tt := range map[string]struct {
+		others []state
+		want   bool
+	}{
+		"the others have lost all":                 {[]state{knows("b/2", 0), knows("c/2", 0)}, true},
+		"one of them is away":                      {[]state{knows("b/2", 0)}, false},
+		"a majority is there":                      {[]state{knows("b/1", last, group...), knows("c/2", 0)}, false},
+		"a successor had been added":               {[]state{knows("b/2", last-1, group...), knows("c/2", 0)}, true},
+		"a group has gone on without it":           {[]state{knows("b/2", last+9, "b/2", "c/2"), knows("c/2", 0)}, false},
+		"also on nodes that it does not know":      {[]state{knows("b/2", 0), knows("c/2", 0), knows("d/1", last+9, "d/1", "e/1")}, false},
+		"what is old and not a part of it is none": {[]state{knows("b/2", 0), knows("c/2", 0), knows("d/1", last-9, "d/1", "e/1")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			states := map[string]state{"a": own}
+			for _, st := range tt.others {
+				states[nodeOf(st.ID)] = st
+			}
+			var members []raft.Server
+			for _, id := range group {
+				members = append(members, server(raft.ServerID(id)))
+			}
+			if _, _, got := goesOnAlone(own, members, states); got != tt.want {
+				t.Errorf("goes on alone: %v, want %v", got, tt.want)
+			}
+		})
+	}
+	t.Run("the one that knows most", func(t *testing.T) {
+		five := []string{"a/1", "b/1", "c/1", "d/1", "e/1"}
+		var members []raft.Server
+		for _, id := range five {
+			members = append(members, server(raft.ServerID(id)))
+		}
+		states := map[string]state{
+			"a": knows("a/1", last, five...), "b": knows("b/1", last+1, five...),
+			"c": knows("c/2", 0), "d": knows("d/2", 0), "e": knows("e/2", 0),
+		}
+		for node, want := range map[string]bool{"a": false, "b": true} {
+			voters, alive, got := goesOnAlone(states[node], members, states)
+			if got != want || voters != 5 || alive != 2 {
+				t.Errorf("%s goes on alone: %v, %d of %d left; want %v", node, got, alive, voters, want)
+			}
+		}
+	})
 }

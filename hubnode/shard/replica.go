@@ -63,6 +63,7 @@ type replica struct {
 	answers  chan struct{}         // holds one when entries have landed
 	failed   atomic.Pointer[error] // why it has to be made anew
 	forsaken atomic.Bool           // it has to go on as the only member
+	dropped  atomic.Bool           // it is no member any more
 	cutting  atomic.Bool           // the log is being cut
 
 	leaderless time.Time // of the tending goroutine: since when no leader is known

@@ -193,6 +193,11 @@ func (s *Shards) look() error {
 			if err := s.revive(r); err != nil {
 				return fmt.Errorf("shard %d: go on alone: %w", n, err)
 			}
+		case r != nil && r.dropped.Load():
+			if err := s.remove(r); err != nil {
+				return fmt.Errorf("shard %d: %w", n, err)
+			}
+			s.Wake() // for its successor, if one belongs here
 		case r != nil && r.failed.Load() != nil:
 			s.remade.Add(1)
 			if err := s.remove(r); err != nil {
@@ -311,7 +316,11 @@ func (s *Shards) newID() raft.ServerID {
 
 // Leader returns the node that leads a topic's shard, empty while there is none.
 func (s *Shards) Leader(topic string) (node string, self bool) {
-	l := s.leaders[s.Of(topic)].Load()
+	return s.leaderOf(s.Of(topic))
+}
+
+func (s *Shards) leaderOf(n int) (node string, self bool) {
+	l := s.leaders[n].Load()
 	if l == nil {
 		return "", false
 	}
@@ -415,6 +424,39 @@ func (s *Shards) caughtUp(n int) bool {
 	}
 	votes := slices.ContainsFunc(r.members(), func(m raft.Server) bool { return m.ID == r.id && m.Suffrage == raft.Voter })
 	return votes && r.machine.applied.Load()+nearEnough >= r.raft.CommitIndex()
+}
+
+// Unsettled returns how many shards this node knows to be not, or not yet, where
+// they belong: without a leader, led from elsewhere, or with other members than
+// placement wants, as far as a replica here can tell. It changes with Desired at once.
+func (s *Shards) Unsettled() int {
+	s.mu.Lock()
+	wanted := s.wanted
+	s.mu.Unlock()
+	count := 0
+	for n := range s.leaders {
+		desired := s.cfg.Desired(n)
+		leader := s.leaders[n].Load()
+		r := s.replica(n)
+		switch {
+		case leader == nil && (wanted || r != nil && len(r.members()) > 0),
+			leader != nil && !slices.Contains(desired, leader.node),
+			r != nil && !settled(desired, r.members()):
+			count++
+		}
+	}
+	return count
+}
+
+// settled reports whether a group has its members on the desired nodes and nowhere
+// else, or does not exist.
+func settled(desired []string, members []raft.Server) bool {
+	for _, m := range members {
+		if m.Suffrage != raft.Voter || !slices.Contains(desired, nodeOf(m.ID)) {
+			return false
+		}
+	}
+	return len(members) == 0 || len(members) == len(desired)
 }
 
 // Linked tells a node that a link has come up to what this one leads.

@@ -16,9 +16,10 @@ import (
 
 // The questions that shards put to each other.
 const (
-	questionState = "shard.state" // what is your replica of this shard like?
-	questionPage  = "shard.page"  // a stretch of a topic's history in your store
-	questionClose = "shard.close" // your replica is not a member any more
+	questionState  = "shard.state"  // what is your replica of this shard like?
+	questionPage   = "shard.page"   // a stretch of a topic's history in your store
+	questionClose  = "shard.close"  // your replica is not a member any more
+	questionMember = "shard.member" // is my replica still a member of the group that you lead?
 )
 
 const (
@@ -77,38 +78,65 @@ func (r *replica) lastTerm() uint64 {
 
 // Answer answers another node's question about shards; ok is false for other
 // questions.
-func (s *Shards) Answer(question string, body []byte) (answer []byte, ok bool, err error) {
-	switch question {
+func (s *Shards) Answer(ctx context.Context, about string, body []byte) (answer []byte, ok bool, err error) {
+	switch about {
 	case questionState:
 		var n int
 		if err := wire.DecodeJSON(body, &n); err != nil {
 			return nil, true, err
 		}
-		r, err := s.open(n)
-		if err != nil {
-			return nil, true, err
+		var st state // of a shard that has nothing to do with this node
+		if s.belongs(n) || s.replica(n) != nil || s.hasState(n) {
+			r, err := s.open(n)
+			if err != nil {
+				return nil, true, err
+			}
+			st = r.state()
 		}
-		answer, err = json.Marshal(r.state())
+		answer, err = json.Marshal(st)
 		return answer, true, err
 	case questionPage:
 		answer, err = s.answerPage(body)
 		return answer, true, err
 	case questionClose:
-		var q closeRequest
+		var q question
 		if err := wire.DecodeJSON(body, &q); err != nil {
 			return nil, true, err
 		}
-		if r := s.replica(q.Shard); r != nil && r.id == q.ID && !s.belongs(q.Shard) {
+		if r := s.replica(q.Shard); r != nil && r.id == q.ID {
 			err = s.remove(r)
 		}
 		return nil, true, err
+	case questionMember:
+		var q question
+		if err := wire.DecodeJSON(body, &q); err != nil {
+			return nil, true, err
+		}
+		is, err := s.isMember(ctx, q)
+		if err != nil {
+			return nil, true, err
+		}
+		answer, err = json.Marshal(is)
+		return answer, true, err
 	}
 	return nil, false, nil
 }
 
-type closeRequest struct {
+// question is about a replica by its id.
+type question struct {
 	Shard int           `json:"shard"`
 	ID    raft.ServerID `json:"id"`
+}
+
+// isMember reports whether a replica, which knows of a group, is a member of the one
+// that this node leads. When it is not it never will be again.
+func (s *Shards) isMember(ctx context.Context, q question) (bool, error) {
+	r := s.replica(q.Shard)
+	if r == nil {
+		return false, errNotLeader
+	}
+	is := slices.ContainsFunc(r.members(), func(m raft.Server) bool { return m.ID == q.ID })
+	return is, r.verify(ctx) // after the look: what a leader of before knew says nothing
 }
 
 func (s *Shards) askState(ctx context.Context, node string, n int) (state, error) {
@@ -169,6 +197,12 @@ func (r *replica) tendOnce(ctx context.Context) error {
 		r.leaderless = now
 	}
 	members := r.members()
+	if leader, _ := r.s.leaderOf(r.n); leader != "" && leader != r.s.cfg.Self {
+		if len(members) == 0 {
+			return nil // to be added
+		}
+		return r.leave(ctx, leader)
+	}
 	switch {
 	case len(members) == 0:
 		return r.found(ctx)
@@ -177,6 +211,31 @@ func (r *replica) tendOnce(ctx context.Context) error {
 	case now.Sub(r.leaderless) > orphanedAfter*r.s.cfg.Timing.Heartbeat:
 		return r.survive(ctx, members)
 	}
+	return nil
+}
+
+// leave ends a replica that a group goes on without: one that was removed while its
+// node was away, and comes back with its old log. That it was a member once says
+// nothing about what it holds since: it is made anew, where it belongs, and never
+// added as what it was.
+func (r *replica) leave(ctx context.Context, leader string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	body, err := json.Marshal(question{r.n, r.id})
+	if err != nil {
+		return err
+	}
+	answer, err := r.s.cfg.Ask(ctx, leader, questionMember, body)
+	if err != nil {
+		return fmt.Errorf("ask node %s whether this replica is a member: %w", leader, err)
+	}
+	member := true
+	if err := wire.DecodeJSON(answer, &member); err != nil || member {
+		return err
+	}
+	r.log.Info("the group went on without this node's replica, which ends", slog.String("leader", leader))
+	r.dropped.Store(true)
+	r.s.Wake() // which removes it
 	return nil
 }
 
@@ -226,32 +285,22 @@ func (r *replica) stand() {
 
 // survive saves a group whose majority is gone for good: their nodes are there,
 // under new ids. Of those that are left the one that knows most goes on alone;
-// the others are added again. What only the lost ones held is lost.
+// the others are made anew. What only the lost ones held is lost.
 func (r *replica) survive(ctx context.Context, members []raft.Server) error {
 	own := r.state()
-	voters, alive, best := 0, 0, own
-	for _, m := range members {
-		if m.Suffrage != raft.Voter {
+	states := map[string]state{r.s.cfg.Self: own}
+	for _, node := range r.around(append(slices.Clone(r.s.cfg.Desired(r.n)), r.s.cfg.Linked()...), members) {
+		if node == r.s.cfg.Self {
 			continue
 		}
-		voters++
-		if m.ID == r.id {
-			alive++
-			continue
-		}
-		st, err := r.s.askState(ctx, nodeOf(m.ID), r.n)
+		st, err := r.s.askState(ctx, node, r.n)
 		if err != nil {
-			return fmt.Errorf("ask node %s: %w", nodeOf(m.ID), err) // it may come back as what it was
+			return fmt.Errorf("ask node %s: %w", node, err) // it may come back as what it was
 		}
-		if st.ID != m.ID {
-			continue
-		}
-		alive++
-		if st.Term > best.Term || st.Term == best.Term && (st.Last > best.Last || st.Last == best.Last && st.ID < best.ID) {
-			best = st
-		}
+		states[node] = st
 	}
-	if alive > voters/2 || best.ID != r.id || !slices.Contains(own.Voters, string(r.id)) {
+	voters, alive, alone := goesOnAlone(own, members, states)
+	if !alone {
 		return nil
 	}
 	r.log.Error("a majority of a shard's replicas is lost for good: going on with what this node has; what was acknowledged and had not reached it is lost",
@@ -331,8 +380,13 @@ func (r *replica) tendMembers(ctx context.Context) error {
 }
 
 // around returns the nodes that have to do with the group, each once.
-func (r *replica) around(desired []string, members []raft.Server) []string {
-	nodes := slices.Clone(desired)
+func (r *replica) around(others []string, members []raft.Server) []string {
+	var nodes []string
+	for _, node := range others {
+		if !slices.Contains(nodes, node) {
+			nodes = append(nodes, node)
+		}
+	}
 	for _, m := range members {
 		if !slices.Contains(nodes, nodeOf(m.ID)) {
 			nodes = append(nodes, nodeOf(m.ID))
@@ -343,7 +397,7 @@ func (r *replica) around(desired []string, members []raft.Server) []string {
 
 // dismiss tells a node that its replica is not a member any more.
 func (r *replica) dismiss(ctx context.Context, node string, id raft.ServerID) {
-	body, err := json.Marshal(closeRequest{r.n, id})
+	body, err := json.Marshal(question{r.n, id})
 	if err == nil {
 		_, err = r.s.cfg.Ask(ctx, node, questionClose, body)
 	}
