@@ -265,6 +265,41 @@ func TestScale(t *testing.T) {
 	}
 }
 
+// A node holds histories until others have them: its pod stays as long as one of
+// the nodes says that they are on their way.
+func TestShrinkingWaitsUntilHistoriesHaveMoved(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 3")
+	pods := h.settle(t)
+	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(1)) })
+	settings := &corev1.ConfigMap{}
+	h.waitFor(t, settings, "agents-config", func() error {
+		if !strings.Contains(settings.Data["hubnode.yaml"], "replicas: 1") {
+			return fmt.Errorf("settings are\n%s", settings.Data["hubnode.yaml"])
+		}
+		return nil
+	})
+	h.reload(t, pods[1:]...)
+	h.nodes.change(pods[0].Status.PodIP, func(report *controllers.NodeReport) {
+		sum := sha256.Sum256([]byte(settings.Data["hubnode.yaml"]))
+		report.ConfigHash, report.ShardsUnsettled = hex.EncodeToString(sum[:]), 2
+	})
+	eventually(t, func() error {
+		c := meta.FindStatusCondition(h.get(t).Status.Conditions, switchboardv1alpha1.ConditionProgressing)
+		if c == nil || c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "2 shards") {
+			return fmt.Errorf("progressing: %+v", c)
+		}
+		return nil
+	})
+	sts := &appsv1.StatefulSet{}
+	h.read(t, sts, "agents-node")
+	if *sts.Spec.Replicas != 3 {
+		t.Errorf("the StatefulSet has %d replicas while histories are on their way, want 3", *sts.Spec.Replicas)
+	}
+	if pods = h.settle(t); len(pods) != 1 {
+		t.Errorf("%d pods are left, want 1", len(pods))
+	}
+}
+
 func TestDriftIsRepaired(t *testing.T) {
 	h := createHub(t, useCluster(t), "")
 	h.settle(t)

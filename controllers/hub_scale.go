@@ -32,6 +32,7 @@ type scaleView struct {
 	homes   int32 // what the settings say
 	ready   int32 // ready pods among those with ordinals below want
 	applied bool  // every ready node runs the settings for want
+	moving  int   // shards that some node knows to be not where the settings want them
 }
 
 // planScale returns the next step from what is to what is wanted.
@@ -47,7 +48,12 @@ func planScale(v scaleView) scale {
 	case v.running > v.want && (v.homes != v.want || !v.applied):
 		return scale{
 			settings: v.want, workload: v.running,
-			waiting: fmt.Sprintf("nodes learn that %d of %d remain, and take over the others' topics", v.want, v.running),
+			waiting: fmt.Sprintf("nodes learn that %d of %d remain", v.want, v.running),
+		}
+	case v.running > v.want && v.moving > 0:
+		return scale{
+			settings: v.want, workload: v.running,
+			waiting: fmt.Sprintf("the %d nodes that remain take over the others' topics: %d shards are on their way", v.want, v.moving),
 		}
 	default:
 		return scale{settings: v.want, workload: v.want}
@@ -67,15 +73,16 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 		v.exists = true
 		v.running = *p.seen.workload.Spec.Replicas
 		v.homes = int32(settings.Replicas)
-		v.ready, v.applied = p.seen.progress(v.want, configHash([]byte(live.Data[manifests.ConfigKey])))
+		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash([]byte(live.Data[manifests.ConfigKey])))
 	}
 	p.seen.scale = planScale(v)
 	return nil
 }
 
 // progress counts the ready pods among the first want, and reports whether
-// every ready node runs the settings with this hash.
-func (o *observed) progress(want int32, hash string) (ready int32, applied bool) {
+// every ready node runs the settings with this hash, and how many shards one of
+// them knows to be not where they belong.
+func (o *observed) progress(want int32, hash string) (ready int32, applied bool, moving int) {
 	applied = true
 	for i := range o.nodes {
 		n := &o.nodes[i]
@@ -85,11 +92,12 @@ func (o *observed) progress(want int32, hash string) (ready int32, applied bool)
 		if n.err != nil || n.report.ConfigHash != hash {
 			applied = false
 		}
+		moving = max(moving, n.report.ShardsUnsettled)
 		if ordinalOf(n.pod.Name) < want {
 			ready++
 		}
 	}
-	return ready, applied
+	return ready, applied, moving
 }
 
 // ordinalOf returns the number that a StatefulSet put behind the last hyphen of

@@ -24,6 +24,9 @@ type NodeReport struct {
 	ConfigHash string `json:"configHash"`
 	// ConfigError is why it refuses the file that is there, or empty.
 	ConfigError string `json:"configError"`
+	// ShardsUnsettled is how many shards are not where these settings want them, as
+	// far as the node knows.
+	ShardsUnsettled int `json:"shardsUnsettled"`
 	// Clients is how many clients it holds.
 	Clients int64 `json:"clients"`
 }

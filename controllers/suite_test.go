@@ -256,6 +256,15 @@ func (f *fakeNodes) set(address string, report controllers.NodeReport) {
 	f.reports[address] = report
 }
 
+// change changes what the node at address says.
+func (f *fakeNodes) change(address string, how func(*controllers.NodeReport)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	report := f.reports[address]
+	how(&report)
+	f.reports[address] = report
+}
+
 // asks returns how often the node at address was asked.
 func (f *fakeNodes) asks(address string) int {
 	f.mu.Lock()

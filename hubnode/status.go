@@ -22,21 +22,24 @@ const (
 
 // Status is what a node says of itself: the answer to "status".
 type Status struct {
-	Node          string  `json:"node"`
-	Hub           string  `json:"hub"`
-	Version       string  `json:"version"`
-	State         string  `json:"state"`
-	Ready         bool    `json:"ready"`
-	Incarnation   string  `json:"incarnation"`
-	ConfigHash    string  `json:"configHash"`
-	ConfigError   string  `json:"configError"`
-	Clients       int     `json:"clients"`
-	Sessions      int     `json:"sessions"`
-	Links         int     `json:"links"`
-	Members       int     `json:"members"`
-	Client        string  `json:"client"`
-	HTTP          string  `json:"http"`
-	UptimeSeconds float64 `json:"uptimeSeconds"`
+	Node        string `json:"node"`
+	Hub         string `json:"hub"`
+	Version     string `json:"version"`
+	State       string `json:"state"`
+	Ready       bool   `json:"ready"`
+	Incarnation string `json:"incarnation"`
+	ConfigHash  string `json:"configHash"`
+	ConfigError string `json:"configError"`
+	// ShardsUnsettled is how many shards are not where these settings want them, as
+	// far as the node knows.
+	ShardsUnsettled int     `json:"shardsUnsettled"`
+	Clients         int     `json:"clients"`
+	Sessions        int     `json:"sessions"`
+	Links           int     `json:"links"`
+	Members         int     `json:"members"`
+	Client          string  `json:"client"`
+	HTTP            string  `json:"http"`
+	UptimeSeconds   float64 `json:"uptimeSeconds"`
 }
 
 // NodeInfo is one node in the answer to "nodes".
@@ -70,6 +73,8 @@ func (n *Node) Status() Status {
 	if text := n.configError.Load(); text != nil {
 		s.ConfigError = *text
 	}
+	// After the hash: who sees the new one sees what these settings want.
+	s.ShardsUnsettled = n.keeper.Unsettled()
 	return s
 }
 
