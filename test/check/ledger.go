@@ -16,6 +16,7 @@ import (
 // LedgerConfig says what load to put on topics with history.
 type LedgerConfig struct {
 	Servers    []string // addresses for clients; each client begins at the next one
+	Readers    []string // addresses that each have to tell the same at the end; nil: Servers
 	Topics     int
 	Publishers int           // that publish to all topics in turn
 	Window     int           // artifacts of one publisher that are not yet acknowledged
@@ -104,7 +105,11 @@ func (l *Ledger) topic(i int) string { return fmt.Sprintf("%s%d", ledgerPrefix, 
 func (l *Ledger) connect(ctx context.Context, id string) (*client.Client, error) {
 	at := len(l.clients) % len(l.cfg.Servers)
 	order := append(append([]string(nil), l.cfg.Servers[at:]...), l.cfg.Servers[:at]...)
-	c, err := client.Connect(ctx, strings.Join(order, ","), append([]client.Option{client.WithID(id), client.WithInFlight(l.cfg.Window)}, l.cfg.Options...)...)
+	return l.connectTo(ctx, id, strings.Join(order, ","))
+}
+
+func (l *Ledger) connectTo(ctx context.Context, id, servers string) (*client.Client, error) {
+	c, err := client.Connect(ctx, servers, append([]client.Option{client.WithID(id), client.WithInFlight(l.cfg.Window)}, l.cfg.Options...)...)
 	if err == nil {
 		l.clients = append(l.clients, c)
 	}
@@ -200,18 +205,23 @@ func (l *Ledger) LongestSilence() time.Duration {
 
 // LedgerVerdict is what came of a ledger.
 type LedgerVerdict struct {
-	Acknowledged int
-	Stored       int      // artifacts that the topics hold
-	Repeats      int      // artifacts that workers handled, and had handled before
-	Faults       []string // what should not be; at most some of it
+	Acknowledged int      `json:"acknowledged"`
+	Stored       int      `json:"stored"`   // artifacts that the topics hold
+	Followed     int      `json:"followed"` // by the follower
+	Handled      int      `json:"handled"`  // by the workers, each counted once
+	Repeats      int      `json:"repeats"`  // artifacts that workers handled, and had handled before
+	Faults       []string `json:"faults"`   // what should not be; at most some of it
 }
 
-// Err returns nil when nothing is wrong.
+// Err returns nil when nothing is wrong. A verdict on nothing is an error as well.
 func (v *LedgerVerdict) Err() error {
-	if len(v.Faults) == 0 {
-		return nil
+	switch {
+	case len(v.Faults) > 0:
+		return errors.New(strings.Join(v.Faults, "\n"))
+	case v.Acknowledged == 0:
+		return errors.New("nothing was acknowledged")
 	}
-	return errors.New(strings.Join(v.Faults, "\n"))
+	return nil
 }
 
 // Stop ends the publishing, reads every topic from every server, and judges: what was
@@ -224,8 +234,12 @@ func (l *Ledger) Stop(ctx context.Context) (*LedgerVerdict, error) {
 	defer l.Close()
 	v := &LedgerVerdict{Acknowledged: len(l.entries)}
 	stored := make(map[string][]string) // by topic, in the order of sequences
-	for i := range l.cfg.Servers {
-		reader, err := l.connect(ctx, fmt.Sprintf("reader-%d", i))
+	readers := l.cfg.Readers
+	if readers == nil {
+		readers = l.cfg.Servers
+	}
+	for i, server := range readers {
+		reader, err := l.connectTo(ctx, fmt.Sprintf("reader-%d", i), server)
 		if err != nil {
 			return nil, err
 		}
@@ -249,7 +263,9 @@ func (l *Ledger) Stop(ctx context.Context) (*LedgerVerdict, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	v.Followed = int(l.followed)
 	for _, times := range l.handled {
+		v.Handled += len(times)
 		for _, n := range times {
 			v.Repeats += n - 1
 		}
