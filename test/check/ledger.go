@@ -29,12 +29,14 @@ type LedgerConfig struct {
 // one that follows all of them, and workers that share a durable subscription to
 // each.
 type Ledger struct {
-	cfg      LedgerConfig
-	clients  []*client.Client
-	stop     context.CancelFunc
-	working  sync.WaitGroup
-	acked    atomic.Uint64
-	follower map[string]wire.Sequence // of the follower's goroutines alone: the next one of each topic
+	cfg        LedgerConfig
+	clients    []*client.Client
+	publishers []*client.Client // of clients
+	stop       context.CancelFunc
+	working    sync.WaitGroup
+	acked      atomic.Uint64
+	open       atomic.Int64             // publishes that are not answered
+	follower   map[string]wire.Sequence // of the follower's goroutines alone: the next one of each topic
 
 	mu       sync.Mutex // guards the fields below
 	entries  []entry
@@ -56,6 +58,9 @@ const (
 	workers      = 2
 	ledgerPrefix = "ledger."
 	durableName  = "workers"
+	// answerTime is how long a publish may go without any answer once the hub is left
+	// in peace.
+	answerTime = 30 * time.Second
 )
 
 // StartLedger connects the clients and begins to publish.
@@ -94,6 +99,7 @@ func (l *Ledger) begin(ctx, publishing context.Context) error {
 		if err != nil {
 			return err
 		}
+		l.publishers = append(l.publishers, p)
 		l.working.Go(func() { l.publish(publishing, p) })
 	}
 	return nil
@@ -142,7 +148,9 @@ func (l *Ledger) publish(ctx context.Context, p *client.Client) {
 		if err != nil {
 			break // ctx ended
 		}
+		l.open.Add(1)
 		settling.Go(func() {
+			defer l.open.Add(-1)
 			seq, err := ack.Wait(context.WithoutCancel(ctx)) // the client answers each in the end
 			if err != nil {
 				return
@@ -230,8 +238,8 @@ func (v *LedgerVerdict) Err() error {
 // follower had all of it; and the workers have handled all of it.
 func (l *Ledger) Stop(ctx context.Context) (*LedgerVerdict, error) {
 	l.stop()
-	l.working.Wait()
 	defer l.Close()
+	l.settle(ctx)
 	v := &LedgerVerdict{Acknowledged: len(l.entries)}
 	stored := make(map[string][]string) // by topic, in the order of sequences
 	readers := l.cfg.Readers
@@ -272,6 +280,28 @@ func (l *Ledger) Stop(ctx context.Context) (*LedgerVerdict, error) {
 	}
 	v.Faults = l.faults[:min(len(l.faults), 20)]
 	return v, nil
+}
+
+// settle waits until every publish is answered, and holds it against the hub when one
+// is not.
+func (l *Ledger) settle(ctx context.Context) {
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		l.working.Wait()
+	}()
+	patience, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	select {
+	case <-settled:
+		return
+	case <-patience.Done():
+	}
+	l.fault("%d publishes were never answered", l.open.Load())
+	for _, c := range l.publishers {
+		_ = c.Close() // which answers them
+	}
+	<-settled
 }
 
 // read returns what a topic holds.
