@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= switchboard:dev
+CHECKER_IMAGE ?= switchboard-checker:dev
 FUZZTIME ?= 10s
 SOAK ?= 1h
 # Narrows the test targets: make test PKG=./hubnode/hub
@@ -67,6 +68,11 @@ image: ## Build the image with docker (IMAGE=switchboard:dev)
 image-archive: ## Build the image without docker or network: bin/switchboard-image.tar
 	@for c in $(COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
 	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(COMMANDS:%='$(CURDIR)/bin/image/%')
+
+.PHONY: checker-archive
+checker-archive: ## Build the image of the load that judges: bin/checker-image.tar
+	@GOOS=linux $(GO_BUILD) -o bin/image/checker ./test/check/checker
+	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker'
 
 .PHONY: clean
 clean: ## Remove what was built here (not the tools in ~/.cache/switchboard)
@@ -152,6 +158,6 @@ bench: ## Measure beside nats-server, redis and mosquitto (25 minutes; ARGS='-qu
 	@cd bench && go run . $(ARGS)
 
 .PHONY: e2e
-e2e: ## Run the real-cluster suite (KUBECONFIG, and IMAGE already on its nodes)
-	@$(TEST_ENV); export IMAGE='$(IMAGE)'; \
+e2e: ## Run the real-cluster suite (KUBECONFIG, both images already on its nodes)
+	@$(TEST_ENV); export IMAGE='$(IMAGE)' CHECKER_IMAGE='$(CHECKER_IMAGE)'; \
 	set -x; go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...

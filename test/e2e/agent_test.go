@@ -48,6 +48,12 @@ func member(ordinal int) string {
 // number, counted round the cluster's nodes, connected to server.
 func (s *suite) startAgent(t *testing.T, name string, worker int, server string, args ...string) *agent {
 	t.Helper()
+	return s.startPod(t, name, worker, s.image, server, append([]string{"/hubctl"}, args...)...)
+}
+
+// startPod is startAgent for a command of any image.
+func (s *suite) startPod(t *testing.T, name string, worker int, image, server string, command ...string) *agent {
+	t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: hubNamespace, Labels: map[string]string{"app": "agent"}},
 		Spec: corev1.PodSpec{
@@ -62,10 +68,10 @@ func (s *suite) startAgent(t *testing.T, name string, worker int, server string,
 				SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			},
 			Containers: []corev1.Container{{
-				Name:            "hubctl",
-				Image:           s.image,
+				Name:            "agent",
+				Image:           image,
 				ImagePullPolicy: corev1.PullIfNotPresent,
-				Command:         append([]string{"/hubctl"}, args...),
+				Command:         command,
 				Env:             []corev1.EnvVar{{Name: "SWITCHBOARD_SERVER", Value: server}},
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: new(false),

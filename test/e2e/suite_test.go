@@ -47,6 +47,7 @@ type suite struct {
 	kubectl   string
 	helm      string
 	image     string
+	checker   string // the image of test/check/checker
 	client    client.Client
 	clientset *kubernetes.Clientset
 	// workers are Kubernetes nodes that take pods, at least two.
@@ -82,6 +83,7 @@ func newSuite(t *testing.T) *suite {
 		kubectl: environment("KUBECTL", "kubectl"),
 		helm:    environment("HELM", "helm"),
 		image:   environment("IMAGE", "switchboard:dev"),
+		checker: environment("CHECKER_IMAGE", "switchboard-checker:dev"),
 	}
 	if s.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		t.Fatal(err)
