@@ -1,0 +1,197 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+// Few shards, each with several of the ledger's topics or one.
+const ledgerShards = 8
+
+var ledgerYAML = fmt.Sprintf(`apiVersion: switchboard.dev/v1alpha1
+kind: Hub
+metadata:
+  name: agents
+spec:
+  replicas: 3
+  storage: {size: 1Gi, shards: %d}
+  drain:
+    timeout: 10s
+  topics:
+  - pattern: ledger.>
+    history: {maxArtifacts: 1000000}
+`, ledgerShards)
+
+// TestHistory does to a hub with volumes what people and Kubernetes do, while a load
+// publishes to it, follows it and works on it. Nothing that was acknowledged may be
+// lost, stored twice, or in another order for some reader.
+func TestHistory(t *testing.T) {
+	s := newSuite(t)
+	t.Cleanup(func() {
+		s.tidy(t,
+			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
+			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
+			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
+	})
+	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
+	s.makeNamespaces(t)
+	s.installChart(t)
+	h := &historyTest{suite: s}
+
+	_ = t.Run("a hub with volumes becomes available", h.begin) &&
+		t.Run("evictions take one pod at a time", h.evictEachPod) &&
+		t.Run("a pod goes with its claim", h.loseADisk) &&
+		t.Run("all pods go at once", h.deleteAllPods) &&
+		t.Run("a rolling restart", h.restart) &&
+		t.Run("the hub grows to five", func(t *testing.T) { h.resize(t, 5) }) &&
+		t.Run("the hub shrinks to three", func(t *testing.T) { h.resize(t, 3) }) &&
+		t.Run("nothing was lost", h.judge)
+}
+
+// historyTest is what the steps of TestHistory share.
+type historyTest struct {
+	*suite
+	load  *ledger
+	asker *agent
+}
+
+func (h *historyTest) begin(t *testing.T) {
+	start := time.Now()
+	h.mustRun(t, h.kubectl, ledgerYAML, "-n", hubNamespace, "apply", "-f", "-")
+	h.waitNodes(t, 3)
+	t.Logf("three nodes with volumes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
+	h.asker = h.startAgent(t, "asker", 1, service(), "listen", "--id", "asker")
+	h.load = h.startLedger(t, 3)
+	h.asker.waitRunning(t)
+	h.load.waitRunning(t)
+	h.waitReplicas(t, h.asker, 3)
+}
+
+// step does something to the hub and waits until it is again as it should be, with so
+// many nodes.
+func (h *historyTest) step(t *testing.T, nodes int, what string, do func()) {
+	t.Helper()
+	h.load.flows(t)
+	start := time.Now()
+	do()
+	h.waitNodes(t, nodes)
+	ready := time.Since(start)
+	h.eventually(t, rolloutWithin, "the hub is available", func(ctx context.Context) error {
+		return h.condition(ctx, switchboardv1alpha1.ConditionAvailable)
+	})
+	h.waitReplicas(t, h.asker, nodes)
+	whole := time.Since(start)
+	silence := h.load.flows(t)
+	t.Logf("%s: all nodes are ready after %.1fs, all replicas where they belong after %.1fs; at most %.1fs without an acknowledgement",
+		what, ready.Seconds(), whole.Seconds(), silence.Seconds())
+}
+
+// evictEachPod does what kubectl drain does. While a pod is away no other may be
+// taken: of three, two are a majority.
+func (h *historyTest) evictEachPod(t *testing.T) {
+	pods := h.hubPods(t)
+	for i := range pods {
+		h.step(t, 3, "evicted "+pods[i].Name, func() {
+			if err := h.evict(&pods[i]); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.evict(&pods[(i+1)%len(pods)]); !apierrors.IsTooManyRequests(err) {
+				t.Errorf("evict %s after %s: got %v, want it refused", pods[(i+1)%len(pods)].Name, pods[i].Name, err)
+			}
+			h.waitReplaced(t, pods[i])
+		})
+	}
+}
+
+func (h *historyTest) evict(pod *corev1.Pod) error {
+	return h.clientset.CoreV1().Pods(pod.Namespace).EvictV1(h.ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}})
+}
+
+// loseADisk takes a node's volume away: it begins anew, and is ready when it has caught up.
+func (h *historyTest) loseADisk(t *testing.T) {
+	pod := h.hubPods(t)[1]
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: "history-" + pod.Name}}
+	if err := h.client.Get(h.ctx, client.ObjectKeyFromObject(claim), claim); err != nil {
+		t.Fatal(err)
+	}
+	before := claim.UID
+	h.step(t, 3, "deleted "+pod.Name+" and its claim", func() {
+		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "pvc", claim.Name, "--wait=false")
+		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "pod", pod.Name)
+		h.waitReplaced(t, pod)
+	})
+	if err := h.client.Get(h.ctx, client.ObjectKeyFromObject(claim), claim); err != nil {
+		t.Fatal(err)
+	}
+	if claim.UID == before {
+		t.Error("the node has its old volume")
+	}
+}
+
+func (h *historyTest) deleteAllPods(t *testing.T) {
+	pods := h.hubPods(t)
+	h.step(t, 3, "deleted all pods at once", func() {
+		args := []string{"-n", hubNamespace, "delete", "pod"}
+		for i := range pods {
+			args = append(args, pods[i].Name)
+		}
+		h.mustRun(t, h.kubectl, "", args...)
+		h.waitReplaced(t, pods...)
+	})
+}
+
+func (h *historyTest) restart(t *testing.T) {
+	pods := h.hubPods(t)
+	h.step(t, 3, "rolling restart", func() {
+		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "rollout", "restart", "statefulset/"+hubName+"-node")
+		h.waitReplaced(t, pods...)
+	})
+}
+
+func (h *historyTest) resize(t *testing.T, nodes int) {
+	h.step(t, nodes, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
+}
+
+// judge tells what came of it all. The claims of the nodes that went are still there.
+func (h *historyTest) judge(t *testing.T) {
+	h.load.judge(t)
+	var claims corev1.PersistentVolumeClaimList
+	if err := h.client.List(h.ctx, &claims, client.InNamespace(hubNamespace)); err != nil {
+		t.Fatal(err)
+	}
+	if len(claims.Items) != 5 {
+		t.Errorf("%d claims are there, want those of five nodes: %+v", len(claims.Items), claims.Items)
+	}
+}
+
+// waitReplaced waits until others have taken the place of pods.
+func (h *historyTest) waitReplaced(t *testing.T, pods ...corev1.Pod) {
+	t.Helper()
+	h.eventually(t, rolloutWithin, "pods are replaced", func(ctx context.Context) error {
+		for i := range pods {
+			var now corev1.Pod
+			if err := h.client.Get(ctx, client.ObjectKeyFromObject(&pods[i]), &now); err != nil {
+				return err
+			}
+			if now.UID == pods[i].UID {
+				return fmt.Errorf("%s is still there", now.Name)
+			}
+			if now.DeletionTimestamp != nil {
+				return fmt.Errorf("%s is just ending", now.Name)
+			}
+		}
+		return nil
+	})
+}
