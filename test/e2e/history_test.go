@@ -161,6 +161,7 @@ func (h *historyTest) restart(t *testing.T) {
 }
 
 func (h *historyTest) resize(t *testing.T, nodes int) {
+	t.Helper()
 	h.step(t, nodes, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
 }
 

@@ -75,6 +75,7 @@ func TestHub(t *testing.T) {
 }
 
 func (s *suite) installChart(t *testing.T) {
+	t.Helper()
 	repository, tag := s.split()
 	s.mustRun(t, s.helm, "", "install", release, "../../charts/switchboard", "--namespace", operatorNamespace,
 		"--set", "image.repository="+repository, "--set", "image.tag="+tag, "--set", "image.pullPolicy=IfNotPresent",
