@@ -96,14 +96,13 @@ func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 // whereabouts returns the node that holds a client: as the directory says, or
 // as the nodes say when it says nothing.
 func (h *Hub) whereabouts(ctx context.Context, id string) (string, Link) {
-	if node, _, ok := h.remote.Locate(id); ok {
-		if link := h.link(node); link != nil {
-			return node, link
-		}
+	if node, link := h.locate(id); link != nil {
+		return node, link
 	}
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
-	return h.whereIs(ctx, id)
+	node := h.whereIs(ctx, id)
+	return node, h.link(node)
 }
 
 func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (int, error) {
