@@ -121,7 +121,7 @@ func (f *finder) release(target string) bool {
 // releaseHeld undoes finder.hold and sends on what waited.
 func (h *Hub) releaseHeld(target string) {
 	if h.finds.release(target) {
-		h.sendFound(target, "")
+		h.sendFound(target, "", nil)
 	}
 }
 
@@ -144,12 +144,14 @@ func (in *intake) find(p *parcel, o origin) {
 func (h *Hub) findAndSend(target string) {
 	ctx, cancel := context.WithTimeout(h.life, findTime)
 	defer cancel()
-	h.sendFound(target, h.whereIs(ctx, target))
+	node, err := h.whereIs(ctx, target)
+	h.sendFound(target, node, err)
 }
 
 // sendFound sends on what waits for a target that may be here, on the node that the
-// directory names, or on the one that has said so.
-func (h *Hub) sendFound(target, said string) {
+// directory names, or on the one that has said so. Where it is on none, unsure is
+// why it may be somewhere all the same, nil when it is nowhere.
+func (h *Hub) sendFound(target, said string, unsure error) {
 	in := h.newIntake()
 	for {
 		frames := h.finds.take(target)
@@ -162,6 +164,9 @@ func (h *Hub) sendFound(target, said string) {
 				in.answer(w.p.frame)
 			case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
 			case in.passFound(w, said):
+			case unsure != nil:
+				h.metrics.dropped(dropNoClient, w.p.frame.Count())
+				w.o.refuse(in, unsure)
 			default:
 				w.o.lost(in, w.p)
 			}
@@ -185,18 +190,22 @@ func (in *intake) passFound(w stray, said string) bool {
 	return link != nil
 }
 
-// whereIs returns the node that says it holds a client; empty when none does.
-func (h *Hub) whereIs(ctx context.Context, id string) (best string) {
+// whereIs returns the node that says it holds a client; empty when none does. The
+// error says that one that might did not answer.
+func (h *Hub) whereIs(ctx context.Context, id string) (best string, err error) {
 	var bestEpoch uint64
 	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-		epoch, err := h.askEpoch(ctx, node, id)
+		epoch, failed := h.askEpoch(ctx, node, id)
 		return func() {
-			if epoch > bestEpoch || (epoch == bestEpoch && epoch > 0 && node > best) {
+			switch {
+			case failed != nil && h.link(node) != nil:
+				err = &wire.Error{Code: wire.CodeUnavailable, Detail: "node " + node + " does not say whether client " + id + " is there: try again"}
+			case epoch > bestEpoch || (epoch == bestEpoch && epoch > 0 && node > best):
 				best, bestEpoch = node, epoch
 			}
-		}, err
+		}, nil
 	})
-	return best
+	return best, err
 }
 
 // stray is a frame that waits, with its own memory.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/hub"
@@ -355,4 +356,18 @@ func TestSenderHearsThatTheNodeBehindTheNextOneWasLost(t *testing.T) {
 	moved.expect(wire.KindSend, 1)
 	r.nodes["a"].SetPeer("b", nil)
 	from.expectFault(wire.KindError, 1, wire.CodeUnavailable)
+}
+
+// A node that does not answer may have the client: nobody is told that there is none.
+func TestWhoDoesNotAnswerMayHaveTheClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoads(t, "a", "b", "c")
+		from := join(t, r.nodes["a"].Hub, "from")
+		_, free := r.block("c", "a")
+		from.send(1)
+		from.expectFault(wire.KindError, 1, wire.CodeUnavailable)
+		free()
+		from.send(2)
+		from.expectFault(wire.KindError, 2, wire.CodeNoClient)
+	})
 }
