@@ -3,7 +3,8 @@
 //
 // A node starts from the inside out and stops in the reverse order. Stopping
 // is: unready, no new clients, clients redirected to other nodes, histories
-// handed over, gossip left, hub stopped, then mesh and HTTP.
+// handed over, what is on its way here waited for, gossip and links left, hub
+// stopped, then mesh and HTTP.
 //
 // # Lock order
 //

@@ -251,9 +251,11 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 	n.moveClients(ctx)
 	n.hub.HandOverSessions(ctx, n.otherNodes())
 	n.keeper.HandOver(ctx)
+	n.hub.Settle(ctx)
 	if err := n.cluster.Leave(); err != nil && len(*n.members.Load()) > 0 {
 		n.log.Warn("gossip not left", slog.Any("error", err))
 	}
+	n.mesh.SetPeers(nil) // the others do the same, and would be dialled again
 	stopCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer stop()
 	if err := n.hub.Stop(stopCtx); err != nil {

@@ -248,6 +248,9 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	if answer, ok, err := v.node.keeper.Answer(ctx, question, body); ok {
 		return answer, err
 	}
+	if question == hub.QuestionPassed {
+		v.announceAll()
+	}
 	return v.node.hub.Answer(ctx, question, body)
 }
 

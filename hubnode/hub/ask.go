@@ -25,15 +25,20 @@ const (
 	// subscription get? The answer may take [wire.MaxFetchWait].
 	QuestionFetch = "durable.fetch"
 
-	questionPassed = "link.passed" // have you handled what I sent before, and the node named here what you passed on?
+	// QuestionPassed asks a node whether it has handled what came from the asking one
+	// before, and the node named here what it passed on. The answer goes behind all
+	// that the answering node has to announce.
+	QuestionPassed = "link.passed"
 
 	questionSession = "session.take" // give me this client's session: it came here
-	questionKeep    = "session.keep" // keep this client's session: I am about to stop
+	questionKeep    = "session.keep" // fetch this client's session and keep it: I am about to stop
+
+	questionLeaving = "node.leaving" // I am about to stop: have you sent me the last that is for clients that were here?
 )
 
 const (
 	askTime  = 5 * time.Second
-	findTime = time.Second
+	findTime = askTime
 )
 
 // Answer answers a question that another node's hub asked through Remote.Ask.
@@ -61,12 +66,15 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		return h.answerFetch(ctx, body)
 	case questionHeld:
 		return h.answerHeld(ctx, string(body))
-	case questionPassed:
+	case QuestionPassed:
 		return nil, h.answerPassed(ctx, string(body))
 	case questionSession:
 		return h.giveSession(ctx, body)
 	case questionKeep:
-		return nil, h.keepSession(body)
+		return nil, h.keepSession(ctx, body)
+	case questionLeaving:
+		h.answerLeaving(ctx)
+		return nil, nil
 	default:
 		return h.answerSystem(ctx, question, body)
 	}

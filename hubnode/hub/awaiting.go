@@ -1,17 +1,19 @@
 package hub
 
 import (
+	"context"
 	"sync"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// awaiting knows which clients of this hub wait for another node's answer to a
-// frame, so that they hear of it when that node is lost. Only frames that want
-// an acknowledgement from elsewhere are in it.
+// awaiting knows which clients wait for another node's answer to a frame that was
+// sent on from here, so that they hear of it when that node is lost. Only frames
+// that want an acknowledgement from elsewhere are in it.
 type awaiting struct {
-	mu    sync.Mutex // guards nodes
+	mu    sync.Mutex // guards the fields below
 	nodes map[string]map[awaited]struct{}
+	none  vacancy
 }
 
 type awaited struct {
@@ -21,7 +23,7 @@ type awaited struct {
 
 // add notes that node will answer the frame of o.
 func (a *awaiting) add(node string, o *origin) {
-	if o.client == nil || !o.wanted {
+	if !o.wanted {
 		return
 	}
 	a.mu.Lock()
@@ -32,13 +34,13 @@ func (a *awaiting) add(node string, o *origin) {
 		}
 		a.nodes[node] = make(map[awaited]struct{})
 	}
-	a.nodes[node][awaited{o.client.id, o.ref}] = struct{}{}
+	a.nodes[node][awaited{o.sender(), o.ref}] = struct{}{}
 }
 
 // forget notes that the frame of o was not sent after all.
 func (a *awaiting) forget(o *origin) {
-	if o.client != nil && o.wanted {
-		a.done([]byte(o.client.id), o.ref)
+	if o.wanted {
+		a.done([]byte(o.sender()), o.ref)
 	}
 }
 
@@ -50,7 +52,26 @@ func (a *awaiting) done(id []byte, ref uint32) {
 	for _, frames := range a.nodes {
 		delete(frames, frame)
 	}
+	a.noteLocked()
 }
+
+func (a *awaiting) noteLocked() {
+	if a.emptyLocked() {
+		a.none.reachedLocked()
+	}
+}
+
+func (a *awaiting) emptyLocked() bool {
+	for _, frames := range a.nodes {
+		if len(frames) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// settle returns when everything is answered, or ctx has ended.
+func (a *awaiting) settle(ctx context.Context) { a.none.wait(ctx, &a.mu, a.emptyLocked) }
 
 // lost returns what a node will no longer answer.
 func (a *awaiting) lost(node string) map[awaited]struct{} {
@@ -58,16 +79,19 @@ func (a *awaiting) lost(node string) map[awaited]struct{} {
 	defer a.mu.Unlock()
 	frames := a.nodes[node]
 	delete(a.nodes, node)
+	a.noteLocked()
 	return frames
 }
 
 // refuseAwaited tells the clients that wait for a lost node's answer that it
 // will not come.
 func (h *Hub) refuseAwaited(node string) {
+	in := h.newIntake()
 	for frame := range h.awaiting.lost(node) {
-		h.refuseHere(nil, frame.client, frame.ref, &wire.Error{
+		in.refuseTo(frame.client, frame.ref, &wire.Error{
 			Code:   wire.CodeUnavailable,
 			Detail: "node " + node + " was lost before it answered: the artifact may or may not have arrived",
 		})
 	}
+	in.flush()
 }

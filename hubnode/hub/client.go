@@ -138,6 +138,13 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 		},
 	})
 
+	if c.resume != nil {
+		arrived, ok := h.arrivals.begin()
+		if !ok {
+			return ErrNotRunning
+		}
+		defer arrived()
+	}
 	release, err := h.reclaim(c)
 	defer release()
 	if err != nil {

@@ -20,8 +20,11 @@ import (
 // are calls. The directory is told to everyone at once unless a test holds
 // that back.
 type cluster struct {
-	t    *testing.T
-	opts []hub.Option
+	t     *testing.T
+	opts  []hub.Option
+	roads *roads // nil: questions are answered and news heard at once
+
+	asking sync.WaitGroup // questions that are being answered
 
 	mu      sync.Mutex // guards the fields below
 	nodes   map[string]*node
@@ -51,6 +54,8 @@ type node struct {
 type link struct {
 	*outbox.Outbox
 	near, far net.Conn
+	severed   chan struct{}
+	sever     func()        // closes severed
 	done      chan struct{} // closed when the far end has read everything
 }
 
@@ -85,9 +90,12 @@ func (c *cluster) add(name string) {
 // to say.
 func (c *cluster) connect(from, to *node) {
 	near, far := net.Pipe()
-	l := &link{near: near, far: far, done: make(chan struct{})}
+	l := &link{near: near, far: far, severed: make(chan struct{}), done: make(chan struct{})}
+	l.sever = sync.OnceFunc(func() { close(l.severed) })
 	l.Outbox = outbox.New(near, outbox.Config{LimitBytes: 64 << 20, Failed: func(error) {}})
-	go l.read(to.Inbound(from.name))
+	go l.read(to.Inbound(from.name), func(f wire.Frame) bool {
+		return c.roads != nil && c.roads.arrive(from.name, to.name, f, l.severed)
+	})
 	c.mu.Lock()
 	from.links[to.name] = l
 	interests := make([]string, 0, len(from.interests))
@@ -102,7 +110,7 @@ func (c *cluster) connect(from, to *node) {
 	c.t.Cleanup(l.cut)
 }
 
-func (l *link) read(in *hub.Inbound) {
+func (l *link) read(in *hub.Inbound, arrive func(wire.Frame) (handled bool)) {
 	defer close(l.done)
 	r := wire.NewReader(l.far, 32<<20)
 	defer r.Close()
@@ -112,7 +120,9 @@ func (l *link) read(in *hub.Inbound) {
 			in.Flush()
 			return
 		}
-		in.Take(f, r.Slab())
+		if !arrive(f) {
+			in.Take(f, r.Slab())
+		}
 		if !r.Buffered() {
 			in.Flush()
 		}
@@ -120,6 +130,7 @@ func (l *link) read(in *hub.Inbound) {
 }
 
 func (l *link) cut() {
+	l.sever()
 	l.Close()
 	_, _ = l.near.Close(), l.far.Close()
 	l.Wait()
@@ -222,6 +233,10 @@ func (k keeper) Size() (int, int64) { return 0, 0 }
 func (k keeper) Retain(time.Time)   {}
 
 func (n *node) Locate(id wire.ClientID) (string, uint64, bool) {
+	if n.c.roads != nil {
+		at, ok := n.c.roads.locate(n, id)
+		return at.node, at.epoch, ok
+	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	at, ok := n.c.clients[id]
@@ -229,6 +244,9 @@ func (n *node) Locate(id wire.ClientID) (string, uint64, bool) {
 }
 
 func (n *node) Ask(ctx context.Context, to, question string, body []byte) ([]byte, error) {
+	if n.c.roads != nil {
+		return n.c.roads.ask(ctx, n, to, question, body)
+	}
 	n.c.mu.Lock()
 	other, linked := n.c.nodes[to], n.links[to] != nil
 	n.c.mu.Unlock()
@@ -239,12 +257,20 @@ func (n *node) Ask(ctx context.Context, to, question string, body []byte) ([]byt
 }
 
 func (n *node) ClientUp(id wire.ClientID, epoch uint64) {
+	if n.c.roads != nil {
+		n.c.roads.tell(n, id, epoch, true)
+		return
+	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	n.c.clients[id] = placement{n.name, epoch}
 }
 
 func (n *node) ClientDown(id wire.ClientID, epoch uint64, _ wire.LeaveReason) {
+	if n.c.roads != nil {
+		n.c.roads.tell(n, id, epoch, false)
+		return
+	}
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	if n.c.clients[id] == (placement{n.name, epoch}) {

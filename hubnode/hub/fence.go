@@ -10,7 +10,7 @@ import (
 
 // fenceTime bounds how long order is waited for: a node that does not answer by
 // then is about to be lost.
-const fenceTime = 500 * time.Millisecond
+const fenceTime = 2 * time.Second
 
 // fence coalesces the waits until the other nodes have handled what was sent to
 // them: one round at a time, and one more for all who came meanwhile.
@@ -52,8 +52,14 @@ func (h *Hub) passAll(over chan struct{}) {
 	defer close(over)
 	ctx, cancel := context.WithTimeout(h.life, fenceTime)
 	defer cancel()
+	h.askPassed(ctx)
+}
+
+// askPassed returns when every linked node has said that it handled all that this
+// one sent to it before, and has taken all that they sent before they said so.
+func (h *Hub) askPassed(ctx context.Context) {
 	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-		_, err := h.remote.Ask(ctx, node, questionPassed, nil)
+		_, err := h.remote.Ask(ctx, node, QuestionPassed, nil)
 		return func() {}, err
 	})
 }
@@ -64,8 +70,25 @@ func (h *Hub) answerPassed(ctx context.Context, by string) error {
 	if by == "" || by == h.remote.Self() || h.link(by) == nil {
 		return nil
 	}
-	_, err := h.remote.Ask(ctx, by, questionPassed, nil)
+	_, err := h.remote.Ask(ctx, by, QuestionPassed, nil)
 	return err
+}
+
+// holdBack makes what is for some clients wait here until releaseHeld is called for
+// each. What was on its way to where they were before has been queued for there when
+// it returns.
+func (h *Hub) holdBack(ids ...wire.ClientID) {
+	for _, id := range ids {
+		h.finds.hold(id)
+	}
+	h.waitForSenders()
+}
+
+// waitForSenders returns when whoever has looked up where a client is has queued the
+// frame for there.
+func (h *Hub) waitForSenders() {
+	h.sending.Lock()
+	defer h.sending.Unlock()
 }
 
 // Moving says that clients are about to be found on another node than before.
@@ -76,9 +99,7 @@ func (h *Hub) Moving(ids []wire.ClientID, from, to string) {
 	if from == h.remote.Self() || h.link(from) == nil || h.link(to) == nil {
 		return
 	}
-	for _, id := range ids {
-		h.finds.hold(id)
-	}
+	h.holdBack(ids...)
 	release := func() {
 		for _, id := range ids {
 			h.releaseHeld(id)
@@ -88,7 +109,7 @@ func (h *Hub) Moving(ids []wire.ClientID, from, to string) {
 		defer release()
 		ctx, cancel := context.WithTimeout(h.life, fenceTime)
 		defer cancel()
-		_, _ = h.remote.Ask(ctx, from, questionPassed, []byte(to)) // when it fails, that node is lost, with what was on its way
+		_, _ = h.remote.Ask(ctx, from, QuestionPassed, []byte(to)) // when it fails, that node is lost, with what was on its way
 	}) {
 		release()
 	}

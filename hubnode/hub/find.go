@@ -25,6 +25,7 @@ type finder struct {
 	held    map[string]int // targets that are just being taken over: who holds them releases what waits
 	frames  int
 	bytes   int
+	none    vacancy
 }
 
 // busy reports whether frames for this target wait already.
@@ -71,6 +72,9 @@ func (f *finder) take(target string) []stray {
 	if len(frames) == 0 {
 		delete(f.waiting, target)
 		f.asking.Add(-1)
+		if len(f.waiting) == 0 {
+			f.none.reachedLocked()
+		}
 		return nil
 	}
 	f.waiting[target] = f.waiting[target][:0:0]
@@ -79,6 +83,11 @@ func (f *finder) take(target string) []stray {
 		f.bytes -= len(w.p.frame)
 	}
 	return frames
+}
+
+// settle returns when nothing waits, or ctx has ended.
+func (f *finder) settle(ctx context.Context) {
+	f.none.wait(ctx, &f.mu, func() bool { return len(f.waiting) == 0 })
 }
 
 // hold makes frames for a target wait, as those do for one that is asked for.
@@ -112,8 +121,7 @@ func (f *finder) release(target string) bool {
 // releaseHeld undoes finder.hold and sends on what waited.
 func (h *Hub) releaseHeld(target string) {
 	if h.finds.release(target) {
-		node, _, _ := h.remote.Locate(target)
-		h.sendFound(target, node, h.link(node))
+		h.sendFound(target, "", nil)
 	}
 }
 
@@ -136,12 +144,14 @@ func (in *intake) find(p *parcel, o origin) {
 func (h *Hub) findAndSend(target string) {
 	ctx, cancel := context.WithTimeout(h.life, findTime)
 	defer cancel()
-	node, link := h.whereIs(ctx, target)
-	h.sendFound(target, node, link)
+	node, err := h.whereIs(ctx, target)
+	h.sendFound(target, node, err)
 }
 
-// sendFound sends on what waits for a target that may be here, or on a node.
-func (h *Hub) sendFound(target, node string, link Link) {
+// sendFound sends on what waits for a target that may be here, on the node that the
+// directory names, or on the one that has said so. Where it is on none, unsure is
+// why it may be somewhere all the same, nil when it is nowhere.
+func (h *Hub) sendFound(target, said string, unsure error) {
 	in := h.newIntake()
 	for {
 		frames := h.finds.take(target)
@@ -153,8 +163,10 @@ func (h *Hub) sendFound(target, node string, link Link) {
 			case w.p.frame.Kind() == wire.KindAck, w.p.frame.Kind() == wire.KindError:
 				in.answer(w.p.frame)
 			case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
-			case link != nil:
-				in.pass(node, link, w.p, w.o)
+			case in.passFound(w, said):
+			case unsure != nil:
+				h.metrics.dropped(dropNoClient, w.p.frame.Count())
+				w.o.refuse(in, unsure)
 			default:
 				w.o.lost(in, w.p)
 			}
@@ -163,23 +175,37 @@ func (h *Hub) sendFound(target, node string, link Link) {
 	in.flush()
 }
 
-// whereIs returns the node that says it holds a client, and the link to it; nil
-// when none does.
-func (h *Hub) whereIs(ctx context.Context, id string) (string, Link) {
-	var best string
+// passFound queues a frame that waited for the node that its target is on.
+func (in *intake) passFound(w stray, said string) bool {
+	h := in.hub
+	h.sending.RLock()
+	defer h.sending.RUnlock()
+	node, link := h.locate(string(w.p.frame.Target()))
+	if link == nil {
+		node, link = said, h.link(said)
+	}
+	if link != nil {
+		in.pass(node, link, w.p, w.o)
+	}
+	return link != nil
+}
+
+// whereIs returns the node that says it holds a client; empty when none does. The
+// error says that one that might did not answer.
+func (h *Hub) whereIs(ctx context.Context, id string) (best string, err error) {
 	var bestEpoch uint64
 	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-		epoch, err := h.askEpoch(ctx, node, id)
+		epoch, failed := h.askEpoch(ctx, node, id)
 		return func() {
-			if epoch > bestEpoch || (epoch == bestEpoch && epoch > 0 && node > best) {
+			switch {
+			case failed != nil && h.link(node) != nil:
+				err = &wire.Error{Code: wire.CodeUnavailable, Detail: "node " + node + " does not say whether client " + id + " is there: try again"}
+			case epoch > bestEpoch || (epoch == bestEpoch && epoch > 0 && node > best):
 				best, bestEpoch = node, epoch
 			}
-		}, err
+		}, nil
 	})
-	if best == "" {
-		return "", nil
-	}
-	return best, h.link(best)
+	return best, err
 }
 
 // stray is a frame that waits, with its own memory.

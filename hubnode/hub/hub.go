@@ -66,10 +66,11 @@ type Hub struct {
 	routes   sync.Map // topic → *route
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
+	sending  sync.RWMutex // held for reading from a look at where a client is until its frame is queued for there
 	awaiting awaiting
 	desks    desks
 	polls    atomic.Uint64 // clients' Fetches so far
-	leaving  atomic.Bool   // sessions are handed over: none is taken any more
+	arrivals arrivals
 	ids      wire.IDs
 
 	wg     sync.WaitGroup

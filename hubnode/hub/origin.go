@@ -16,6 +16,14 @@ type origin struct {
 	stored func(first wire.Sequence) // hears where the first artifact was stored; may be nil
 }
 
+// sender returns the id of the client that hears what became of the frame.
+func (o *origin) sender() wire.ClientID {
+	if o.client != nil {
+		return o.client.id
+	}
+	return o.id
+}
+
 func (o *origin) ack(in *intake, seq wire.Sequence, count int, flags wire.Flags) {
 	switch {
 	case !o.wanted:

@@ -8,8 +8,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func logNode(node string) slog.Attr { return slog.String("node", node) }
-func logError(err error) slog.Attr  { return slog.Any("error", err) }
+func logError(err error) slog.Attr { return slog.Any("error", err) }
 
 // link returns the link to another node, nil when there is none.
 func (h *Hub) link(node string) Link { return (*h.peers.Load())[node] }
@@ -163,8 +162,8 @@ func (b *Inbound) published(p *parcel) {
 
 // answered passes an Ack or Error on to the client that waits for it.
 func (b *Inbound) answered(f wire.Frame) {
-	b.in.hub.awaiting.done(f.Target(), f.Ref())
-	if b.in.hub.finds.busy(f.Target()) { // its session is just being taken over
+	defer b.in.hub.awaiting.done(f.Target(), f.Ref()) // last: who waits for it waits for the answer to go on
+	if b.in.hub.finds.busy(f.Target()) {              // its session is just being taken over
 		b.in.find(b.in.take(f, nil), origin{})
 		return
 	}
@@ -180,10 +179,8 @@ func (in *intake) answer(f wire.Frame) {
 		c.answer(in, answer)
 	} else if s := in.hub.awaySession(string(f.Target())); s != nil {
 		s.reply(in, answer)
-	} else if node, _, ok := in.hub.remote.Locate(string(f.Target())); ok && f.Flags()&wire.FlagHop == 0 {
-		if link := in.hub.link(node); link != nil {
-			h.Flags |= wire.FlagHop
-			in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
-		}
+	} else if _, link := in.hub.locate(string(f.Target())); link != nil && f.Flags()&wire.FlagHop == 0 {
+		h.Flags |= wire.FlagHop
+		in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
 	}
 }

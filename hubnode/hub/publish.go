@@ -82,7 +82,8 @@ func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 		}
 		return 1, nil
 	}
-	if node, link := in.hub.whereabouts(ctx, id); link != nil {
+	node, link, err := in.hub.whereabouts(ctx, id)
+	if link != nil {
 		in.pass(node, link, p, origin{})
 		if err := in.missed.err(*in.hub.peers.Load()); err != nil {
 			return 0, err
@@ -90,20 +91,22 @@ func (in *intake) routeDirect(ctx context.Context, p *parcel) (int, error) {
 		return 1, nil
 	}
 	in.hub.metrics.dropped(dropNoClient, 1)
-	return 0, &NoClientError{ID: id}
+	if err == nil {
+		err = &NoClientError{ID: id}
+	}
+	return 0, err
 }
 
 // whereabouts returns the node that holds a client: as the directory says, or
-// as the nodes say when it says nothing.
-func (h *Hub) whereabouts(ctx context.Context, id string) (string, Link) {
-	if node, _, ok := h.remote.Locate(id); ok {
-		if link := h.link(node); link != nil {
-			return node, link
-		}
+// as the nodes say when it says nothing. The error is that of whereIs.
+func (h *Hub) whereabouts(ctx context.Context, id string) (string, Link, error) {
+	if node, link := h.locate(id); link != nil {
+		return node, link, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, findTime)
 	defer cancel()
-	return h.whereIs(ctx, id)
+	node, err := h.whereIs(ctx, id)
+	return node, h.link(node), err
 }
 
 func (in *intake) routeTopic(ctx context.Context, p *parcel, a *wire.Artifact) (int, error) {

@@ -35,11 +35,8 @@ func (in *intake) direct(p *parcel, o origin) {
 		return
 	}
 	if !o.hopped {
-		if node, _, ok := in.hub.remote.Locate(string(target)); ok {
-			if link := in.hub.link(node); link != nil {
-				in.pass(node, link, p, o)
-				return
-			}
+		if in.passThere(p, o) {
+			return
 		}
 		if o.client != nil && len(*in.hub.peers.Load()) > 0 {
 			in.find(p, o)
@@ -47,6 +44,33 @@ func (in *intake) direct(p *parcel, o origin) {
 		}
 	}
 	o.lost(in, p)
+}
+
+// passThere queues a direct frame for the node that the directory names, and reports
+// false when it names none. What is held back from now on does not pass.
+func (in *intake) passThere(p *parcel, o origin) bool {
+	h, target := in.hub, p.frame.Target()
+	h.sending.RLock()
+	defer h.sending.RUnlock()
+	if h.finds.busy(target) {
+		in.find(p, o)
+		return true
+	}
+	node, link := h.locate(string(target))
+	if link != nil {
+		in.pass(node, link, p, o)
+	}
+	return link != nil
+}
+
+// locate returns the node that the directory names for a client, and the link to
+// it; nil when there is none.
+func (h *Hub) locate(id wire.ClientID) (string, Link) {
+	node, _, ok := h.remote.Locate(id)
+	if !ok {
+		return "", nil
+	}
+	return node, h.link(node)
 }
 
 // handHere queues a direct frame for a client that is here, or that was and may

@@ -356,8 +356,8 @@ func (in *intake) refuseTo(id wire.ClientID, ref uint32, err error) {
 	if in.hub.refuseHere(in, id, ref, err) {
 		return
 	}
-	if node, _, ok := in.hub.remote.Locate(id); ok {
-		o := origin{ref: ref, id: id, link: in.hub.link(node)}
+	if _, link := in.hub.locate(id); link != nil {
+		o := origin{ref: ref, id: id, link: link}
 		o.refuse(in, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -26,6 +25,9 @@ const (
 	takeoverTime = 2 * time.Second
 	// relinkTime is how long it waits for the link to the node that has it.
 	relinkTime = 300 * time.Millisecond
+	// turnTime bounds how long the node that is asked for a session waits for its
+	// turn: who asks may be who is waited for.
+	turnTime = 500 * time.Millisecond
 )
 
 // sessionState is a session on its way between nodes; the frames that it has
@@ -96,7 +98,7 @@ func (h *Hub) reclaim(c *Client) (release func(), err error) {
 	if err != nil || c.resume.Key == "" {
 		return done, err
 	}
-	h.finds.hold(c.id)
+	h.holdBack(c.id)
 	release = func() {
 		h.releaseHeld(c.id)
 		done()
@@ -164,9 +166,10 @@ func (h *Hub) findElsewhere(ctx context.Context, c *Client, nodes ...string) err
 			return errHungUp
 		}
 		asked[node] = true
-		moved, err := h.askSession(ctx, node, c)
+		s, moved, err := h.takeSession(node, sessionState{ID: c.id, Key: c.resume.Key, Attempt: c.resume.Attempt})
 		switch {
-		case c.session != nil:
+		case s != nil:
+			c.session = s
 			return nil
 		case err != nil && h.link(node) != nil:
 			return &wire.Error{Code: wire.CodeUnavailable, Detail: fmt.Sprintf("node %s may have this session and can't give it now (%v): try again", node, err)}
@@ -205,20 +208,22 @@ func (s *session) movedTo() string {
 	return s.moved
 }
 
-// askSession sets c.session to the one that c comes back to, when a node has it
-// and gives it up.
-func (h *Hub) askSession(ctx context.Context, node string, c *Client) (moved string, err error) {
-	want := sessionState{ID: c.id, Key: c.resume.Key, Attempt: c.resume.Attempt, To: h.remote.Self()}
+// takeSession returns a session that a node has and gives up, nil when it has not,
+// and where it is then if that node knows. A session that is given is this node's
+// alone: its answer is waited for even where the client has no time left.
+func (h *Hub) takeSession(node string, want sessionState) (s *session, moved string, err error) {
+	ctx, cancel := context.WithTimeout(h.life, askTime)
+	defer cancel()
+	want.To = h.remote.Self()
 	answer, err := h.remote.Ask(ctx, node, questionSession, want.encode(nil))
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	st, frames, count, err := decodeSession(answer)
 	if err != nil || !st.Found {
-		return st.Moved, err
+		return nil, st.Moved, err
 	}
-	c.session = h.restored(&st, frames, count)
-	return "", nil
+	return h.restored(&st, frames, count), "", nil
 }
 
 // restored is a session as another node had it.
@@ -233,9 +238,9 @@ func (h *Hub) giveSession(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, takeoverTime/4) // who asks may be who is waited for
+	waiting, cancel := context.WithTimeout(ctx, turnTime)
 	defer cancel()
-	done, err := h.turns.take(ctx, want.ID)
+	done, err := h.turns.take(waiting, want.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -281,137 +286,4 @@ func (s *session) leaveLocked(node string) []byte {
 		s.back = nil
 	}
 	return frames
-}
-
-// handOverMax bounds the sessions that are handed over at a time.
-const handOverMax = 8
-
-// HandOverSessions gives every session that this hub has to one of the nodes,
-// each to the next, so that their clients find them there. It ends the
-// connections of those clients that are still here.
-func (h *Hub) HandOverSessions(ctx context.Context, nodes []string) {
-	h.leaving.Store(true)
-	if len(nodes) == 0 {
-		return
-	}
-	h.waitForTakers(ctx)
-	h.eachClient(func(c *Client) {
-		if c.session != nil {
-			h.quiesce(c.session)
-		}
-	})
-	var handing sync.WaitGroup
-	limit := make(chan struct{}, handOverMax)
-	turn := 0
-	h.away.Range(func(_, v any) bool {
-		s, _ := v.(*session)
-		node := nodes[turn%len(nodes)]
-		turn++
-		limit <- struct{}{}
-		handing.Go(func() {
-			defer func() { <-limit }()
-			if err := h.handSession(ctx, s, node); err != nil {
-				h.log.Warn("session not handed over", logNode(node), logError(err))
-			}
-		})
-		return true
-	})
-	handing.Wait()
-}
-
-// waitForTakers returns when the sessions of clients that just went are taken over
-// by the nodes that they went to, or after a moment.
-func (h *Hub) waitForTakers(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, fenceTime)
-	defer cancel()
-	h.away.Range(func(_, v any) bool {
-		s, _ := v.(*session)
-		s.mu.Lock()
-		back := s.back
-		if s.moved != "" {
-			back = nil
-		}
-		s.mu.Unlock()
-		if back == nil {
-			return true
-		}
-		select {
-		case <-back:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	})
-}
-
-// handSession gives a session to another node. What comes for its client
-// meanwhile is kept here, and follows once that node has the session.
-func (h *Hub) handSession(ctx context.Context, s *session, node string) error {
-	done, err := h.turns.take(ctx, s.id)
-	if err != nil {
-		return err
-	}
-	defer done()
-	h.quiesce(s)
-	h.allPassed(ctx)
-	s.mu.Lock()
-	if s.ended || s.moved != "" || s.client != nil {
-		s.mu.Unlock()
-		return nil
-	}
-	st := s.stateLocked()
-	before := s.count
-	body := st.encode(s.kept[s.from:])
-	s.mu.Unlock()
-	if _, err := h.remote.Ask(ctx, node, questionKeep, body); err != nil {
-		return err
-	}
-	in := h.newIntake()
-	defer in.flush()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	link := h.link(node)
-	eachFrame(s.leaveLocked(node), func(f wire.Frame) {
-		if before--; before < 0 && link != nil {
-			in.passKept(link, f)
-		}
-	})
-	if h.state == stateRunning {
-		h.waitForLocked(s, askTime)
-	}
-	return nil
-}
-
-// passKept sends a frame that was kept on to the node that has the session now.
-func (in *intake) passKept(link Link, f wire.Frame) {
-	own := append(wire.Frame(nil), f...)
-	own.SetFlags(f.Flags()&^wire.FlagKept | wire.FlagHop)
-	in.push(link, own[:wire.HeaderSize], own[wire.HeaderSize:], nil)
-}
-
-// keepSession keeps a session for another node that stops.
-func (h *Hub) keepSession(body []byte) error {
-	st, frames, count, err := decodeSession(body)
-	if err != nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, here := h.Client(st.ID)
-	if here || h.awaySession(st.ID) != nil || h.state != stateRunning || h.leaving.Load() {
-		return &wire.Error{Code: wire.CodeUnavailable, Detail: "client " + st.ID + " has another session here, or this node stops"}
-	}
-	h.adoptLocked(h.restored(&st, frames, count))
-	return nil
-}
-
-// adoptLocked makes a session that was another node's wait for its client here.
-func (h *Hub) adoptLocked(s *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.epoch++
-	h.waitForLocked(s, max(h.settings.Load().ResumeWindow, time.Second))
-	h.remote.ClientUp(s.id, s.epoch)
 }

@@ -79,8 +79,10 @@ func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Pe
 	}()
 	taker := m.cfg.Handler.Linked(peer, link)
 	m.linked.Add(1)
+	m.up.Add(1)
 	m.cfg.Log.Info("node linked", slog.String("peer", peer.Name))
 	defer func() {
+		m.up.Add(-1)
 		link.failAsks()
 		m.cfg.Handler.Unlinked(peer, link)
 		m.exit(link)

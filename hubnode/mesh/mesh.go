@@ -84,6 +84,7 @@ type Mesh struct {
 	cfg Config
 	ln  net.Listener
 
+	up              atomic.Int64 // links that the handler serves
 	linked, refused atomic.Uint64
 	wrong           seldom.Log // those refused, by their addresses
 
@@ -165,12 +166,8 @@ func (m *Mesh) SetPeers(peers []Peer) {
 	}
 }
 
-// Links returns the number of links that are up.
-func (m *Mesh) Links() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.links)
-}
+// Links returns the number of links that are up: those that the handler serves.
+func (m *Mesh) Links() int { return int(m.up.Load()) }
 
 // Linked returns how many links came up so far.
 func (m *Mesh) Linked() uint64 { return m.linked.Load() }
