@@ -15,6 +15,9 @@ type Publisher struct {
 	ID     uint64 // of one life of a client; 0: its frames are not numbered
 	Number uint64 // of the frame, among those of this publisher to this topic; rises by 1
 	Oldest bool   // what has lower numbers is settled: this may follow a hole
+	// At is the sequence that the frame's first artifact has to get, or the frame is
+	// not stored. 0: whichever comes next.
+	At wire.Sequence
 }
 
 // Keeper keeps the topics with history, for all nodes of a cluster. Its methods
