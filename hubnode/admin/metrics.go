@@ -49,6 +49,7 @@ var (
 	historyBytes     = describe("history_bytes", "Bytes of artifacts that this node keeps.")
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
+	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
 	durablePending   = describe("durable_pending_artifacts", "Artifacts that wait to be given out, of the durable subscriptions (topic/name) with most, on the topics that this node leads.", "durable")
 	durableInFlight  = describe("durable_in_flight_artifacts", "Artifacts that clients are at work on, of the same durable subscriptions.", "durable")
 	raftLeader       = describe("raft_leader", "1 for the shards that this node leads, 0 for those that it follows.", "shard")
@@ -112,6 +113,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyBytes, float64(m.HistoryBytes))
 	gauge(historyDiskFree, float64(n.DiskFree))
 	gauge(historyDiskSize, float64(n.DiskSize))
+	gauge(historyDiskFull, float64(n.DiskFull))
 	for _, d := range highest(n.DurablePending, durablesMax) {
 		gauge(durablePending, float64(n.DurablePending[d]), d)
 		gauge(durableInFlight, float64(n.DurableInFlight[d]), d)

@@ -54,6 +54,10 @@ type Keeper interface {
 	AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error)
 	// Durables returns the durable subscriptions of the topics that this node leads.
 	Durables() []wire.DurableInfo
+	// ShardOf returns the number of the shard that keeps a topic.
+	ShardOf(topic string) int
+	// Replicas returns how this node's replicas of shards are.
+	Replicas() []ReplicaState
 	// Held returns what this node has of a topic, as leader or as a follower that
 	// may be behind; ok is false when it has no part in it.
 	Held(topic string) (store history.Store, ok bool)

@@ -107,6 +107,14 @@ func (l *local) next(topic string) wire.Sequence {
 	return b.Next
 }
 
+// ShardOf implements [Keeper].
+func (l *local) ShardOf(string) int { return 0 }
+
+// Replicas implements [Keeper].
+func (l *local) Replicas() []ReplicaState {
+	return []ReplicaState{{Node: l.hub.remote.Self(), Leads: true}}
+}
+
 // Held implements [Keeper].
 func (l *local) Held(string) (history.Store, bool) { return l.store, true }
 
