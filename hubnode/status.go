@@ -166,7 +166,7 @@ func (n *Node) Counts() admin.Counts {
 		RaftApplied: make(map[string]uint64), RaftCommitted: make(map[string]uint64), RaftPending: make(map[string]int),
 		RaftRecovered: n.keeper.Recovered(), RaftRemade: n.keeper.Remade(),
 		DiskFree: n.room.free.Load(), DiskSize: n.room.size.Load(),
-		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int),
+		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int), DurableLost: make(map[string]uint64),
 	}
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
@@ -181,7 +181,8 @@ func (n *Node) Counts() admin.Counts {
 		c.RaftApplied[shard], c.RaftCommitted[shard] = st.Applied, st.Committed
 	}
 	for _, d := range n.keeper.Durables() {
-		c.DurablePending[d.Topic+"/"+d.Name], c.DurableInFlight[d.Topic+"/"+d.Name] = d.Pending, d.InFlight
+		key := d.Topic + "/" + d.Name
+		c.DurablePending[key], c.DurableInFlight[key], c.DurableLost[key] = d.Pending, d.InFlight, d.Lost
 	}
 	return c
 }

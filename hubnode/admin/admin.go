@@ -64,6 +64,7 @@ type Counts struct {
 	// Of durable subscriptions to topics that this node leads, by "topic/name".
 	DurablePending  map[string]uint64
 	DurableInFlight map[string]int
+	DurableLost     map[string]uint64
 }
 
 // Config is what the API serves. All fields are required.

@@ -52,6 +52,7 @@ var (
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
 	durablePending   = describe("durable_pending_artifacts", "Artifacts that wait to be given out, of the durable subscriptions (topic/name) with most, on the topics that this node leads.", "durable")
 	durableInFlight  = describe("durable_in_flight_artifacts", "Artifacts that clients are at work on, of the same durable subscriptions.", "durable")
+	durableLost      = describe("durable_lost_artifacts_total", "Artifacts that retention took before they were done, of the durable subscriptions (topic/name) that lost most, on the topics that this node leads.", "durable")
 	raftLeader       = describe("raft_leader", "1 for the shards that this node leads, 0 for those that it follows.", "shard")
 	raftTerm         = describe("raft_term", "The term of each of this node's shards: it rises with each election.", "shard")
 	raftApplied      = describe("raft_applied_index", "The last log entry that is in this node's store.", "shard")
@@ -117,6 +118,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, d := range highest(n.DurablePending, durablesMax) {
 		gauge(durablePending, float64(n.DurablePending[d]), d)
 		gauge(durableInFlight, float64(n.DurableInFlight[d]), d)
+	}
+	for _, d := range highest(n.DurableLost, durablesMax) {
+		counter(durableLost, n.DurableLost[d], d)
 	}
 	for shard := range n.RaftTerm {
 		gauge(raftLeader, float64(n.RaftLeader[shard]), shard)

@@ -28,6 +28,7 @@ type Subscription struct {
 	Holder string             // the member that has it to itself, unless the policy is Shared
 	Until  time.Time          // when Holder has to have been heard of
 	Used   time.Time          // of the latest request
+	Lost   uint64             // artifacts that retention took before they were done
 }
 
 // Span is artifacts From to To, both included, that are not settled.
@@ -67,7 +68,7 @@ func (r *Request) Frees() bool {
 type Grant struct {
 	Given []wire.Work
 	Dead  []wire.Work  // was given out too often: to be buried, and then settled with [Bury]
-	Lost  []wire.Range // retention took it before anybody had it
+	Lost  []wire.Range // retention took it before it was done
 }
 
 // New returns a subscription that begins at a sequence.
@@ -87,36 +88,49 @@ func Bury(policy wire.DurablePolicy, dead []wire.Work) Request {
 func (s *Subscription) Do(now time.Time, end wire.Sequence, r Request) Grant {
 	var g Grant
 	s.Policy, s.Used = r.Policy.WithDefaults(), now
-	g.Lost = s.forget(r.First)
 	s.settle(now, r)
 	s.hold(now, r)
 	if r.Leave {
 		s.leave(r.Member)
 		return g
 	}
-	if r.Max > 0 && s.admits(now, r.Member) {
+	if r.Max > 0 && s.admits(now, r.Member) { // who is given nothing is told of no losses either
+		g.Lost = s.forget(now, r.First)
 		s.give(now, end, r, &g)
 	}
 	return g
 }
 
-// forget drops what retention took, and returns what nobody had.
-func (s *Subscription) forget(first wire.Sequence) (lost []wire.Range) {
+// forget drops what retention took, and returns and counts what is lost with it. What
+// a member is at work on is not: it may be done yet.
+func (s *Subscription) forget(now time.Time, first wire.Sequence) (lost []wire.Range) {
+	lost, s.Open = s.lost(now, first)
+	s.Next = max(s.Next, first)
+	s.Lost += count(lost)
+	return lost
+}
+
+// lost returns what is lost when retention took everything before first, and what is
+// still open then.
+func (s *Subscription) lost(now time.Time, first wire.Sequence) (lost []wire.Range, open []Span) {
 	if first <= 1 {
-		return nil
+		return nil, s.Open
 	}
-	gone := []wire.Range{{From: 1, To: first - 1}}
-	s.Open = change(s.Open, gone, func(part *Span) bool {
-		if part.Member == "" {
-			lost = append(lost, wire.Range{From: part.From, To: part.To})
+	open = change(s.Open, []wire.Range{{From: 1, To: first - 1}}, func(part *Span) bool {
+		if part.Member != "" && now.Before(part.Until) {
+			return true
 		}
+		lost = append(lost, wire.Range{From: part.From, To: part.To})
 		return false
 	})
-	if first > s.Next {
-		lost = append(lost, wire.Range{From: s.Next, To: first - 1})
-		s.Next = first
+	return normal(append(lost, wire.Range{From: s.Next, To: first - 1})), open
+}
+
+func count(ranges []wire.Range) (n uint64) {
+	for _, r := range ranges {
+		n += uint64(size(r.From, r.To))
 	}
-	return normal(lost)
+	return n
 }
 
 // settle takes in what became of artifacts. Done is done, whoever says so: also
@@ -263,11 +277,14 @@ func (s *Subscription) Ready(now time.Time, end wire.Sequence, member string) (r
 	return s.Next < end && len(s.Open) < openMax, due
 }
 
-// Info returns what people are told of the subscription.
-func (s *Subscription) Info(now time.Time, topic, name string, end wire.Sequence) wire.DurableInfo {
-	info := wire.DurableInfo{Topic: topic, Name: name, Policy: s.Policy, Position: s.Next, Used: s.Used}
+// Info returns what people are told of the subscription to a topic that keeps what is
+// from first up to end.
+func (s *Subscription) Info(now time.Time, topic, name string, first, end wire.Sequence) wire.DurableInfo {
+	lost, open := s.lost(now, first)
+	next := max(s.Next, first)
+	info := wire.DurableInfo{Topic: topic, Name: name, Policy: s.Policy, Position: next, Used: s.Used, Lost: s.Lost + count(lost)}
 	members := make(map[string]bool)
-	for i, span := range s.Open {
+	for i, span := range open {
 		if i == 0 {
 			info.Position = span.From
 		}
@@ -284,8 +301,8 @@ func (s *Subscription) Info(now time.Time, topic, name string, end wire.Sequence
 			info.Redelivered += n
 		}
 	}
-	if end > s.Next {
-		info.Pending += uint64(end - s.Next)
+	if end > next {
+		info.Pending += uint64(end - next)
 	}
 	if s.Holder != "" && now.Before(s.Until) {
 		members[s.Holder] = true

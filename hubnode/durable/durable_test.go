@@ -94,6 +94,28 @@ func TestDo(t *testing.T) {
 			{0, Request{Member: "a", Acked: ranges(1, 1), Leave: true}, Grant{}},
 			{0, Request{Member: "b", Max: 1}, Grant{Given: work(2, 2, 1)}},
 		}},
+		"what a silent member has is lost when retention took it": {shared, []step{
+			{0, Request{Member: "a", Max: 3}, Grant{Given: work(1, 3, 1)}},
+			{9 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(4, 4, 1)}},
+			{10 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(1, 3)}},
+			{11 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(6, 6, 1)}},
+		}},
+		"what fails after retention took it is lost": {shared, []step{
+			{0, Request{Member: "a", Max: 2}, Grant{Given: work(1, 2, 1)}},
+			{0, Request{Member: "a", Failed: ranges(1, 1), First: 3}, Grant{}},
+			{0, Request{Member: "a", Held: ranges(2, 2), All: true, First: 3, Max: 1}, Grant{Given: work(3, 3, 1), Lost: ranges(1, 1)}},
+			{0, Request{Member: "a", All: true, First: 4, Max: 1}, Grant{Given: work(4, 4, 1), Lost: ranges(2, 3)}},
+		}},
+		"a loss is told to who fetches, not to who settles": {shared, []step{
+			{0, Request{Member: "a", Max: 1}, Grant{Given: work(1, 1, 1)}},
+			{0, Request{Member: "a", Acked: ranges(1, 1), First: 5}, Grant{}},
+			{0, Request{Member: "b", First: 5, Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(2, 4)}},
+		}},
+		"who waits for the holder is told of no loss": {wire.DurablePolicy{AckWait: 10 * time.Second}, []step{
+			{0, Request{Member: "a", Max: 1}, Grant{Given: work(1, 1, 1)}},
+			{0, Request{Member: "b", First: 5, Max: 1}, Grant{}},
+			{0, Request{Member: "a", First: 5, Acked: ranges(1, 1), Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(2, 4)}},
+		}},
 		"retention tells what nobody had": {shared, []step{
 			{0, Request{Member: "a", Max: 3}, Grant{Given: work(1, 3, 1)}},
 			{0, Request{Member: "a", Released: ranges(2, 2)}, Grant{}},
@@ -233,12 +255,34 @@ func TestDoIsWhatThePlainModelSays(t *testing.T) {
 					open++
 				}
 			}
-			info := s.Info(now, "t", "d", wire.Sequence(end))
+			info := s.Info(now, "t", "d", 1, wire.Sequence(end))
 			if have := info.InFlight + int(info.Pending) - (end - 1 - len(m.all)); have != open {
 				t.Fatalf("seed %d, step %d: %d artifacts are open, want %d", seed, step, have, open)
 			}
 		}
 	}
+}
+
+// People see what is lost before any member comes to hear of it.
+func TestInfoCountsWhatIsLost(t *testing.T) {
+	s := New(1)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Max: 4})
+	check := func(what string, first wire.Sequence, lost, pending uint64, position wire.Sequence) {
+		t.Helper()
+		info := s.Info(start, "t", "d", first, 11)
+		if info.Lost != lost || info.Pending != pending || info.Position != position {
+			t.Errorf("%s: lost %d, pending %d, position %d; want %d, %d, %d", what, info.Lost, info.Pending, info.Position, lost, pending, position)
+		}
+	}
+	check("all is there", 1, 0, 6, 1)
+	check("5 to 7 have gone", 8, 3, 3, 1)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Acked: ranges(1, 3), First: 8})
+	check("4 is still worked on", 8, 3, 3, 4)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Failed: ranges(4, 4), First: 8})
+	check("4 failed", 8, 4, 3, 8)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Max: 9, First: 9})
+	check("told, and 8 with it", 9, 5, 0, 9)
+	check("all has gone that is worked on", 11, 5, 0, 9)
 }
 
 func TestReady(t *testing.T) {

@@ -135,12 +135,13 @@ func (s *Set) Restore(all []Saved) {
 }
 
 // Infos returns what people are told of the subscriptions.
-func (s *Set) Infos(now time.Time, end func(topic string) wire.Sequence) []wire.DurableInfo {
+func (s *Set) Infos(now time.Time, extent func(topic string) (first, end wire.Sequence)) []wire.DurableInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]wire.DurableInfo, 0, len(s.of))
 	for key, sub := range s.of {
-		all = append(all, sub.Info(now, key.Topic, key.Name, end(key.Topic)))
+		first, end := extent(key.Topic)
+		all = append(all, sub.Info(now, key.Topic, key.Name, first, end))
 	}
 	return all
 }

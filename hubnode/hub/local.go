@@ -100,7 +100,12 @@ func (l *local) AwaitFetch(topic, name, member string) (ready bool, due time.Tim
 }
 
 // Durables implements [Keeper].
-func (l *local) Durables() []wire.DurableInfo { return l.durables.Infos(time.Now(), l.next) }
+func (l *local) Durables() []wire.DurableInfo { return l.durables.Infos(time.Now(), l.extent) }
+
+func (l *local) extent(topic string) (first, end wire.Sequence) {
+	b, _, _ := l.store.Bounds(topic) // in memory: never fails
+	return b.First, b.Next
+}
 
 func (l *local) next(topic string) wire.Sequence {
 	b, _, _ := l.store.Bounds(topic) // in memory: never fails

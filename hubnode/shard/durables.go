@@ -50,10 +50,20 @@ func (s *Shards) Durables() []wire.DurableInfo {
 	var all []wire.DurableInfo
 	s.eachReplica(func(r *replica) {
 		if r.servesNow() {
-			all = append(all, r.machine.durables.Infos(time.Now(), r.machine.next)...)
+			all = append(all, r.machine.durables.Infos(time.Now(), r.extent)...)
 		}
 	})
 	return all
+}
+
+// extent returns the oldest artifact that a topic keeps, 1 when that can't be told, and
+// the one after the newest.
+func (r *replica) extent(topic string) (first, end wire.Sequence) {
+	b, err := r.bounds(topic)
+	if err != nil {
+		return 1, r.machine.next(topic)
+	}
+	return b.First, b.Next
 }
 
 // await proposes a record and waits for what comes of it.

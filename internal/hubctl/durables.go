@@ -21,8 +21,9 @@ func (a *app) durablesCommand() *cobra.Command {
 		Long: `Show the durable subscriptions of all topics, or of one.
 
 POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
-be given out, IN FLIGHT how many clients are at work on, and REDELIVERED how many of
-what is not settled were given out more than once.`,
+be given out, IN FLIGHT how many clients are at work on, REDELIVERED how many of what
+is not settled were given out more than once, and LOST how many retention took before
+they were done: the topic keeps too little for this backlog.`,
 		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,11 +63,11 @@ func durableTable(answer []byte, b *bytes.Buffer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tCLIENTS\tUSED") // a buffer takes everything
+	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tLOST\tCLIENTS\tUSED") // a buffer takes everything
 	for _, d := range l.Durables {
 		_, _ = fmt.Fprintln(w, strings.Join([]string{
 			d.Topic, d.Name, strconv.FormatBool(d.Policy.Shared), strconv.FormatUint(uint64(d.Position), 10), strconv.FormatUint(d.Pending, 10),
-			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), orDash(strings.Join(d.Members, " ")), ago(d.Used),
+			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), strconv.FormatUint(d.Lost, 10), orDash(strings.Join(d.Members, " ")), ago(d.Used),
 		}, "\t"))
 	}
 	return w.Flush()

@@ -289,6 +289,57 @@ func TestWhatAVanishedClientHad(t *testing.T) {
 	_ = lost.Close() // replaced
 }
 
+// Retention does not wait for a durable subscription, and what is lost to it is told:
+// to people at once, whoever leads, and to the next worker before what is left.
+func TestWhatRetentionTakesFromADurableIsTold(t *testing.T) {
+	c := cluster.Start(t, 3, func(cfg *config.Config) {
+		cfg.Storage.Shards = 1
+		most := 10
+		cfg.Topics = append(cfg.Topics, config.Topic{Pattern: "jobs", History: &config.TopicHistory{MaxArtifacts: &most}})
+	})
+	cl := join(t, allNodes(c), "cl")
+	done := newTally()
+	opts := []client.SubscribeOption{client.Durable("w"), client.Shared()}
+	sub, err := cl.Subscribe(patient(t), "jobs", done.handle, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "jobs", 5)
+	c.WaitFor("the first to be done", func() bool { return done.count() == 5 })
+	if err := sub.Unsubscribe(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "jobs", 30)
+	told := func(what string, lost, pending uint64) {
+		t.Helper()
+		c.WaitFor(what, func() bool {
+			d := durables(t, cl, "jobs")
+			return len(d) == 1 && d[0].Lost == lost && d[0].Pending == pending
+		})
+	}
+	told("the loss to be told while nobody works", 20, 10)
+	counted := func(node int) bool {
+		return strings.Contains(c.Metrics(node), `switchboard_durable_lost_artifacts_total{durable="jobs/w"} 20`)
+	}
+	c.WaitFor("the loss to be counted", func() bool { return counted(0) || counted(1) || counted(2) })
+
+	gaps := make(chan client.HistoryGapError, 9)
+	if _, err := cl.Subscribe(patient(t), "jobs", done.handle, append(opts, client.OnGap(func(g *client.HistoryGapError) { gaps <- *g }))...); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("what is left to be done", func() bool { return done.count() == 15 })
+	if gap := <-gaps; gap.From != 6 || gap.To != 25 || gap.Topic != "jobs" || len(gaps) > 0 {
+		t.Errorf("the worker was told of %v, and %d more gaps", &gap, len(gaps))
+	}
+	for node := range 3 {
+		if strings.Contains(c.Metrics(node), `switchboard_raft_leader{shard="0"} 1`) {
+			c.Crash(node)
+			break
+		}
+	}
+	told("the loss to be told by the next leader", 20, 0)
+}
+
 func TestDurableSubscriptionsThatCannotBe(t *testing.T) {
 	c := cluster.Start(t, 1, func(cfg *config.Config) {
 		some := 10
