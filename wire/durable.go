@@ -45,6 +45,9 @@ type DurablePolicy struct {
 	// DeadLetter is the topic that artifacts are published to that are given up.
 	// Empty: they are dropped.
 	DeadLetter string `json:"deadLetter,omitempty"`
+	// Filter is a CEL expression: artifacts that don't match are settled without
+	// being given out. It never changes. Empty: all match.
+	Filter string `json:"filter,omitempty"`
 }
 
 // WithDefaults returns the policy with its defaults filled in.

@@ -54,7 +54,11 @@ type Request struct {
 	All   bool `json:"all,omitempty"`
 	Leave bool `json:"leave,omitempty"` // the member goes; what it holds is released
 	Max   int  `json:"max,omitempty"`   // artifacts wanted
-	Drop  bool `json:"drop,omitempty"`  // the subscription is deleted
+	// Until bounds what may be given that never was: before it, what the filter lets
+	// pass is all but Refused, which is settled. 0: everything passes.
+	Until   wire.Sequence `json:"until,omitempty"`
+	Refused []wire.Range  `json:"refused,omitempty"`
+	Drop    bool          `json:"drop,omitempty"` // the subscription is deleted
 
 	First wire.Sequence `json:"first,omitempty"` // the oldest artifact that the topic keeps
 }
@@ -247,34 +251,64 @@ func (s *Subscription) give(now time.Time, end wire.Sequence, r Request, g *Gran
 		}
 	}
 	s.Open = all
-	if left == 0 || s.Next >= end || len(s.Open) >= openMax {
-		return
+	if r.Until > 0 {
+		end = min(end, r.Until)
 	}
-	fresh := Span{From: s.Next, To: min(end, s.Next+wire.Sequence(left)) - 1, Member: r.Member, Until: until, Deliveries: 1}
-	s.Next = fresh.To + 1
-	s.Open = joined(s.Open, fresh)
-	g.Given = append(g.Given, fresh.work())
+	s.giveNew(end, left, r, Span{Member: r.Member, Until: until, Deliveries: 1}, g)
+}
+
+// giveNew gives out what is new before end and not refused, as spans like fresh.
+func (s *Subscription) giveNew(end wire.Sequence, left int, r Request, fresh Span, g *Grant) {
+	for _, part := range without(wire.Range{From: s.Next, To: end - 1}, r.Refused) {
+		n := min(left, size(part.From, part.To))
+		if n == 0 || len(s.Open) >= openMax {
+			return
+		}
+		left -= n
+		fresh.From, fresh.To = part.From, part.From+wire.Sequence(n)-1
+		s.Next = fresh.To + 1
+		s.Open = joined(s.Open, fresh)
+		g.Given = append(g.Given, fresh.work())
+		if fresh.To < part.To {
+			return
+		}
+	}
+	s.Next = max(s.Next, end)
 }
 
 func (p *Span) work() wire.Work {
 	return wire.Work{Range: wire.Range{From: p.From, To: p.To}, Deliveries: p.Deliveries}
 }
 
-// Ready reports whether there is something for a member; if not, due is when there
-// may be something though nothing happens, zero: never.
-func (s *Subscription) Ready(now time.Time, end wire.Sequence, member string) (ready bool, due time.Time) {
+// Outlook is what there is for a member.
+type Outlook struct {
+	Again bool // what was given out before, and is free
+	New   bool // what never was
+	// Due is when something may be free again though nothing happens; zero: never, or
+	// now.
+	Due       time.Time
+	Next, End wire.Sequence // what is new is from Next up to End
+}
+
+// Look returns what there is for a member. end is the sequence that the topic's next
+// artifact gets.
+func (s *Subscription) Look(now time.Time, end wire.Sequence, member string) Outlook {
+	o := Outlook{Next: s.Next, End: end}
 	if !s.Policy.Shared && s.Holder != "" && s.Holder != member && now.Before(s.Until) {
-		return false, s.Until
+		o.Due = s.Until
+		return o
 	}
 	for _, span := range s.Open {
 		if !now.Before(span.Until) {
-			return true, time.Time{}
+			o.Again, o.Due = true, time.Time{}
+			break
 		}
-		if due.IsZero() || span.Until.Before(due) {
-			due = span.Until
+		if o.Due.IsZero() || span.Until.Before(o.Due) {
+			o.Due = span.Until
 		}
 	}
-	return s.Next < end && len(s.Open) < openMax, due
+	o.New = s.Next < end && len(s.Open) < openMax
+	return o
 }
 
 // Info returns what people are told of the subscription to a topic that keeps what is

@@ -116,6 +116,15 @@ func TestDo(t *testing.T) {
 			{0, Request{Member: "b", First: 5, Max: 1}, Grant{}},
 			{0, Request{Member: "a", First: 5, Acked: ranges(1, 1), Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(2, 4)}},
 		}},
+		"what the filter refuses is settled": {shared, []step{
+			{0, Request{Member: "a", Max: 3, Until: 7, Refused: ranges(1, 2, 4, 4, 6, 6)}, Grant{Given: work(3, 3, 1, 5, 5, 1)}},
+			{0, Request{Member: "b", Max: 2, Until: 8, Refused: ranges(2, 6)}, Grant{Given: work(7, 7, 1)}},
+			{0, Request{Member: "b", Max: 2, Until: 5, Refused: ranges(1, 4)}, Grant{}},
+			{0, Request{Member: "b", Max: 1, Until: 11, Refused: ranges(8, 8)}, Grant{Given: work(9, 9, 1)}},
+			{0, Request{Member: "a", Released: ranges(3, 3)}, Grant{}},
+			{0, Request{Member: "b", Max: 9, Until: 11, Refused: ranges(10, 10)}, Grant{Given: work(3, 3, 1)}},
+			{0, Request{Member: "b", Max: 9, Until: 20}, Grant{}},
+		}},
 		"retention tells what nobody had": {shared, []step{
 			{0, Request{Member: "a", Max: 3}, Grant{Given: work(1, 3, 1)}},
 			{0, Request{Member: "a", Released: ranges(2, 2)}, Grant{}},
@@ -285,13 +294,13 @@ func TestInfoCountsWhatIsLost(t *testing.T) {
 	check("all has gone that is worked on", 11, 5, 0, 9)
 }
 
-func TestReady(t *testing.T) {
+func TestLook(t *testing.T) {
 	s := New(1)
 	policy := wire.DurablePolicy{AckWait: 10 * time.Second}
 	check := func(member string, end wire.Sequence, after time.Duration, want bool, due time.Time) {
 		t.Helper()
-		if ready, at := s.Ready(start.Add(after), end, member); ready != want || !at.Equal(due) {
-			t.Fatalf("got %v, due %v; want %v, due %v", ready, at, want, due)
+		if o := s.Look(start.Add(after), end, member); (o.Again || o.New) != want || !o.Due.Equal(due) {
+			t.Fatalf("got %+v; want %v, due %v", o, want, due)
 		}
 	}
 	check("a", 1, 0, false, time.Time{})

@@ -67,6 +67,7 @@ type Hub struct {
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
 	awaiting awaiting
+	filters  filters
 	desks    desks
 	polls    atomic.Uint64 // clients' Fetches so far
 	leaving  atomic.Bool   // sessions are handed over: none is taken any more

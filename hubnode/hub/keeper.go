@@ -48,10 +48,9 @@ type Keeper interface {
 	// Fetch does what a member of a durable subscription of a topic says and wants;
 	// for the leader.
 	Fetch(ctx context.Context, topic, name string, r durable.Request) (durable.Grant, error)
-	// AwaitFetch reports whether there is something for a member; if not, news is
-	// closed when there may be, and due, unless it is zero, is when there may be
-	// though nothing happens. For the leader.
-	AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error)
+	// AwaitFetch returns what there is for a member; news is closed when there may be
+	// more. For the leader.
+	AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error)
 	// Durables returns the durable subscriptions of the topics that this node leads.
 	Durables() []wire.DurableInfo
 	// ShardOf returns the number of the shard that keeps a topic.

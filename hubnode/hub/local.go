@@ -94,9 +94,9 @@ func (l *local) Fetch(_ context.Context, topic, name string, r durable.Request) 
 }
 
 // AwaitFetch implements [Keeper].
-func (l *local) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
-	ready, due, news = l.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), func() wire.Sequence { return l.next(topic) })
-	return ready, due, news, nil
+func (l *local) AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error) {
+	o, news = l.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), func() wire.Sequence { return l.next(topic) })
+	return o, news, nil
 }
 
 // Durables implements [Keeper].

@@ -32,17 +32,16 @@ func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Reques
 	return *result.Grant, nil
 }
 
-// AwaitFetch reports whether there is something for a member of a durable
-// subscription; if not, news is closed when there may be, and due, unless it is
-// zero, is when there may be though nothing happens.
-func (s *Shards) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
+// AwaitFetch returns what there is for a member of a durable subscription; news is closed
+// when there may be more.
+func (s *Shards) AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error) {
 	r := s.replica(s.Of(topic))
 	if r == nil || !r.servesNow() {
-		return false, due, nil, errNotLeader
+		return o, nil, errNotLeader
 	}
 	end := func() wire.Sequence { return r.machine.next(topic) }
-	ready, due, news = r.machine.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), end)
-	return ready, due, news, nil
+	o, news = r.machine.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), end)
+	return o, news, nil
 }
 
 // Durables returns the durable subscriptions of the topics that this node leads.
