@@ -355,7 +355,7 @@ func (h *Hub) await(ctx context.Context, q fetchQuestion, sieve *sieve) (durable
 		if err := orWaited(ctx); err != nil || len(sieve.refused) == 0 {
 			return durable.Grant{}, err
 		}
-		return h.request(h.life, q, sieve.narrow(r)) //nolint:contextcheck // the time is over: what was refused is settled for good
+		return h.request(h.life, q, sieve.narrow(r)) // the time is over: what was refused is settled
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *sieve) look(ctx context.Context, next, end wire.Sequence, want int) err
 
 // lookAt looks at a run, until as many pass as are wanted.
 func (s *sieve) lookAt(first wire.Sequence, sender string, body []byte, want int) {
-	a := wire.Artifact{From: wire.ClientID(sender), Topic: s.topic}
+	a := wire.Artifact{From: sender, Topic: s.topic}
 	r := wire.NewRunReader(body)
 	for a.Sequence = first; s.passing < want; a.Sequence++ {
 		if ok, err := r.Next(&a); !ok || err != nil { // runs were checked when they came in
