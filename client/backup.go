@@ -177,27 +177,23 @@ func (c *Client) askHub(ctx context.Context, question string, into any) error {
 	return json.Unmarshal(answer.Payload, into)
 }
 
-// RestoreExistsError says that a hub has some of a backup's topics already. Nothing was
-// restored.
-type RestoreExistsError struct {
-	Topics []string
-}
-
-func (e *RestoreExistsError) Error() string {
-	return fmt.Sprintf("the hub has %d of these topics already, %q for one: restore into a hub without them", len(e.Topics), e.Topics[0])
-}
-
-// Restore stores a backup in a hub that has none of its topics: with the same
-// sequences, ids and times, under the retention of this hub, which counts ages from now
-// on. The backup is read to its end before anything is stored, so that one that is
-// damaged or cut off changes nothing: r is read twice. It calls progress, which may be
-// nil, for each topic that is done. When it ends with an error, what was stored stays.
+// Restore stores a backup in a hub: with the same sequences, ids and times, under the
+// retention of this hub, which counts ages from now on. It calls progress, which may be
+// nil, for each topic that is done.
+//
+// What the hub has already of the backup's topics stays, and has to be what the backup
+// has in its place; so a restore that was interrupted goes on where it was when it is
+// begun anew. Artifacts that retention took since are not compared, a durable
+// subscription that is there already stays where it is.
+//
+// The backup is read to its end and compared before anything is stored, so that one that
+// is damaged, cut off, or of another hub, changes nothing: r is read up to three times.
+// Errors: [ErrBadBackup], and [ArtifactDiffersError]. When it ends with another one, what
+// was stored stays.
 func (c *Client) Restore(ctx context.Context, r io.ReadSeeker, progress func(topic string, artifacts uint64)) (BackupSummary, error) {
-	var topics []string
+	inBackup := make(map[string]bool)
 	total, err := readBackup(r, func(f wire.Frame) error {
-		if f.Kind() == wire.KindRestore {
-			topics = append(topics, string(f.Target()))
-		}
+		inBackup[string(f.Target())] = true
 		return nil
 	})
 	if err != nil {
@@ -207,26 +203,27 @@ func (c *Client) Restore(ctx context.Context, r io.ReadSeeker, progress func(top
 	if err != nil {
 		return total, err
 	}
-	if both := common(topics, have); len(both) > 0 {
-		return total, &RestoreExistsError{Topics: both}
+	there := make(map[string]bool)
+	for _, topic := range have {
+		there[topic] = inBackup[topic]
 	}
-	if _, err := r.Seek(0, io.SeekStart); err != nil {
-		return total, err
+	check := restoring{flags: wire.FlagCheck, progress: func(string, uint64) {}, leaveOut: func(f wire.Frame) bool {
+		return f.Kind() == wire.KindFetch || !there[string(f.Target())]
+	}}
+	if err := c.restoreAll(ctx, r, check); err != nil {
+		return total, fmt.Errorf("nothing was restored: %w", err)
 	}
-	return total, c.restoreAll(ctx, r, progress)
+	if progress == nil {
+		progress = check.progress
+	}
+	return total, c.restoreAll(ctx, r, restoring{progress: progress, leaveOut: func(wire.Frame) bool { return false }})
 }
 
-func common(a, b []string) (both []string) {
-	there := make(map[string]bool, len(b))
-	for _, s := range b {
-		there[s] = true
-	}
-	for _, s := range a {
-		if there[s] {
-			both = append(both, s)
-		}
-	}
-	return both
+// restoring is what to do with the frames of a backup.
+type restoring struct {
+	flags    wire.Flags
+	leaveOut func(wire.Frame) bool
+	progress func(topic string, artifacts uint64) // one call at a time
 }
 
 // restoreAhead is how many topics are restored at a time.
@@ -234,7 +231,10 @@ const restoreAhead = 8
 
 // restoreAll sends the frames of a backup: those of one topic one after another, some
 // topics at a time.
-func (c *Client) restoreAll(ctx context.Context, r io.Reader, progress func(string, uint64)) error {
+func (c *Client) restoreAll(ctx context.Context, r io.ReadSeeker, do restoring) error {
+	if _, err := r.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var sending sync.WaitGroup
@@ -247,6 +247,9 @@ func (c *Client) restoreAll(ctx context.Context, r io.Reader, progress func(stri
 		}
 	}
 	_, err := readBackup(r, func(f wire.Frame) error {
+		if do.leaveOut(f) {
+			return nil
+		}
 		if f.Kind() == wire.KindRestore {
 			finish()
 			topic, of := string(f.Target()), make(chan wire.Frame, 16)
@@ -258,16 +261,14 @@ func (c *Client) restoreAll(ctx context.Context, r io.Reader, progress func(stri
 			}
 			sending.Go(func() {
 				defer func() { <-slots }()
-				n, err := c.restoreTopic(ctx, topic, of)
+				n, err := c.restoreTopic(ctx, topic, do.flags, of)
 				if err != nil {
 					cancel(fmt.Errorf("restore %q: %w", topic, err))
 					return
 				}
-				if progress != nil {
-					telling.Lock()
-					defer telling.Unlock()
-					progress(topic, n)
-				}
+				telling.Lock()
+				defer telling.Unlock()
+				do.progress(topic, n)
 			})
 		}
 		if frames == nil {
@@ -288,14 +289,14 @@ func (c *Client) restoreAll(ctx context.Context, r io.Reader, progress func(stri
 	return err
 }
 
-func (c *Client) restoreTopic(ctx context.Context, topic string, frames <-chan wire.Frame) (artifacts uint64, err error) {
+func (c *Client) restoreTopic(ctx context.Context, topic string, flags wire.Flags, frames <-chan wire.Frame) (artifacts uint64, err error) {
 	for {
 		select {
 		case f, ok := <-frames:
 			if !ok {
 				return artifacts, nil
 			}
-			if err := c.resend(ctx, topic, f); err != nil {
+			if err := c.resend(ctx, topic, flags, f); err != nil {
 				return artifacts, err
 			}
 			artifacts += uint64(f.Count())
@@ -306,9 +307,9 @@ func (c *Client) restoreTopic(ctx context.Context, topic string, frames <-chan w
 }
 
 // resend sends a frame of a backup until it is answered.
-func (c *Client) resend(ctx context.Context, topic string, f wire.Frame) error {
+func (c *Client) resend(ctx context.Context, topic string, flags wire.Flags, f wire.Frame) error {
 	for round := 0; ; round++ {
-		h, body := wire.Header{Kind: wire.KindRestore, Sequence: f.Sequence()}, f.Body()
+		h, body := wire.Header{Kind: wire.KindRestore, Flags: flags, Sequence: f.Sequence()}, f.Body()
 		if f.Kind() == wire.KindPublish {
 			body = f
 		} else if f.Kind() == wire.KindFetch {

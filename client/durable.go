@@ -26,8 +26,12 @@ const DefaultPrefetch = 256
 // was not heard of for the time of [AckWait]. With [Shared] all of them work at a
 // time. A new subscription begins at the oldest artifact that the topic keeps unless
 // Since, SinceNew, SinceLast or SinceAge says otherwise; one that exists goes on where it was.
-// Unsubscribe ends this client's part in it and nothing else. It takes no Filter and
-// no Group.
+// Unsubscribe ends this client's part in it and nothing else.
+//
+// With [Filter] the hub gives out what matches and settles the rest; all clients of the
+// subscription, for its whole life, have to give the same one. It takes no Group, and no
+// pattern: topics of a pattern are kept by several shards, so have a durable
+// subscription to each.
 func Durable(name string) SubscribeOption {
 	return func(s *Subscription) { s.durableOptions().name = name }
 }
@@ -135,10 +139,11 @@ func (c *Client) subscribeDurable(ctx context.Context, s *Subscription) error {
 	switch {
 	case d.name == "":
 		return errors.New("Shared, AckWait, MaxDeliveries, Prefetch and Concurrent are for a subscription with Durable")
-	case s.want.Filter != "" || s.want.Group != "":
-		return errors.New("a durable subscription takes neither Filter nor Group: use Shared")
+	case s.want.Group != "":
+		return errors.New("a durable subscription takes no Group: use Shared")
 	}
 	d.policy = d.policy.WithDefaults()
+	d.policy.Filter = s.want.Filter
 	d.work = make(chan *task, d.prefetch)
 	d.room, d.news, d.quit, d.left = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 	d.held = make(map[wire.Sequence]*task)

@@ -24,6 +24,9 @@ type (
 	// NoQuorumError says that a topic's artifacts can't be stored, or its end not
 	// known, while a majority of its replicas is away.
 	NoQuorumError = wire.NoQuorumError
+	// ArtifactDiffersError refuses to restore an artifact in whose place there is
+	// another one.
+	ArtifactDiffersError = wire.ArtifactDiffersError
 	// Error is any other refusal, with a stable code.
 	Error = wire.Error
 )

@@ -40,6 +40,19 @@ func (k keeper) Append(f wire.Frame, skip int, by hub.Publisher, done func(*hub.
 	})
 }
 
+// ShardOf returns the number of a topic's shard.
+func (k keeper) ShardOf(topic string) int { return k.Of(topic) }
+
+// Replicas returns how this node's replicas of shards are.
+func (k keeper) Replicas() []hub.ReplicaState {
+	stats := k.Stats()
+	all := make([]hub.ReplicaState, len(stats))
+	for i, st := range stats {
+		all[i] = hub.ReplicaState{Shard: st.Shard, Node: k.node.self.Name, Leads: st.Leads, Logged: st.Logged, DiskFull: k.node.room.full.Load()}
+	}
+	return all
+}
+
 // newShards returns the node's shards.
 func (n *Node) newShards() *shard.Shards {
 	s := n.Config().Storage

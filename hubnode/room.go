@@ -35,9 +35,10 @@ type room struct {
 	log    *slog.Logger
 
 	refusal atomic.Pointer[wire.Error]
-	free    atomic.Uint64 // bytes, when the disk was last looked at
-	size    atomic.Uint64 // bytes
-	unseen  atomic.Int64  // bytes that may be stored before the disk is looked at again
+	full    atomic.Pointer[time.Time] // since when; nil while there is room
+	free    atomic.Uint64             // bytes, when the disk was last looked at
+	size    atomic.Uint64             // bytes
+	unseen  atomic.Int64              // bytes that may be stored before the disk is looked at again
 
 	mu sync.Mutex // held while the disk is looked at
 }
@@ -107,9 +108,12 @@ func (r *room) lookLocked() {
 	case !full && free < reserve:
 		r.log.Error("the disk for history is nearly full: publishes to topics that this node leads are refused",
 			slog.String("dir", r.dir), slog.Uint64("free_bytes", free), slog.Uint64("reserve_bytes", reserve))
+		now := time.Now()
+		r.full.Store(&now)
 	case full && free >= reserve+reopenMargin:
 		r.log.Info("the disk for history has room again", slog.String("dir", r.dir), slog.Uint64("free_bytes", free))
 		r.refusal.Store(nil)
+		r.full.Store(nil)
 		return
 	case !full:
 		return

@@ -32,6 +32,9 @@ func TestDiskThatIsNearlyFullRefusesUntilThereIsRoom(t *testing.T) {
 		free, failing = step.free, step.failing
 		r.look()
 		err := r.take(0)
+		if full := r.full.Load() != nil; full != step.refuses {
+			t.Errorf("with %d bytes free: full is %v, want %v", free, full, step.refuses)
+		}
 		var coded *wire.Error
 		switch {
 		case !step.refuses && err != nil:

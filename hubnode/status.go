@@ -40,6 +40,16 @@ type Status struct {
 	Client          string  `json:"client"`
 	HTTP            string  `json:"http"`
 	UptimeSeconds   float64 `json:"uptimeSeconds"`
+	Disk            *Disk   `json:"disk,omitempty"` // nil: history is in memory
+}
+
+// Disk is the disk that a node's history is on.
+type Disk struct {
+	FreeBytes uint64 `json:"freeBytes"`
+	SizeBytes uint64 `json:"sizeBytes"`
+	// FullSince is since when it is nearly full: what is published to topics that the
+	// node leads is refused.
+	FullSince *time.Time `json:"fullSince,omitempty"`
 }
 
 // NodeInfo is one node in the answer to "nodes".
@@ -54,6 +64,7 @@ type NodeInfo struct {
 	UptimeSeconds float64 `json:"uptimeSeconds"`
 	Self          bool    `json:"self"`
 	Reachable     bool    `json:"reachable"`
+	Disk          *Disk   `json:"disk,omitempty"` // nil: history is in memory
 }
 
 // Status returns what the node says of itself.
@@ -66,6 +77,9 @@ func (n *Node) Status() Status {
 		Links: n.mesh.Links(), Members: len(*n.members.Load()) + 1,
 		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
 		UptimeSeconds: time.Since(n.started).Seconds(),
+	}
+	if n.room.dir != "" {
+		s.Disk = &Disk{FreeBytes: n.room.free.Load(), SizeBytes: n.room.size.Load(), FullSince: n.room.full.Load()}
 	}
 	if hash := n.configHash.Load(); hash != nil {
 		s.ConfigHash = *hash
@@ -138,7 +152,7 @@ func (n *Node) nodes(ctx context.Context) []NodeInfo {
 func info(s Status) NodeInfo {
 	return NodeInfo{
 		Node: s.Node, State: s.State, Ready: s.Ready, Client: s.Client, HTTP: s.HTTP,
-		Clients: s.Clients, Version: s.Version, UptimeSeconds: s.UptimeSeconds, Reachable: true,
+		Clients: s.Clients, Version: s.Version, UptimeSeconds: s.UptimeSeconds, Reachable: true, Disk: s.Disk,
 	}
 }
 
@@ -157,7 +171,10 @@ func (n *Node) Counts() admin.Counts {
 		RaftApplied: make(map[string]uint64), RaftCommitted: make(map[string]uint64), RaftPending: make(map[string]int),
 		RaftRecovered: n.keeper.Recovered(), RaftRemade: n.keeper.Remade(),
 		DiskFree: n.room.free.Load(), DiskSize: n.room.size.Load(),
-		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int),
+		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int), DurableLost: make(map[string]uint64),
+	}
+	if n.room.full.Load() != nil {
+		c.DiskFull = 1
 	}
 	for _, st := range n.keeper.Stats() {
 		shard := strconv.Itoa(st.Shard)
@@ -169,7 +186,8 @@ func (n *Node) Counts() admin.Counts {
 		c.RaftApplied[shard], c.RaftCommitted[shard] = st.Applied, st.Committed
 	}
 	for _, d := range n.keeper.Durables() {
-		c.DurablePending[d.Topic+"/"+d.Name], c.DurableInFlight[d.Topic+"/"+d.Name] = d.Pending, d.InFlight
+		key := d.Topic + "/" + d.Name
+		c.DurablePending[key], c.DurableInFlight[key], c.DurableLost[key] = d.Pending, d.InFlight, d.Lost
 	}
 	return c
 }

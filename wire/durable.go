@@ -45,6 +45,9 @@ type DurablePolicy struct {
 	// DeadLetter is the topic that artifacts are published to that are given up.
 	// Empty: they are dropped.
 	DeadLetter string `json:"deadLetter,omitempty"`
+	// Filter is a CEL expression: artifacts that don't match are settled without
+	// being given out. It never changes. Empty: all match.
+	Filter string `json:"filter,omitempty"`
 }
 
 // WithDefaults returns the policy with its defaults filled in.
@@ -86,7 +89,7 @@ type Fetch struct {
 // hold less when retention took some in between.
 type Fetched struct {
 	Given []Work  `json:"given,omitempty"`
-	Lost  []Range `json:"lost,omitempty"` // retention took it before anybody had it
+	Lost  []Range `json:"lost,omitempty"` // retention took it before it was done
 }
 
 // Work is artifacts that were given to a client.
@@ -104,6 +107,7 @@ type DurableInfo struct {
 	Pending     uint64        `json:"pending"`     // artifacts that wait to be given out
 	InFlight    int           `json:"inFlight"`    // artifacts that members are at work on
 	Redelivered int           `json:"redelivered"` // of what is not settled: given out more than once
+	Lost        uint64        `json:"lost"`        // artifacts that retention took before they were done
 	Members     []string      `json:"members"`     // the clients that have some of them
 	Used        time.Time     `json:"used"`        // of the latest request
 }

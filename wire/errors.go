@@ -43,6 +43,7 @@ const (
 	CodeHandlerFailed      Code = 18
 	CodeRemoved            Code = 19 // unregistered by the program or person that runs the hub
 	CodeNoDurable          Code = 20 // the topic has no durable subscription of that name
+	CodeArtifactDiffers    Code = 21 // a backup has another artifact in its place
 	CodeUnavailable        Code = 100
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102
@@ -126,13 +127,24 @@ func (e *NoQuorumError) Error() string {
 // Temporary reports that the same request may succeed later.
 func (e *NoQuorumError) Temporary() bool { return true }
 
+// ArtifactDiffersError refuses to restore an artifact: the topic has another one in its
+// place.
+type ArtifactDiffersError struct {
+	Topic    string
+	Sequence Sequence
+}
+
+func (e *ArtifactDiffersError) Error() string {
+	return fmt.Sprintf("topic %q: artifact %d is another one than in the backup", e.Topic, e.Sequence)
+}
+
 // Fault is the body of Error and Goodbye frames, as JSON.
 type Fault struct {
 	Code   Code     `json:"code"`
 	Detail string   `json:"detail"`
 	Client ClientID `json:"client,omitempty"` // NoClient, SessionReplaced, SlowClient
-	Topic  string   `json:"topic,omitempty"`  // HistoryGap, NoQuorum
-	A      uint64   `json:"a,omitempty"`      // size, pending, from, shard
+	Topic  string   `json:"topic,omitempty"`  // HistoryGap, NoQuorum, ArtifactDiffers
+	A      uint64   `json:"a,omitempty"`      // size, pending, from, shard, sequence
 	B      uint64   `json:"b,omitempty"`      // limit, to
 }
 
@@ -148,6 +160,7 @@ func FaultOf(err error, fallback Code) Fault {
 		large    *ArtifactTooLargeError
 		slow     *SlowClientError
 		quorum   *NoQuorumError
+		differs  *ArtifactDiffersError
 	)
 	switch {
 	case errors.As(err, &noClient):
@@ -162,6 +175,8 @@ func FaultOf(err error, fallback Code) Fault {
 		f.Code, f.Client, f.A, f.B = CodeSlowClient, slow.ID, uint64(slow.Pending), uint64(slow.Limit) //nolint:gosec // sizes are never negative
 	case errors.As(err, &quorum):
 		f.Code, f.Topic, f.A = CodeNoQuorum, quorum.Topic, uint64(quorum.Shard) //nolint:gosec // shards are numbered from 0
+	case errors.As(err, &differs):
+		f.Code, f.Topic, f.A = CodeArtifactDiffers, differs.Topic, uint64(differs.Sequence)
 	case errors.As(err, &coded):
 		f.Code, f.Detail = coded.Code, coded.Detail
 	case errors.Is(err, ErrFrameTooLarge):
@@ -188,6 +203,8 @@ func (f Fault) Err() error {
 		return &SlowClientError{ID: f.Client, Pending: clampInt(f.A), Limit: clampInt(f.B)}
 	case CodeNoQuorum:
 		return &NoQuorumError{Topic: f.Topic, Shard: clampInt(f.A)}
+	case CodeArtifactDiffers:
+		return &ArtifactDiffersError{Topic: f.Topic, Sequence: Sequence(f.A)}
 	default:
 		return &Error{Code: f.Code, Detail: f.Detail}
 	}

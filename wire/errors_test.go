@@ -15,6 +15,7 @@ func TestTypedErrorsCrossTheWire(t *testing.T) {
 		&SessionReplacedError{ID: "b"},
 		&HistoryGapError{Topic: "t", From: 3, To: 9},
 		&ArtifactTooLargeError{Size: 100, Limit: 10},
+		&ArtifactDiffersError{Topic: "t", Sequence: 3},
 		&SlowClientError{ID: "b", Pending: 100, Limit: 10},
 		&Error{Code: CodeUnavailable, Detail: "later"},
 	} {

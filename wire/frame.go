@@ -55,6 +55,7 @@ const (
 	FlagHop                       // between nodes: passed on once already
 	FlagKept                      // node → client: the session keeps this frame until the client has it
 	FlagOldest                    // on Publish: the publisher has no answer to wait for that is older, on this topic
+	FlagCheck                     // on Restore: compare with what is there, and store nothing
 )
 
 // Header is a frame's fixed part.

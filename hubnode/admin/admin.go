@@ -59,10 +59,12 @@ type Counts struct {
 	RaftRemade    uint64 // replicas made anew over damage
 	DiskFree      uint64 // bytes, of the disk for history; 0 when it is in memory
 	DiskSize      uint64 // bytes, likewise
+	DiskFull      int    // 1 while it is nearly full, else 0
 
 	// Of durable subscriptions to topics that this node leads, by "topic/name".
 	DurablePending  map[string]uint64
 	DurableInFlight map[string]int
+	DurableLost     map[string]uint64
 }
 
 // Config is what the API serves. All fields are required.

@@ -49,8 +49,10 @@ var (
 	historyBytes     = describe("history_bytes", "Bytes of artifacts that this node keeps.")
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
+	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
 	durablePending   = describe("durable_pending_artifacts", "Artifacts that wait to be given out, of the durable subscriptions (topic/name) with most, on the topics that this node leads.", "durable")
 	durableInFlight  = describe("durable_in_flight_artifacts", "Artifacts that clients are at work on, of the same durable subscriptions.", "durable")
+	durableLost      = describe("durable_lost_artifacts_total", "Artifacts that retention took before they were done, of the durable subscriptions (topic/name) that lost most, on the topics that this node leads.", "durable")
 	raftLeader       = describe("raft_leader", "1 for the shards that this node leads, 0 for those that it follows.", "shard")
 	raftTerm         = describe("raft_term", "The term of each of this node's shards: it rises with each election.", "shard")
 	raftApplied      = describe("raft_applied_index", "The last log entry that is in this node's store.", "shard")
@@ -112,9 +114,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyBytes, float64(m.HistoryBytes))
 	gauge(historyDiskFree, float64(n.DiskFree))
 	gauge(historyDiskSize, float64(n.DiskSize))
+	gauge(historyDiskFull, float64(n.DiskFull))
 	for _, d := range highest(n.DurablePending, durablesMax) {
 		gauge(durablePending, float64(n.DurablePending[d]), d)
 		gauge(durableInFlight, float64(n.DurableInFlight[d]), d)
+	}
+	for _, d := range highest(n.DurableLost, durablesMax) {
+		counter(durableLost, n.DurableLost[d], d)
 	}
 	for shard := range n.RaftTerm {
 		gauge(raftLeader, float64(n.RaftLeader[shard]), shard)

@@ -146,6 +146,8 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"RaftRemade":         "raft_replicas_remade_total",
 		"DiskFree":           "history_disk_free_bytes",
 		"DiskSize":           "history_disk_size_bytes",
+		"DiskFull":           "history_disk_full",
+		"DurableLost":        "durable_lost_artifacts_total{durable=%q}",
 		"DurablePending":     "durable_pending_artifacts{durable=%q}",
 		"DurableInFlight":    "durable_in_flight_artifacts{durable=%q}",
 	} {

@@ -28,6 +28,7 @@ type Subscription struct {
 	Holder string             // the member that has it to itself, unless the policy is Shared
 	Until  time.Time          // when Holder has to have been heard of
 	Used   time.Time          // of the latest request
+	Lost   uint64             // artifacts that retention took before they were done
 }
 
 // Span is artifacts From to To, both included, that are not settled.
@@ -53,7 +54,11 @@ type Request struct {
 	All   bool `json:"all,omitempty"`
 	Leave bool `json:"leave,omitempty"` // the member goes; what it holds is released
 	Max   int  `json:"max,omitempty"`   // artifacts wanted
-	Drop  bool `json:"drop,omitempty"`  // the subscription is deleted
+	// Until bounds what may be given that never was: before it, what the filter lets
+	// pass is all but Refused, which is settled. 0: everything passes.
+	Until   wire.Sequence `json:"until,omitempty"`
+	Refused []wire.Range  `json:"refused,omitempty"`
+	Drop    bool          `json:"drop,omitempty"` // the subscription is deleted
 
 	First wire.Sequence `json:"first,omitempty"` // the oldest artifact that the topic keeps
 }
@@ -67,7 +72,7 @@ func (r *Request) Frees() bool {
 type Grant struct {
 	Given []wire.Work
 	Dead  []wire.Work  // was given out too often: to be buried, and then settled with [Bury]
-	Lost  []wire.Range // retention took it before anybody had it
+	Lost  []wire.Range // retention took it before it was done
 }
 
 // New returns a subscription that begins at a sequence.
@@ -87,36 +92,49 @@ func Bury(policy wire.DurablePolicy, dead []wire.Work) Request {
 func (s *Subscription) Do(now time.Time, end wire.Sequence, r Request) Grant {
 	var g Grant
 	s.Policy, s.Used = r.Policy.WithDefaults(), now
-	g.Lost = s.forget(r.First)
 	s.settle(now, r)
 	s.hold(now, r)
 	if r.Leave {
 		s.leave(r.Member)
 		return g
 	}
-	if r.Max > 0 && s.admits(now, r.Member) {
+	if r.Max > 0 && s.admits(now, r.Member) { // who is given nothing is told of no losses either
+		g.Lost = s.forget(now, r.First)
 		s.give(now, end, r, &g)
 	}
 	return g
 }
 
-// forget drops what retention took, and returns what nobody had.
-func (s *Subscription) forget(first wire.Sequence) (lost []wire.Range) {
+// forget drops what retention took, and returns and counts what is lost with it. What
+// a member is at work on is not: it may be done yet.
+func (s *Subscription) forget(now time.Time, first wire.Sequence) (lost []wire.Range) {
+	lost, s.Open = s.lost(now, first)
+	s.Next = max(s.Next, first)
+	s.Lost += count(lost)
+	return lost
+}
+
+// lost returns what is lost when retention took everything before first, and what is
+// still open then.
+func (s *Subscription) lost(now time.Time, first wire.Sequence) (lost []wire.Range, open []Span) {
 	if first <= 1 {
-		return nil
+		return nil, s.Open
 	}
-	gone := []wire.Range{{From: 1, To: first - 1}}
-	s.Open = change(s.Open, gone, func(part *Span) bool {
-		if part.Member == "" {
-			lost = append(lost, wire.Range{From: part.From, To: part.To})
+	open = change(s.Open, []wire.Range{{From: 1, To: first - 1}}, func(part *Span) bool {
+		if part.Member != "" && now.Before(part.Until) {
+			return true
 		}
+		lost = append(lost, wire.Range{From: part.From, To: part.To})
 		return false
 	})
-	if first > s.Next {
-		lost = append(lost, wire.Range{From: s.Next, To: first - 1})
-		s.Next = first
+	return normal(append(lost, wire.Range{From: s.Next, To: first - 1})), open
+}
+
+func count(ranges []wire.Range) (n uint64) {
+	for _, r := range ranges {
+		n += uint64(size(r.From, r.To))
 	}
-	return normal(lost)
+	return n
 }
 
 // settle takes in what became of artifacts. Done is done, whoever says so: also
@@ -233,41 +251,74 @@ func (s *Subscription) give(now time.Time, end wire.Sequence, r Request, g *Gran
 		}
 	}
 	s.Open = all
-	if left == 0 || s.Next >= end || len(s.Open) >= openMax {
-		return
+	if r.Until > 0 {
+		end = min(end, r.Until)
 	}
-	fresh := Span{From: s.Next, To: min(end, s.Next+wire.Sequence(left)) - 1, Member: r.Member, Until: until, Deliveries: 1}
-	s.Next = fresh.To + 1
-	s.Open = joined(s.Open, fresh)
-	g.Given = append(g.Given, fresh.work())
+	s.giveNew(end, left, r, Span{Member: r.Member, Until: until, Deliveries: 1}, g)
+}
+
+// giveNew gives out what is new before end and not refused, as spans like fresh.
+func (s *Subscription) giveNew(end wire.Sequence, left int, r Request, fresh Span, g *Grant) {
+	for _, part := range without(wire.Range{From: s.Next, To: end - 1}, r.Refused) {
+		n := min(left, size(part.From, part.To))
+		if n == 0 || len(s.Open) >= openMax {
+			return
+		}
+		left -= n
+		fresh.From, fresh.To = part.From, part.From+wire.Sequence(n)-1
+		s.Next = fresh.To + 1
+		s.Open = joined(s.Open, fresh)
+		g.Given = append(g.Given, fresh.work())
+		if fresh.To < part.To {
+			return
+		}
+	}
+	s.Next = max(s.Next, end)
 }
 
 func (p *Span) work() wire.Work {
 	return wire.Work{Range: wire.Range{From: p.From, To: p.To}, Deliveries: p.Deliveries}
 }
 
-// Ready reports whether there is something for a member; if not, due is when there
-// may be something though nothing happens, zero: never.
-func (s *Subscription) Ready(now time.Time, end wire.Sequence, member string) (ready bool, due time.Time) {
+// Outlook is what there is for a member.
+type Outlook struct {
+	Again bool // what was given out before, and is free
+	New   bool // what never was
+	// Due is when something may be free again though nothing happens; zero: never, or
+	// now.
+	Due       time.Time
+	Next, End wire.Sequence // what is new is from Next up to End
+}
+
+// Look returns what there is for a member. end is the sequence that the topic's next
+// artifact gets.
+func (s *Subscription) Look(now time.Time, end wire.Sequence, member string) Outlook {
+	o := Outlook{Next: s.Next, End: end}
 	if !s.Policy.Shared && s.Holder != "" && s.Holder != member && now.Before(s.Until) {
-		return false, s.Until
+		o.Due = s.Until
+		return o
 	}
 	for _, span := range s.Open {
 		if !now.Before(span.Until) {
-			return true, time.Time{}
+			o.Again, o.Due = true, time.Time{}
+			break
 		}
-		if due.IsZero() || span.Until.Before(due) {
-			due = span.Until
+		if o.Due.IsZero() || span.Until.Before(o.Due) {
+			o.Due = span.Until
 		}
 	}
-	return s.Next < end && len(s.Open) < openMax, due
+	o.New = s.Next < end && len(s.Open) < openMax
+	return o
 }
 
-// Info returns what people are told of the subscription.
-func (s *Subscription) Info(now time.Time, topic, name string, end wire.Sequence) wire.DurableInfo {
-	info := wire.DurableInfo{Topic: topic, Name: name, Policy: s.Policy, Position: s.Next, Used: s.Used}
+// Info returns what people are told of the subscription to a topic that keeps what is
+// from first up to end.
+func (s *Subscription) Info(now time.Time, topic, name string, first, end wire.Sequence) wire.DurableInfo {
+	lost, open := s.lost(now, first)
+	next := max(s.Next, first)
+	info := wire.DurableInfo{Topic: topic, Name: name, Policy: s.Policy, Position: next, Used: s.Used, Lost: s.Lost + count(lost)}
 	members := make(map[string]bool)
-	for i, span := range s.Open {
+	for i, span := range open {
 		if i == 0 {
 			info.Position = span.From
 		}
@@ -284,8 +335,8 @@ func (s *Subscription) Info(now time.Time, topic, name string, end wire.Sequence
 			info.Redelivered += n
 		}
 	}
-	if end > s.Next {
-		info.Pending += uint64(end - s.Next)
+	if end > next {
+		info.Pending += uint64(end - next)
 	}
 	if s.Holder != "" && now.Before(s.Until) {
 		members[s.Holder] = true

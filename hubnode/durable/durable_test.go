@@ -94,6 +94,37 @@ func TestDo(t *testing.T) {
 			{0, Request{Member: "a", Acked: ranges(1, 1), Leave: true}, Grant{}},
 			{0, Request{Member: "b", Max: 1}, Grant{Given: work(2, 2, 1)}},
 		}},
+		"what a silent member has is lost when retention took it": {shared, []step{
+			{0, Request{Member: "a", Max: 3}, Grant{Given: work(1, 3, 1)}},
+			{9 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(4, 4, 1)}},
+			{10 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(1, 3)}},
+			{11 * time.Second, Request{Member: "b", First: 4, Max: 1}, Grant{Given: work(6, 6, 1)}},
+		}},
+		"what fails after retention took it is lost": {shared, []step{
+			{0, Request{Member: "a", Max: 2}, Grant{Given: work(1, 2, 1)}},
+			{0, Request{Member: "a", Failed: ranges(1, 1), First: 3}, Grant{}},
+			{0, Request{Member: "a", Held: ranges(2, 2), All: true, First: 3, Max: 1}, Grant{Given: work(3, 3, 1), Lost: ranges(1, 1)}},
+			{0, Request{Member: "a", All: true, First: 4, Max: 1}, Grant{Given: work(4, 4, 1), Lost: ranges(2, 3)}},
+		}},
+		"a loss is told to who fetches, not to who settles": {shared, []step{
+			{0, Request{Member: "a", Max: 1}, Grant{Given: work(1, 1, 1)}},
+			{0, Request{Member: "a", Acked: ranges(1, 1), First: 5}, Grant{}},
+			{0, Request{Member: "b", First: 5, Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(2, 4)}},
+		}},
+		"who waits for the holder is told of no loss": {wire.DurablePolicy{AckWait: 10 * time.Second}, []step{
+			{0, Request{Member: "a", Max: 1}, Grant{Given: work(1, 1, 1)}},
+			{0, Request{Member: "b", First: 5, Max: 1}, Grant{}},
+			{0, Request{Member: "a", First: 5, Acked: ranges(1, 1), Max: 1}, Grant{Given: work(5, 5, 1), Lost: ranges(2, 4)}},
+		}},
+		"what the filter refuses is settled": {shared, []step{
+			{0, Request{Member: "a", Max: 3, Until: 7, Refused: ranges(1, 2, 4, 4, 6, 6)}, Grant{Given: work(3, 3, 1, 5, 5, 1)}},
+			{0, Request{Member: "b", Max: 2, Until: 8, Refused: ranges(2, 6)}, Grant{Given: work(7, 7, 1)}},
+			{0, Request{Member: "b", Max: 2, Until: 5, Refused: ranges(1, 4)}, Grant{}},
+			{0, Request{Member: "b", Max: 1, Until: 11, Refused: ranges(8, 8)}, Grant{Given: work(9, 9, 1)}},
+			{0, Request{Member: "a", Released: ranges(3, 3)}, Grant{}},
+			{0, Request{Member: "b", Max: 9, Until: 11, Refused: ranges(10, 10)}, Grant{Given: work(3, 3, 1)}},
+			{0, Request{Member: "b", Max: 9, Until: 20}, Grant{}},
+		}},
 		"retention tells what nobody had": {shared, []step{
 			{0, Request{Member: "a", Max: 3}, Grant{Given: work(1, 3, 1)}},
 			{0, Request{Member: "a", Released: ranges(2, 2)}, Grant{}},
@@ -233,7 +264,7 @@ func TestDoIsWhatThePlainModelSays(t *testing.T) {
 					open++
 				}
 			}
-			info := s.Info(now, "t", "d", wire.Sequence(end))
+			info := s.Info(now, "t", "d", 1, wire.Sequence(end))
 			if have := info.InFlight + int(info.Pending) - (end - 1 - len(m.all)); have != open {
 				t.Fatalf("seed %d, step %d: %d artifacts are open, want %d", seed, step, have, open)
 			}
@@ -241,13 +272,35 @@ func TestDoIsWhatThePlainModelSays(t *testing.T) {
 	}
 }
 
-func TestReady(t *testing.T) {
+// People see what is lost before any member comes to hear of it.
+func TestInfoCountsWhatIsLost(t *testing.T) {
+	s := New(1)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Max: 4})
+	check := func(what string, first wire.Sequence, lost, pending uint64, position wire.Sequence) {
+		t.Helper()
+		info := s.Info(start, "t", "d", first, 11)
+		if info.Lost != lost || info.Pending != pending || info.Position != position {
+			t.Errorf("%s: lost %d, pending %d, position %d; want %d, %d, %d", what, info.Lost, info.Pending, info.Position, lost, pending, position)
+		}
+	}
+	check("all is there", 1, 0, 6, 1)
+	check("5 to 7 have gone", 8, 3, 3, 1)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Acked: ranges(1, 3), First: 8})
+	check("4 is still worked on", 8, 3, 3, 4)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Failed: ranges(4, 4), First: 8})
+	check("4 failed", 8, 4, 3, 8)
+	s.Do(start, 11, Request{Member: "a", Policy: shared, Max: 9, First: 9})
+	check("told, and 8 with it", 9, 5, 0, 9)
+	check("all has gone that is worked on", 11, 5, 0, 9)
+}
+
+func TestLook(t *testing.T) {
 	s := New(1)
 	policy := wire.DurablePolicy{AckWait: 10 * time.Second}
 	check := func(member string, end wire.Sequence, after time.Duration, want bool, due time.Time) {
 		t.Helper()
-		if ready, at := s.Ready(start.Add(after), end, member); ready != want || !at.Equal(due) {
-			t.Fatalf("got %v, due %v; want %v, due %v", ready, at, want, due)
+		if o := s.Look(start.Add(after), end, member); (o.Again || o.New) != want || !o.Due.Equal(due) {
+			t.Fatalf("got %+v; want %v, due %v", o, want, due)
 		}
 	}
 	check("a", 1, 0, false, time.Time{})

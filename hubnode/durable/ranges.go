@@ -70,4 +70,24 @@ func joined(spans []Span, s Span) []Span {
 	return append(spans, s)
 }
 
+// without returns the parts of a range that lie in none of others.
+func without(all wire.Range, others []wire.Range) (parts []wire.Range) {
+	for _, o := range normal(others) {
+		if o.To < all.From {
+			continue
+		}
+		if o.From > all.To {
+			break
+		}
+		if o.From > all.From {
+			parts = append(parts, wire.Range{From: all.From, To: o.From - 1})
+		}
+		all.From = o.To + 1
+	}
+	if all.From <= all.To {
+		parts = append(parts, all)
+	}
+	return parts
+}
+
 func size(from, to wire.Sequence) int { return int(to-from) + 1 }

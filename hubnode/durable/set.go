@@ -57,7 +57,12 @@ func (s *Set) Do(key Key, now time.Time, end wire.Sequence, r Request) (Grant, e
 		return Grant{}, errManyDurables
 	case sub == nil:
 		sub = New(r.Start)
+		sub.Policy.Filter = r.Policy.Filter
 		s.of[key] = sub
+	case sub.Policy.Filter != r.Policy.Filter:
+		return Grant{}, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf(
+			"durable subscription %q of topic %q has the filter %q, not %q: what the one refused is settled, so use that, or another name, or delete it first",
+			key.Name, key.Topic, sub.Policy.Filter, r.Policy.Filter)}
 	}
 	grant := sub.Do(now, end, r)
 	if r.Frees() {
@@ -85,14 +90,13 @@ func (s *Set) tellLocked(topic string) {
 	}
 }
 
-// Await reports whether there is something for a member now; if not, news is closed
-// when there may be, and due is when there may be though nothing happens.
-func (s *Set) Await(key Key, member string, now time.Time, end func() wire.Sequence) (ready bool, due time.Time, news <-chan struct{}) {
+// Await returns what there is for a member now; news is closed when there may be more.
+func (s *Set) Await(key Key, member string, now time.Time, end func() wire.Sequence) (o Outlook, news <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub := s.of[key]
 	if sub == nil {
-		return true, due, nil // it is gone: the member is to hear of it
+		return Outlook{Again: true}, nil // it is gone: the member is to hear of it
 	}
 	wake := s.news[key.Topic]
 	if wake == nil {
@@ -100,8 +104,7 @@ func (s *Set) Await(key Key, member string, now time.Time, end func() wire.Seque
 		s.news[key.Topic] = wake
 		s.waiting.Add(1) // before end is looked at: what comes later sees it
 	}
-	ready, due = sub.Ready(now, end(), member)
-	return ready, due, wake
+	return sub.Look(now, end(), member), wake
 }
 
 // Saved is a subscription in a snapshot.
@@ -135,12 +138,13 @@ func (s *Set) Restore(all []Saved) {
 }
 
 // Infos returns what people are told of the subscriptions.
-func (s *Set) Infos(now time.Time, end func(topic string) wire.Sequence) []wire.DurableInfo {
+func (s *Set) Infos(now time.Time, extent func(topic string) (first, end wire.Sequence)) []wire.DurableInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]wire.DurableInfo, 0, len(s.of))
 	for key, sub := range s.of {
-		all = append(all, sub.Info(now, key.Topic, key.Name, end(key.Topic)))
+		first, end := extent(key.Topic)
+		all = append(all, sub.Info(now, key.Topic, key.Name, first, end))
 	}
 	return all
 }

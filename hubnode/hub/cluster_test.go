@@ -639,3 +639,7 @@ func TestQuestionsReachAllNodes(t *testing.T) {
 		}
 	}
 }
+
+func (k keeper) ShardOf(string) int { return 0 }
+
+func (k keeper) Replicas() []hub.ReplicaState { return nil }

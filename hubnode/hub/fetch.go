@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/durable"
+	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -217,16 +218,15 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 	if err := h.checkDurable(q); err != nil {
 		return nil, err
 	}
+	sieve, err := h.sieve(q)
+	if err != nil {
+		return nil, err
+	}
 	ctx, done := h.desks.poll(ctx, q)
 	defer done()
-	grant, err := h.request(ctx, q, r)
-	if isDeleted(err) {
-		if r.Start, err = h.startOf(ctx, q); err == nil {
-			grant, err = h.request(ctx, q, r)
-		}
-	}
+	grant, err := h.take(ctx, q, r, sieve)
 	if err == nil && len(grant.Given) == 0 && len(grant.Lost) == 0 && q.Fetch.Wait > 0 {
-		if grant, err = h.await(ctx, q); isDeleted(err) {
+		if grant, err = h.await(ctx, q, sieve); isDeleted(err) {
 			err = nil // the next Fetch begins a new one
 		}
 	}
@@ -246,6 +246,25 @@ func (h *Hub) fetchHere(ctx context.Context, q fetchQuestion) (*fetched, error) 
 	return got, errors.Join(err, context.Cause(ctx))
 }
 
+// take gives a member what there is, and begins the subscription when it is new.
+func (h *Hub) take(ctx context.Context, q fetchQuestion, r durable.Request, sieve *sieve) (grant durable.Grant, err error) {
+	o, _, err := h.keeper.AwaitFetch(q.Topic, q.Fetch.Name, q.Member)
+	if err == nil && o.New {
+		err = sieve.look(ctx, o.Next, o.End, r.Max)
+	}
+	if err != nil {
+		return grant, err
+	}
+	grant, err = h.request(ctx, q, sieve.narrow(r))
+	if !isDeleted(err) {
+		return grant, err
+	}
+	if r.Start, err = h.startOf(ctx, q); err != nil {
+		return grant, err
+	}
+	return h.request(ctx, q, sieve.narrow(r)) // what it has to look through comes with the next one
+}
+
 // isDeleted reports whether an error says that there is no such subscription.
 func isDeleted(err error) bool {
 	coded, ok := errors.AsType[*wire.Error](err)
@@ -260,6 +279,8 @@ func (h *Hub) checkDurable(q fetchQuestion) error {
 	for what, name := range map[string]string{"topic": q.Topic, "dead-letter topic": q.Fetch.Policy.DeadLetter} {
 		switch {
 		case name == "":
+		case topic.CheckPattern(name) == nil && !topic.IsLiteral(name):
+			return invalid("%s %q is a pattern, whose topics are in several shards: subscribe to each topic", what, name)
 		case checkTopic(name) != nil:
 			return invalid("%s %q: %s", what, name, checkTopic(name).Error())
 		case h.LimitsOf(name).MaxArtifacts == 0:
@@ -304,7 +325,7 @@ func (h *Hub) startOf(ctx context.Context, q fetchQuestion) (wire.Sequence, erro
 // await waits until there is something for a member, and returns an empty grant when
 // that takes too long. Members that share wait in line: what one takes there is no
 // sense in waking the others for.
-func (h *Hub) await(ctx context.Context, q fetchQuestion) (durable.Grant, error) {
+func (h *Hub) await(ctx context.Context, q fetchQuestion, sieve *sieve) (durable.Grant, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, q.Fetch.Wait, errWaited)
 	defer cancel()
 	leave, ok := h.desks.line(ctx, q)
@@ -312,22 +333,29 @@ func (h *Hub) await(ctx context.Context, q fetchQuestion) (durable.Grant, error)
 		return durable.Grant{}, orWaited(ctx)
 	}
 	defer leave()
+	r := durable.Request{Member: q.Member, Policy: q.Fetch.Policy, Max: q.Fetch.Max}
 	for {
-		ready, due, news, err := h.keeper.AwaitFetch(q.Topic, q.Fetch.Name, q.Member)
+		o, news, err := h.keeper.AwaitFetch(q.Topic, q.Fetch.Name, q.Member)
+		if err == nil && o.New {
+			err = sieve.look(ctx, o.Next, o.End, r.Max)
+		}
 		if err != nil {
 			return durable.Grant{}, err
 		}
-		if ready {
-			r := durable.Request{Member: q.Member, Policy: q.Fetch.Policy, Max: q.Fetch.Max}
-			grant, err := h.request(ctx, q, r)
+		if sieve.finds(o) && ctx.Err() == nil {
+			grant, err := h.request(ctx, q, sieve.narrow(r))
 			if err != nil || len(grant.Given)+len(grant.Lost) > 0 {
 				return grant, err
 			}
 			continue
 		}
-		if !pauseUntil(ctx, due, news) {
-			return durable.Grant{}, orWaited(ctx)
+		if pauseUntil(ctx, o.Due, news) {
+			continue
 		}
+		if err := orWaited(ctx); err != nil || len(sieve.refused) == 0 {
+			return durable.Grant{}, err
+		}
+		return h.request(h.life, q, sieve.narrow(r)) // the time is over: what was refused is settled
 	}
 }
 

@@ -68,6 +68,7 @@ type Hub struct {
 	finds    finder
 	sending  sync.RWMutex // held for reading from a look at where a client is until its frame is queued for there
 	awaiting awaiting
+	filters  filters
 	desks    desks
 	polls    atomic.Uint64 // clients' Fetches so far
 	arrivals arrivals

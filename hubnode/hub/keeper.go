@@ -15,6 +15,9 @@ type Publisher struct {
 	ID     uint64 // of one life of a client; 0: its frames are not numbered
 	Number uint64 // of the frame, among those of this publisher to this topic; rises by 1
 	Oldest bool   // what has lower numbers is settled: this may follow a hole
+	// At is the sequence that the frame's first artifact has to get, or the frame is
+	// not stored. 0: whichever comes next.
+	At wire.Sequence
 }
 
 // Keeper keeps the topics with history, for all nodes of a cluster. Its methods
@@ -45,12 +48,15 @@ type Keeper interface {
 	// Fetch does what a member of a durable subscription of a topic says and wants;
 	// for the leader.
 	Fetch(ctx context.Context, topic, name string, r durable.Request) (durable.Grant, error)
-	// AwaitFetch reports whether there is something for a member; if not, news is
-	// closed when there may be, and due, unless it is zero, is when there may be
-	// though nothing happens. For the leader.
-	AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error)
+	// AwaitFetch returns what there is for a member; news is closed when there may be
+	// more. For the leader.
+	AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error)
 	// Durables returns the durable subscriptions of the topics that this node leads.
 	Durables() []wire.DurableInfo
+	// ShardOf returns the number of the shard that keeps a topic.
+	ShardOf(topic string) int
+	// Replicas returns how this node's replicas of shards are.
+	Replicas() []ReplicaState
 	// Held returns what this node has of a topic, as leader or as a follower that
 	// may be behind; ok is false when it has no part in it.
 	Held(topic string) (store history.Store, ok bool)

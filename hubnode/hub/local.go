@@ -23,6 +23,9 @@ func newLocal(h *Hub) *local {
 	return &local{hub: h, store: history.NewMemory(), durables: durable.NewSet()}
 }
 
+// errMoved refuses what is to be stored at another place than the topic's end.
+var errMoved = &wire.Error{Code: wire.CodeUnavailable, Detail: "something was published to the topic meanwhile: look again where it ends"}
+
 // Leader implements [Keeper].
 func (l *local) Leader(string) (node string, self bool) { return l.hub.remote.Self(), true }
 
@@ -30,7 +33,7 @@ func (l *local) Leader(string) (node string, self bool) { return l.hub.remote.Se
 func (l *local) Leaderless(topic string) error { return &wire.NoQuorumError{Topic: topic} }
 
 // Append implements [Keeper].
-func (l *local) Append(f wire.Frame, skip int, _ Publisher, done func(*Stage, wire.Sequence, error)) error {
+func (l *local) Append(f wire.Frame, skip int, by Publisher, done func(*Stage, wire.Sequence, error)) error {
 	name := string(f.Target())
 	lock := &l.locks[groupHash(name)%uint32(len(l.locks))]
 	st := l.hub.NewStage()
@@ -40,6 +43,9 @@ func (l *local) Append(f wire.Frame, skip int, _ Publisher, done func(*Stage, wi
 	b, _, err := l.store.Bounds(name)
 	if err != nil {
 		return err
+	}
+	if by.At != 0 && by.At != b.Next {
+		return errMoved
 	}
 	now := time.Now()
 	run := history.Run{First: b.Next, Count: f.Count(), From: string(f.From()), Time: now, Body: f.Body()[skip:]}
@@ -88,17 +94,30 @@ func (l *local) Fetch(_ context.Context, topic, name string, r durable.Request) 
 }
 
 // AwaitFetch implements [Keeper].
-func (l *local) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
-	ready, due, news = l.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), func() wire.Sequence { return l.next(topic) })
-	return ready, due, news, nil
+func (l *local) AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error) {
+	o, news = l.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), func() wire.Sequence { return l.next(topic) })
+	return o, news, nil
 }
 
 // Durables implements [Keeper].
-func (l *local) Durables() []wire.DurableInfo { return l.durables.Infos(time.Now(), l.next) }
+func (l *local) Durables() []wire.DurableInfo { return l.durables.Infos(time.Now(), l.extent) }
+
+func (l *local) extent(topic string) (first, end wire.Sequence) {
+	b, _, _ := l.store.Bounds(topic) // in memory: never fails
+	return b.First, b.Next
+}
 
 func (l *local) next(topic string) wire.Sequence {
 	b, _, _ := l.store.Bounds(topic) // in memory: never fails
 	return b.Next
+}
+
+// ShardOf implements [Keeper].
+func (l *local) ShardOf(string) int { return 0 }
+
+// Replicas implements [Keeper].
+func (l *local) Replicas() []ReplicaState {
+	return []ReplicaState{{Node: l.hub.remote.Self(), Leads: true}}
 }
 
 // Held implements [Keeper].

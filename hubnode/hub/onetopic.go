@@ -25,6 +25,7 @@ type topicQuestion struct {
 // TopicDetail is the answer to "topics.describe".
 type TopicDetail struct {
 	Topic        string           `json:"topic"`
+	Shard        int              `json:"shard"`
 	Leader       string           `json:"leader,omitempty"` // the node; empty: there is none now
 	MaxArtifacts int              `json:"maxArtifacts"`     // what the topic keeps at most; 0: it keeps no history
 	MaxBytes     int64            `json:"maxBytes,omitempty"`
@@ -42,7 +43,9 @@ type ReplicaOfTopic struct {
 	Bytes     int64         `json:"bytes"`
 	Oldest    *time.Time    `json:"oldest,omitempty"` // when it was stored
 	Newest    *time.Time    `json:"newest,omitempty"`
-	Lag       wire.Sequence `json:"lag"` // artifacts that the leader had more, when the nodes were asked
+	Logged    uint64        `json:"logged"`                  // the last entry of the shard's log that it has
+	Lag       uint64        `json:"lag"`                     // entries of that log that the leader has more
+	DiskFull  *time.Time    `json:"diskFullSince,omitempty"` // since when the disk for its history is nearly full
 }
 
 // Purged is the answer to "topics.purge".
@@ -112,7 +115,7 @@ func (h *Hub) purgeHere(ctx context.Context, q topicQuestion) (Purged, error) {
 // describe puts together what the nodes have of a topic.
 func (h *Hub) describe(ctx context.Context, q topicQuestion) (TopicDetail, error) {
 	limits := h.LimitsOf(q.Topic)
-	d := TopicDetail{Topic: q.Topic, MaxArtifacts: limits.MaxArtifacts, MaxBytes: limits.MaxBytes, MaxAge: limits.MaxAge.Seconds()}
+	d := TopicDetail{Topic: q.Topic, Shard: h.keeper.ShardOf(q.Topic), MaxArtifacts: limits.MaxArtifacts, MaxBytes: limits.MaxBytes, MaxAge: limits.MaxAge.Seconds()}
 	d.Leader, _ = h.keeper.Leader(q.Topic)
 	var err error
 	if d.Replicas, err = h.replicasHere(q.Topic); err != nil {
@@ -124,16 +127,14 @@ func (h *Hub) describe(ctx context.Context, q topicQuestion) (TopicDetail, error
 		return func() { d.Replicas = append(d.Replicas, there...) }, err
 	})
 	slices.SortFunc(d.Replicas, func(a, b ReplicaOfTopic) int { return strings.Compare(a.Node, b.Node) })
-	var next wire.Sequence // of the leader
+	var logged uint64 // by the leader
 	for _, r := range d.Replicas {
 		if r.Leads {
-			next = r.Next
+			logged = r.Logged
 		}
 	}
 	for i := range d.Replicas {
-		if r := &d.Replicas[i]; next > r.Next {
-			r.Lag = next - r.Next
-		}
+		d.Replicas[i].Lag = lag(d.Replicas[i].Logged, logged)
 	}
 	return d, nil
 }
@@ -152,7 +153,9 @@ func (h *Hub) replicasHere(name string) ([]ReplicaOfTopic, error) {
 		b.First, b.Next = 1, 1
 	}
 	r := ReplicaOfTopic{Node: h.remote.Self(), First: b.First, Next: b.Next, Artifacts: b.Artifacts, Bytes: b.Bytes}
-	_, r.Leads = h.keeper.Leader(name)
+	if state, ok := h.replicaHere(name); ok {
+		r.Leads, r.Logged, r.DiskFull = state.Leads, state.Logged, state.DiskFull
+	}
 	if b.Artifacts > 0 {
 		r.Oldest, r.Newest = &b.Oldest, &b.Newest
 	}

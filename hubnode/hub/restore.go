@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
-
-// restorer is the publisher of what is restored, whose frames are numbered by where
-// they end: one that is sent again before the first is stored is stored once.
-const restorer = 1
 
 // restore stores a frame of a backup where it was, on its topic's leader. It may mean
 // asking another node, so it does not hold up the connection.
@@ -90,41 +88,107 @@ func (h *Hub) answerRestore(ctx context.Context, body []byte) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(nil, uint64(next)), err
 }
 
-// restoreHere stores a frame of a backup at its sequence. A topic begins where its
-// first frame says; one that was there before goes on only where the frame begins. A
-// frame that is there already is not stored again, so that it may be sent again.
+// restoreHere stores a frame of a backup at its sequence, and returns where the topic
+// ends then. What is there already is not stored again, and has to be the same: so a
+// restore that was interrupted may be begun anew. A topic begins where its first frame
+// says, and goes on only where it ends.
 func (h *Hub) restoreHere(ctx context.Context, f wire.Frame) (wire.Sequence, error) {
-	name := string(f.Target())
-	if err := checkTopic(name); err != nil {
-		return 0, &wire.Error{Code: wire.CodeInvalidTopic, Detail: err.Error()}
+	name, first := string(f.Target()), f.Sequence()
+	invalid := func(format string, args ...any) error {
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf(format, args...)}
 	}
-	if h.LimitsOf(name).MaxArtifacts == 0 {
-		return 0, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("topic %q keeps no history here: change the hub's settings first", name)}
+	switch err := checkTopic(name); {
+	case err != nil:
+		return 0, &wire.Error{Code: wire.CodeInvalidTopic, Detail: err.Error()}
+	case h.LimitsOf(name).MaxArtifacts == 0:
+		return 0, invalid("topic %q keeps no history here: change the hub's settings first", name)
+	case first == 0:
+		return 0, invalid("a frame of a backup has a sequence")
 	}
 	b, err := h.keeper.Bounds(ctx, name)
 	if err != nil {
 		return 0, err
 	}
+	next, end := max(b.Next, 1), first
 	var artifacts wire.Frame
-	first, end := f.Sequence(), f.Sequence()
 	if len(f.Body()) > 0 {
 		artifacts = wire.Frame(f.Body())
 		end += wire.Sequence(artifacts.Count())
-	}
-	switch {
-	case first == 0:
-		return 0, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "a frame of a backup has a sequence"}
-	case b.Next >= end && b.Next > 1:
-		return b.Next, nil
-	case b.Next <= 1 && first > 1:
-		if err := h.keeper.Begin(ctx, name, first); err != nil {
+		if err := h.compare(artifacts, next); err != nil {
 			return 0, err
 		}
-	case max(b.Next, 1) != first:
-		return 0, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("topic %q goes on at %d: artifacts from %d on can't be restored", name, b.Next, first)}
 	}
-	if artifacts == nil {
-		return end, nil
+	check := f.Flags()&wire.FlagCheck != 0
+	switch {
+	case end <= next, check && artifacts != nil:
+		return next, nil
+	case next > 1 && next < first:
+		return 0, invalid("topic %q goes on at %d: artifacts from %d on can't be restored", name, next, first)
+	case check:
+		return next, nil
+	case next < first:
+		if err := h.keeper.Begin(ctx, name, first); err != nil || artifacts == nil {
+			return first, err
+		}
+		next = first
 	}
-	return end, h.storeHere(ctx, artifacts, Publisher{ID: restorer, Number: uint64(end), Oldest: true})
+	body, err := wire.CutRun(artifacts.Body(), int(next-first), int(end-next))
+	if err != nil {
+		return 0, err
+	}
+	rest := wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: uint16(end - next)}, artifacts.Target(), artifacts.From(), body)
+	return end, h.storeHere(ctx, rest, Publisher{At: next})
+}
+
+// compare returns an [wire.ArtifactDiffersError] when a topic, which this node leads and
+// which ends before next, has other artifacts in the place of those of a frame.
+func (h *Hub) compare(f wire.Frame, next wire.Sequence) error {
+	name := string(f.Target())
+	store, held := h.keeper.Held(name)
+	if !held {
+		return unavailable(name, h.remote.Self())
+	}
+	last := min(next, f.Sequence()+wire.Sequence(f.Count())) - 1
+	var found error
+	for at := f.Sequence(); at <= last; {
+		after, err := eachCut(store, name, at, last, pageBytes, func(first wire.Sequence, count int, sender string, body []byte) {
+			if found == nil {
+				found = compareRun(f, first, count, sender, body)
+			}
+		})
+		if err = errors.Join(err, found); err != nil || after <= at { // retention took the rest
+			return err
+		}
+		at = after
+	}
+	return nil
+}
+
+// compareRun compares what a topic has with the part of a frame that is in its place.
+func compareRun(f wire.Frame, first wire.Sequence, count int, sender string, body []byte) error {
+	differs := &wire.ArtifactDiffersError{Topic: string(f.Target()), Sequence: first}
+	own, err := wire.CutRun(f.Body(), int(first-f.Sequence()), count)
+	switch {
+	case err != nil:
+		return err
+	case sender != string(f.From()):
+		return differs
+	case bytes.Equal(own, body):
+		return nil
+	}
+	mine, theirs := wire.NewRunReader(own), wire.NewRunReader(body)
+	for range count {
+		var a, b wire.Artifact
+		if _, err := mine.Next(&a); err != nil {
+			return err
+		}
+		if _, err := theirs.Next(&b); err != nil {
+			return err
+		}
+		if !reflect.DeepEqual(a, b) {
+			return differs
+		}
+		differs.Sequence++
+	}
+	return nil
 }

@@ -55,12 +55,9 @@ func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("since %.32q: use new, all, last, sequence or age", want.Since)}
 	}
 	if want.Filter != "" {
-		if c.hub.compile == nil {
-			return &wire.Error{Code: wire.CodeInvalidFilter, Detail: "this hub takes no filter expressions"}
-		}
-		filter, err := c.hub.compile(want.Filter)
+		filter, err := c.hub.compileFilter(want.Filter)
 		if err != nil {
-			return &wire.Error{Code: wire.CodeInvalidFilter, Detail: err.Error()}
+			return err
 		}
 		s.filter = filter
 	}

@@ -48,7 +48,8 @@ type TopicInfo struct {
 	Topic       string        `json:"topic"`
 	Subscribers int           `json:"subscribers"`
 	History     bool          `json:"history"`
-	Node        string        `json:"node,omitempty"` // that leads the topic's shard
+	Shard       *int          `json:"shard,omitempty"` // that keeps its history
+	Node        string        `json:"node,omitempty"`  // that leads the shard
 	First       wire.Sequence `json:"first,omitempty"`
 	Last        wire.Sequence `json:"last,omitempty"`
 	Artifacts   int           `json:"artifacts,omitempty"`
@@ -57,9 +58,16 @@ type TopicInfo struct {
 	Newest      *time.Time    `json:"newest,omitempty"`
 }
 
-// topicList is how topics are listed.
+// topicList is the answer to "topics".
 type topicList struct {
 	Topics []TopicInfo `json:"topics"`
+	Shards []ShardInfo `json:"shards"`
+}
+
+// localTopicList is one node's part of it.
+type localTopicList struct {
+	Topics   []TopicInfo    `json:"topics"`
+	Replicas []ReplicaState `json:"replicas"`
 }
 
 // Ask answers a question about the whole hub in JSON, asking the other nodes
@@ -91,11 +99,13 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 	case systemTopics:
 		all := h.localTopics(ctx)
 		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-			var there topicList
+			var there localTopicList
 			err := h.askJSON(ctx, node, localPrefix+systemTopics, nil, &there)
-			return func() { all = append(all, there.Topics...) }, err
+			return func() {
+				all.Topics, all.Replicas = append(all.Topics, there.Topics...), append(all.Replicas, there.Replicas...)
+			}, err
 		})
-		return json.Marshal(topicList{mergeTopics(all)})
+		return json.Marshal(topicList{mergeTopics(all.Topics), shardsOf(all.Replicas)})
 	}
 	if answer, ok, err := h.askTopic(ctx, question, false, body); ok {
 		return marshal(answer, err)
@@ -125,7 +135,7 @@ func (h *Hub) answerSystem(ctx context.Context, question string, body []byte) ([
 		}
 		return json.Marshal(page)
 	case localPrefix + systemTopics:
-		return json.Marshal(topicList{h.localTopics(ctx)})
+		return json.Marshal(h.localTopics(ctx))
 	}
 	if answer, ok, err := h.askTopic(ctx, strings.TrimPrefix(question, localPrefix), true, body); ok {
 		return marshal(answer, err)
@@ -182,7 +192,7 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 	})
 }
 
-func (h *Hub) localTopics(ctx context.Context) []TopicInfo {
+func (h *Hub) localTopics(ctx context.Context) localTopicList {
 	all := []TopicInfo{}
 	h.mu.Lock()
 	for name, n := range h.interests {
@@ -194,8 +204,9 @@ func (h *Hub) localTopics(ctx context.Context) []TopicInfo {
 		if h.LimitsOf(name).MaxArtifacts == 0 && b.Artifacts == 0 {
 			return // it kept history once
 		}
+		shard := h.keeper.ShardOf(name)
 		info := TopicInfo{
-			Topic: name, History: true, Node: h.remote.Self(),
+			Topic: name, History: true, Shard: &shard, Node: h.remote.Self(),
 			First: b.First, Last: b.Next - 1, Artifacts: b.Artifacts, Bytes: b.Bytes,
 		}
 		if b.Artifacts > 0 {
@@ -206,7 +217,7 @@ func (h *Hub) localTopics(ctx context.Context) []TopicInfo {
 	if err != nil {
 		h.log.Warn("topics not listed in full", logError(err))
 	}
-	return mergeTopics(all)
+	return localTopicList{mergeTopics(all), h.keeper.Replicas()}
 }
 
 // mergeTopics makes one line of what several nodes say of a topic.

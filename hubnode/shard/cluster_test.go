@@ -26,6 +26,7 @@ var quick = Timing{Heartbeat: 100 * time.Millisecond, Commit: 20 * time.Millisec
 // group is the shards of several nodes with links in memory.
 type group struct {
 	t        *testing.T
+	timing   Timing
 	dir      string // empty: in memory
 	shards   int
 	replicas int
@@ -58,7 +59,12 @@ type pipe struct {
 
 func newGroup(t *testing.T, nodes, shards int, dir string) *group {
 	t.Helper()
-	g := &group{t: t, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
+	return newGroupWith(t, nodes, shards, dir, quick)
+}
+
+func newGroupWith(t *testing.T, nodes, shards int, dir string, timing Timing) *group {
+	t.Helper()
+	g := &group{t: t, timing: timing, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
 	for i := range nodes {
 		g.start(name(i))
 	}
@@ -83,7 +89,7 @@ func (g *group) start(node string) {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.String("node", node))
 	}
 	m.shards = New(Config{
-		Self: node, Shards: g.shards, Dir: dir, Timing: quick, Log: log,
+		Self: node, Shards: g.shards, Dir: dir, Timing: g.timing, Log: log,
 		Store:   m.store,
 		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
 		Outlet:  func() Outlet { return m },

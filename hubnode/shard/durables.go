@@ -32,17 +32,16 @@ func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Reques
 	return *result.Grant, nil
 }
 
-// AwaitFetch reports whether there is something for a member of a durable
-// subscription; if not, news is closed when there may be, and due, unless it is
-// zero, is when there may be though nothing happens.
-func (s *Shards) AwaitFetch(topic, name, member string) (ready bool, due time.Time, news <-chan struct{}, err error) {
+// AwaitFetch returns what there is for a member of a durable subscription; news is closed
+// when there may be more.
+func (s *Shards) AwaitFetch(topic, name, member string) (o durable.Outlook, news <-chan struct{}, err error) {
 	r := s.replica(s.Of(topic))
 	if r == nil || !r.servesNow() {
-		return false, due, nil, errNotLeader
+		return o, nil, errNotLeader
 	}
 	end := func() wire.Sequence { return r.machine.next(topic) }
-	ready, due, news = r.machine.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), end)
-	return ready, due, news, nil
+	o, news = r.machine.durables.Await(durable.Key{Topic: topic, Name: name}, member, time.Now(), end)
+	return o, news, nil
 }
 
 // Durables returns the durable subscriptions of the topics that this node leads.
@@ -50,10 +49,20 @@ func (s *Shards) Durables() []wire.DurableInfo {
 	var all []wire.DurableInfo
 	s.eachReplica(func(r *replica) {
 		if r.servesNow() {
-			all = append(all, r.machine.durables.Infos(time.Now(), r.machine.next)...)
+			all = append(all, r.machine.durables.Infos(time.Now(), r.extent)...)
 		}
 	})
 	return all
+}
+
+// extent returns the oldest artifact that a topic keeps, 1 when that can't be told, and
+// the one after the newest.
+func (r *replica) extent(topic string) (first, end wire.Sequence) {
+	b, err := r.bounds(topic)
+	if err != nil {
+		return 1, r.machine.next(topic)
+	}
+	return b.First, b.Next
 }
 
 // await proposes a record and waits for what comes of it.

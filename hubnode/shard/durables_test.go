@@ -70,11 +70,11 @@ func TestWhoWaitsForWorkHearsOfIt(t *testing.T) {
 	r.Max = 1
 	g.fetch(r)
 	await := func() (bool, <-chan struct{}) {
-		ready, _, news, err := g.leader("jobs").shards.AwaitFetch("jobs", "workers", "b")
+		o, news, err := g.leader("jobs").shards.AwaitFetch("jobs", "workers", "b")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ready, news
+		return o.Again || o.New, news
 	}
 	for what, happen := range map[string]func(){
 		"another artifact": func() { g.publish("jobs", "y", Publisher{}) },

@@ -24,6 +24,9 @@ type Publisher struct {
 	ID     uint64 // of one life of a client; 0: its frames are not numbered
 	Number uint64 // of the frame, among those of this publisher to this topic; rises by 1
 	Oldest bool   // what has lower numbers is settled: this may follow a hole
+	// At is the sequence that the frame's first artifact has to get, or the frame is
+	// not stored. 0: whichever comes next.
+	At wire.Sequence
 }
 
 // record is one operation of a log entry.
@@ -91,7 +94,7 @@ func appendAppend(entry []byte, now time.Time, by Publisher, f wire.Frame, skip 
 		flags = flagOldest
 	}
 	h := f.Header()
-	h.Kind, h.Flags, h.Sequence, h.Ref = wire.KindPublish, 0, 0, 0
+	h.Kind, h.Flags, h.Sequence, h.Ref = wire.KindPublish, 0, by.At, 0
 	return wire.AppendFrame(append(entry, flags), h, f.Target(), f.From(), f.Body()[skip:])
 }
 
@@ -154,8 +157,11 @@ func parseRecord(b []byte) (record, error) {
 			Oldest: b[recordHead+16]&flagOldest != 0,
 		}
 		f, err := wire.ParseFrame(b[appendHead:])
-		r.frame = f
-		return r, err
+		if err != nil {
+			return r, err
+		}
+		r.frame, r.by.At = f, f.Sequence()
+		return r, nil
 	case opPurge, opBegin:
 		if len(b) < purgeHead {
 			return r, fmt.Errorf("%w: record of %d bytes", wire.ErrMalformed, len(b))

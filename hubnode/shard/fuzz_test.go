@@ -23,6 +23,7 @@ func must(b []byte, err error) []byte {
 func FuzzEntry(f *testing.F) {
 	now := time.Unix(1_000_000, 5).UTC()
 	f.Add(appendPurge(appendAppend(nil, now, Publisher{ID: 1, Number: 2, Oldest: true}, frame("a.b", "x"), 0), now, "a", 7))
+	f.Add(appendAppend(nil, now, Publisher{At: 9}, frame("a.b", "x"), 0))
 	f.Add(appendBegin(nil, now, "a", 7))
 	f.Add(must(appendFetch(nil, now, durable.Key{Topic: "a.b", Name: "d"}, durable.Request{
 		Member: "m", Policy: wire.DurablePolicy{Shared: true}, Start: 1, Acked: []wire.Range{{From: 1, To: 2}}, Max: 3,
@@ -44,7 +45,7 @@ func FuzzEntry(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Kind, flags, sequence and ref of a frame are not the log's: written once
+		// Kind, flags and ref of a frame are not the log's: written once
 		// more, an entry stays what it is.
 		var third []byte
 		if err := eachRecord(again, func(r record) {

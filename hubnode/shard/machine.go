@@ -36,8 +36,8 @@ type Result struct {
 // errTooSoon refuses a frame that overtook one before it.
 var errTooSoon = &wire.Error{Code: wire.CodeOutOfOrder, Detail: "an artifact that was published before this one has not been stored yet: publish both again, in order"}
 
-// errBegun refuses to begin a topic anew.
-var errBegun = &wire.Error{Code: wire.CodeInvalidRequest, Detail: "something was published to the topic already"}
+// errMoved refuses what is to be stored at another place than the topic's end.
+var errMoved = &wire.Error{Code: wire.CodeUnavailable, Detail: "something was published to the topic meanwhile: look again where it ends"}
 
 // machine is the state machine of one replica. Raft calls it on one goroutine.
 type machine struct {
@@ -155,7 +155,7 @@ func (m *machine) applyRecord(r record) Result {
 	case opBegin:
 		t := m.topic([]byte(r.topic))
 		if next := t.next.Load(); next != 1 {
-			return Result{First: wire.Sequence(next), Err: errBegun}
+			return Result{First: wire.Sequence(next), Err: errMoved}
 		}
 		t.next.Store(max(uint64(r.before), 1))
 		return Result{First: r.before}
@@ -181,6 +181,9 @@ func (m *machine) append(r record) Result {
 	}
 	t := m.topic(f.Target())
 	first := wire.Sequence(t.next.Load())
+	if r.by.At != 0 && r.by.At != first {
+		return Result{Err: errMoved}
+	}
 	run := history.Run{First: first, Count: f.Count(), From: string(f.From()), Time: r.time, Body: f.Body()}
 	err := m.persist(func() error { return m.store.Append(time.Now(), name, m.limits(name), run) })
 	t.next.Store(uint64(first) + uint64(f.Count()))

@@ -7,6 +7,7 @@ type Stat struct {
 	Shard     int
 	Leads     bool
 	Term      uint64
+	Logged    uint64 // the last log entry that it has
 	Applied   uint64 // the last log entry in the store
 	Committed uint64 // the last log entry known to be with a majority
 	Pending   int    // bytes that wait to be stored, on the leader
@@ -17,7 +18,7 @@ type Stat struct {
 func (s *Shards) Stats() []Stat {
 	var all []Stat
 	s.eachReplica(func(r *replica) {
-		st := Stat{Shard: r.n, Term: r.raft.CurrentTerm(), Applied: r.machine.applied.Load(), Committed: r.raft.CommitIndex()}
+		st := Stat{Shard: r.n, Term: r.raft.CurrentTerm(), Logged: r.raft.LastIndex(), Applied: r.machine.applied.Load(), Committed: r.raft.CommitIndex()}
 		for _, m := range r.members() {
 			if m.Suffrage == raft.Voter {
 				st.Voters++

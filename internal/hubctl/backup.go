@@ -72,11 +72,15 @@ func (a *app) backup(ctx context.Context, to io.Writer, tell bool) error {
 func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
-		Short: "Store a backup in a hub that has none of its topics",
-		Long: `Store a backup in a hub that has none of its topics, with the same sequences and the
-positions of durable subscriptions. The hub's settings say what is kept; ages count
-from now on. A backup that is damaged or cut off is refused before anything is stored.`,
-		Example: "  hubctl restore agents.backup",
+		Short: "Store a backup in a hub, or go on with it",
+		Long: `Store a backup in a hub, with the same sequences and the positions of durable
+subscriptions. The hub's settings say what is kept; ages count from now on.
+
+What the hub has already of these topics stays, and has to be the same as in the
+backup: a restore that was interrupted goes on where it was when it is run again. A
+backup that is damaged, cut off, or of another hub, is refused before anything is
+stored; the error names the topic and the sequence where they differ.`,
+		Example: "  hubctl restore agents.backup\n  zstd -d agents.backup.zst && hubctl restore agents.backup",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])

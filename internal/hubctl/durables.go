@@ -21,8 +21,10 @@ func (a *app) durablesCommand() *cobra.Command {
 		Long: `Show the durable subscriptions of all topics, or of one.
 
 POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
-be given out, IN FLIGHT how many clients are at work on, and REDELIVERED how many of
-what is not settled were given out more than once.`,
+be given out, IN FLIGHT how many clients are at work on, REDELIVERED how many of what
+is not settled were given out more than once, and LOST how many retention took before
+they were done: the topic keeps too little for this backlog. PENDING counts what a filter
+has not looked at yet.`,
 		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,11 +64,11 @@ func durableTable(answer []byte, b *bytes.Buffer) error {
 		return err
 	}
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tCLIENTS\tUSED") // a buffer takes everything
+	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tLOST\tCLIENTS\tUSED\tFILTER") // a buffer takes everything
 	for _, d := range l.Durables {
 		_, _ = fmt.Fprintln(w, strings.Join([]string{
 			d.Topic, d.Name, strconv.FormatBool(d.Policy.Shared), strconv.FormatUint(uint64(d.Position), 10), strconv.FormatUint(d.Pending, 10),
-			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), orDash(strings.Join(d.Members, " ")), ago(d.Used),
+			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), strconv.FormatUint(d.Lost, 10), orDash(strings.Join(d.Members, " ")), ago(d.Used), orDash(d.Policy.Filter),
 		}, "\t"))
 	}
 	return w.Flush()
@@ -83,8 +85,8 @@ func (f *durableFlags) options(cmd *cobra.Command, sub *subFlags) ([]client.Subs
 		return nil, nil
 	}
 	switch {
-	case sub.filter != "" || sub.group != "":
-		return nil, usagef(cmd, "--durable goes with neither --filter nor --group: clients share with --shared")
+	case sub.group != "":
+		return nil, usagef(cmd, "--durable does not go with --group: clients share with --shared")
 	case f.maxDeliveries < 0:
 		return nil, usagef(cmd, "max-deliveries %d: want 1 or more", f.maxDeliveries)
 	case f.deadLetter != "" && f.maxDeliveries == 0:

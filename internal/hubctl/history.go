@@ -75,7 +75,7 @@ func (a *app) history(ctx context.Context, topic string, r client.Range) error {
 	defer cancel(nil)
 	overdue := time.AfterFunc(pagePatience, func() { cancel(context.DeadlineExceeded) })
 	defer overdue.Stop()
-	p := a.newPrinter(0)
+	p, empty := a.newPrinter(0), true
 	for artifact, err := range c.History(ctx, topic, r) {
 		overdue.Reset(pagePatience)
 		if gap, ok := errors.AsType[*client.HistoryGapError](err); ok {
@@ -88,10 +88,14 @@ func (a *app) history(ctx context.Context, topic string, r client.Range) error {
 			}
 			return err
 		}
+		empty = false
 		p.print(artifact)
 		if err := p.failure(); err != nil {
 			return err
 		}
+	}
+	if empty {
+		a.tellf("nothing of that is kept on %q", topic)
 	}
 	return nil
 }

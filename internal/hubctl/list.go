@@ -22,15 +22,25 @@ import (
 type list struct {
 	name    string // of the command, and behind "$hub."
 	short   string
+	long    string // behind short
 	columns string
 	// rows adds what the answer says to a table; self is this client's id.
 	rows func(answer []byte, self wire.ClientID, row func(cells ...string)) error
+	note func(answer []byte) string // what else there is to say; may be nil
 }
 
 var (
 	clientsList = list{name: "clients", short: "Show who is connected, and where", columns: "ID\tNODE\tADDRESS\tPROGRAM\tCONNECTED\tSUBSCRIPTIONS\tPENDING\tROUND TRIP\tDROPPED", rows: clientRows}
-	topicsList  = list{name: "topics", short: "Show topics with subscribers or history", columns: "TOPIC\tSUBSCRIBERS\tHISTORY\tLEADER\tSEQUENCES\tARTIFACTS\tBYTES", rows: topicRows}
-	nodesList   = list{name: "nodes", short: "Show the hub's nodes", columns: "NODE\tSTATE\tREADY\tCLIENT\tHTTP\tCLIENTS\tVERSION\tUPTIME", rows: nodeRows}
+	topicsList  = list{name: "topics", short: "Show topics with subscribers or history", columns: "TOPIC\tSUBSCRIBERS\tHISTORY\tLEADER\tSEQUENCES\tARTIFACTS\tBYTES\tOLDEST\tREPLICAS (LAG)", rows: topicRows, note: leaderless, long: `.
+
+HISTORY says whether the topic keeps its artifacts: SEQUENCES first to last, OLDEST how long
+the first has been there. LAG is how many entries of the log a replica still has to get from
+the leader; a disk that is nearly full is told beside it. "hubctl topics describe TOPIC" says
+more of one`}
+	nodesList = list{name: "nodes", short: "Show the hub's nodes", columns: "NODE\tSTATE\tREADY\tCLIENT\tHTTP\tCLIENTS\tDISK\tVERSION\tUPTIME", rows: nodeRows, long: `.
+
+DISK is what is free of the disk for history, or since when it is nearly full: then what is
+published to topics that the node leads is refused. The node that answers is marked *`}
 )
 
 func (a *app) listCommand(l list) *cobra.Command {
@@ -39,7 +49,7 @@ func (a *app) listCommand(l list) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   l.name,
 		Short: l.short,
-		Long: l.short + `.
+		Long: l.short + l.long + `.
 
 With -o json the hub's answer is printed on one line, with --watch one line for
 each look.`,
@@ -122,6 +132,11 @@ func (a *app) look(ctx context.Context, c *client.Client, l list) error {
 	if _, err := a.out.Write(b.Bytes()); err != nil {
 		return &printError{err}
 	}
+	if l.note != nil {
+		if text := l.note(answer); text != "" {
+			a.tellf("%s", text)
+		}
+	}
 	return nil
 }
 
@@ -199,30 +214,82 @@ func clientRows(answer []byte, self wire.ClientID, row func(...string)) error {
 func topicRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 	var l struct {
 		Topics []struct {
-			Topic       string `json:"topic"`
-			Subscribers int    `json:"subscribers"`
-			History     bool   `json:"history"`
-			Node        string `json:"node"`
-			First       uint64 `json:"first"`
-			Last        uint64 `json:"last"`
-			Artifacts   int    `json:"artifacts"`
-			Bytes       int64  `json:"bytes"`
+			Topic       string    `json:"topic"`
+			Subscribers int       `json:"subscribers"`
+			History     bool      `json:"history"`
+			Node        string    `json:"node"`
+			First       uint64    `json:"first"`
+			Last        uint64    `json:"last"`
+			Artifacts   int       `json:"artifacts"`
+			Bytes       int64     `json:"bytes"`
+			Oldest      time.Time `json:"oldest"`
+			Shard       int       `json:"shard"`
 		} `json:"topics"`
+		Shards []shardInfo `json:"shards"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err
 	}
+	replicas := make(map[int]string)
+	for _, s := range l.Shards {
+		replicas[s.Shard] = s.text()
+	}
 	for _, t := range l.Topics {
-		history, sequences := "no", "-"
+		history, sequences, where := "no", "-", ""
 		if t.History {
-			history = "yes"
+			history, where = "yes", replicas[t.Shard]
 			if t.Artifacts > 0 {
 				sequences = fmt.Sprintf("%d-%d", t.First, t.Last)
 			}
 		}
-		row(t.Topic, strconv.Itoa(t.Subscribers), history, orDash(t.Node), sequences, strconv.Itoa(t.Artifacts), strconv.FormatInt(t.Bytes, 10))
+		row(t.Topic, strconv.Itoa(t.Subscribers), history, orDash(t.Node), sequences, strconv.Itoa(t.Artifacts), strconv.FormatInt(t.Bytes, 10),
+			ago(t.Oldest), orDash(where))
 	}
 	return nil
+}
+
+// shardInfo is a shard in the list of topics.
+type shardInfo struct {
+	Shard    int    `json:"shard"`
+	Leader   string `json:"leader"`
+	Replicas []struct {
+		Node     string    `json:"node"`
+		Lag      uint64    `json:"lag"`
+		DiskFull time.Time `json:"diskFullSince"`
+	} `json:"replicas"`
+}
+
+// text says which nodes have a replica, and how far behind each is.
+func (s shardInfo) text() string {
+	var all []string
+	for _, r := range s.Replicas {
+		lag := strconv.FormatUint(r.Lag, 10)
+		if !r.DiskFull.IsZero() {
+			lag += ", disk full"
+		}
+		all = append(all, fmt.Sprintf("%s (%s)", r.Node, lag))
+	}
+	return strings.Join(all, " ")
+}
+
+// leaderless says that topics are missing in the list, whose shards nobody leads.
+func leaderless(answer []byte) string {
+	var l struct {
+		Shards []shardInfo `json:"shards"`
+	}
+	if json.Unmarshal(answer, &l) != nil {
+		return "" // the table has said so
+	}
+	n := 0
+	for _, s := range l.Shards {
+		if s.Leader == "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d shards have no leader, a majority of their replicas can't be reached: topics with history that belong to them are not listed", n, len(l.Shards))
 }
 
 func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
@@ -238,13 +305,24 @@ func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 			UptimeSeconds float64 `json:"uptimeSeconds"`
 			Self          bool    `json:"self"`
 			Reachable     bool    `json:"reachable"`
+			Disk          *struct {
+				FreeBytes uint64    `json:"freeBytes"`
+				SizeBytes uint64    `json:"sizeBytes"`
+				FullSince time.Time `json:"fullSince"`
+			} `json:"disk"`
 		} `json:"nodes"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err
 	}
 	for _, n := range l.Nodes {
-		ready, clients, uptime := "no", strconv.Itoa(n.Clients), seconds(n.UptimeSeconds)
+		ready, clients, disk, uptime := "no", strconv.Itoa(n.Clients), "-", seconds(n.UptimeSeconds)
+		if d := n.Disk; d != nil {
+			disk = fmt.Sprintf("%d%% free", 100*d.FreeBytes/max(d.SizeBytes, 1))
+			if !d.FullSince.IsZero() {
+				disk = "full since " + ago(d.FullSince)
+			}
+		}
 		switch {
 		case !n.Reachable:
 			ready, clients, uptime = "unreachable", "-", "-"
@@ -255,7 +333,7 @@ func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 		if n.Self {
 			name += " *" // the one that answers
 		}
-		row(name, n.State, ready, n.Client, n.HTTP, clients, orDash(n.Version), uptime)
+		row(name, n.State, ready, n.Client, n.HTTP, clients, disk, orDash(n.Version), uptime)
 	}
 	return nil
 }

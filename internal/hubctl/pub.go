@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,11 +17,15 @@ import (
 func (a *app) pubCommand() *cobra.Command {
 	var what content
 	var lines bool
+	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "pub TOPIC [DATA|-]",
 		Short: "Publish to a topic",
 		Long: `Publish DATA, or with "-" the standard input, to a topic. When the topic keeps
-history, the sequence is printed once the hub has the artifact for good.`,
+history, the sequence is printed once the hub has the artifact for good. While a
+majority of the topic's replicas is away it waits, for --timeout at most: then the
+artifact may or may not be stored, and the exit status is 4. With --lines it waits for
+as long as it takes.`,
 		Example: `  hubctl pub orders.new '{"x":1}' -a tenant=acme --content-type application/json
   hubctl pub broadcast 'to every client'
   tail -f access.log | hubctl pub logs.web - --lines`,
@@ -29,6 +34,9 @@ history, the sequence is printed once the hub has the artifact for good.`,
 			if lines && (len(args) < 2 || args[1] != "-") {
 				return usagef(cmd, `--lines reads the standard input: give "-" as DATA`)
 			}
+			if timeout <= 0 {
+				return usagef(cmd, "timeout %v: want more than 0", timeout)
+			}
 			if lines {
 				return a.pubLines(cmd, args[0], &what)
 			}
@@ -36,20 +44,26 @@ history, the sequence is printed once the hub has the artifact for good.`,
 			if err != nil {
 				return err
 			}
-			return a.pub(cmd.Context(), args[0], artifact)
+			return a.pub(cmd.Context(), args[0], artifact, timeout)
 		},
 	}
 	what.flags(cmd)
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait until the hub has it")
 	cmd.Flags().BoolVar(&lines, "lines", false, "with -: publish each line by itself")
 	return cmd
 }
 
-func (a *app) pub(ctx context.Context, topic string, artifact *wire.Artifact) error {
+func (a *app) pub(ctx context.Context, topic string, artifact *wire.Artifact, timeout time.Duration) error {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return err
 	}
-	seq, err := c.Publish(ctx, topic, artifact)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	seq, err := c.Publish(waiting, topic, artifact)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("not stored within %v: %w", timeout, err)
+	}
 	err = errors.Join(err, c.Close())
 	if err != nil {
 		return err

@@ -133,7 +133,7 @@ func (h *devHub) stop(t *testing.T, out io.Reader) {
 }
 
 func TestScripts(t *testing.T) {
-	hub := startDev(t, 3)
+	hub, other := startDev(t, 3), startDev(t, 1)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -141,6 +141,7 @@ func TestScripts(t *testing.T) {
 			for i, n := range hub.nodes {
 				env.Setenv("SERVER"+strconv.Itoa(i), n.Client)
 			}
+			env.Setenv("OTHER", other.nodes[0].Client)
 			env.Setenv("SWITCHBOARD_SERVER", hub.nodes[0].Client)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the scripts start some hundred processes
 			return nil

@@ -41,7 +41,8 @@ missed then. What retention took is told on the standard error.
 
 With --durable the hub keeps the position under that name: the next one to subscribe
 by it goes on there. What is printed is done. With --shared several clients work on
-the same topic at a time, each on artifacts of its own.`,
+the same topic at a time, each on artifacts of its own. With --filter what doesn't match
+is settled without being given out; the filter of a subscription never changes.`,
 		Example: `  hubctl sub orders.new
   hubctl sub 'orders.>' 'audit.*' --since all
   hubctl sub orders.new --since 15m -o json | jq .payload

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -26,7 +27,10 @@ func (a *app) describeTopicCommand() *cobra.Command {
 		Use:   "describe TOPIC",
 		Short: "Show what a topic keeps, and what each of its replicas has",
 		Long: `Show what a topic keeps at most, which node leads it, and what each of its replicas
-has. LAG is how many artifacts the leader had more when the nodes were asked.`,
+has. LAG is how many entries of the log that the topic shares with others of its shard
+the replica still has to get from the leader. A replica hears a moment after it has an
+artifact that it is stored: SEQUENCES may end a little earlier for it. A disk that is
+nearly full is told beside LAG.`,
 		Example: "  hubctl topics describe orders.new\n  hubctl topics describe orders.new -o json | jq .replicas",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -85,6 +89,9 @@ func (a *app) ask(ctx context.Context, question string, about any) ([]byte, erro
 	}
 	answer, err := c.Request(ctx, "$hub."+question, &wire.Artifact{Payload: body})
 	if err != nil {
+		if refusal := errors.Unwrap(err); refusal != nil { // whom we ask is nobody's business
+			err = refusal
+		}
 		return nil, err
 	}
 	return answer.Payload, nil
@@ -106,6 +113,7 @@ func (a *app) show(answer []byte, text func(answer []byte, b *bytes.Buffer) erro
 func describedTopic(answer []byte, b *bytes.Buffer) error {
 	var t struct {
 		Topic         string  `json:"topic"`
+		Shard         int     `json:"shard"`
 		Leader        string  `json:"leader"`
 		MaxArtifacts  int     `json:"maxArtifacts"`
 		MaxBytes      int64   `json:"maxBytes"`
@@ -119,6 +127,7 @@ func describedTopic(answer []byte, b *bytes.Buffer) error {
 			Bytes     int64     `json:"bytes"`
 			Oldest    time.Time `json:"oldest"`
 			Lag       uint64    `json:"lag"`
+			DiskFull  time.Time `json:"diskFullSince"`
 		} `json:"replicas"`
 	}
 	if err := json.Unmarshal(answer, &t); err != nil {
@@ -135,8 +144,9 @@ func describedTopic(answer []byte, b *bytes.Buffer) error {
 	if t.MaxAgeSeconds > 0 {
 		fmt.Fprintf(b, ", for %s", seconds(t.MaxAgeSeconds))
 	}
+	fmt.Fprintf(b, ", in shard %d", t.Shard)
 	if t.Leader == "" {
-		b.WriteString("; no node leads it now: nothing can be published")
+		b.WriteString("; no node leads it now, a majority of its replicas can't be reached: nothing can be published")
 	}
 	b.WriteString("\n\n")
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
@@ -145,6 +155,11 @@ func describedTopic(answer []byte, b *bytes.Buffer) error {
 		lag, sequences := strconv.FormatUint(r.Lag, 10), "-"
 		if r.Leads {
 			lag = "leads"
+		} else if t.Leader == "" {
+			lag = "-"
+		}
+		if !r.DiskFull.IsZero() {
+			lag += ", disk full since " + ago(r.DiskFull)
 		}
 		if r.Artifacts > 0 {
 			sequences = fmt.Sprintf("%d-%d", r.First, r.Next-1)

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/test/cluster"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -86,10 +88,133 @@ func TestBackupAndRestore(t *testing.T) {
 	if d := durables(t, cl, "jobs"); len(d) != 1 || d[0].Position != 301 || d[0].Policy.DeadLetter != "a" {
 		t.Errorf("durable subscriptions: %+v", d)
 	}
-	var exists *client.RestoreExistsError
-	if _, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), nil); !errors.As(err, &exists) || len(exists.Topics) != 4 {
-		t.Errorf("restored over itself: %v", err)
+	want = kept(t, cl, topics...)
+	if again, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), nil); err != nil || again != made {
+		t.Errorf("restored over itself: %+v, %v", again, err)
 	}
+	if have := kept(t, cl, topics...); !reflect.DeepEqual(have, want) {
+		t.Errorf("restored over itself there are %d artifacts, want %d: %v", len(have), len(want), difference(have, want))
+	}
+}
+
+// A later backup goes on where an earlier one ended, also in the middle of a frame and
+// where the hub has less than it had.
+func TestRestoreTakesWhatIsMissing(t *testing.T) {
+	from, to := cluster.Start(t, 1, keepHistory), cluster.Start(t, 1, keepHistory)
+	pub, cl := join(t, from.Node(0).Client(), "pub"), join(t, to.Node(0).Client(), "cl")
+	back := func() *bytes.Reader {
+		var file bytes.Buffer
+		if _, err := pub.Backup(patient(t), &file, nil); err != nil {
+			t.Fatal(err)
+		}
+		return bytes.NewReader(file.Bytes())
+	}
+	publish(t, pub, "a", 500)
+	if _, err := cl.Restore(patient(t), back(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cl.Request(patient(t), "$hub.topics.purge", &wire.Artifact{Payload: []byte(`{"topic":"a","before":321}`)}); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, pub, "a", 300)
+	publish(t, pub, "b", 10)
+	if _, err := cl.Restore(patient(t), back(), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := kept(t, pub, "a", "b")
+	if have := kept(t, cl, "a", "b"); !reflect.DeepEqual(have, want[320:]) {
+		t.Errorf("there are %d artifacts, want %d: %v", len(have), len(want)-320, difference(have, want[320:]))
+	}
+}
+
+// A backup of something else changes nothing, and the error says where it differs.
+func TestRestoreRefusesWhatDiffers(t *testing.T) {
+	from, to := cluster.Start(t, 1, keepHistory), cluster.Start(t, 3, keepHistory)
+	pub, cl := join(t, from.Node(0).Client(), "pub"), join(t, allNodes(to), "pub")
+	for _, topic := range []string{"a", "b"} {
+		publish(t, pub, topic, 100)
+	}
+	var file bytes.Buffer
+	if _, err := pub.Backup(patient(t), &file, nil); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "b", 1)
+	want := kept(t, cl, "b")
+	var differs *client.ArtifactDiffersError
+	_, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), nil)
+	if !errors.As(err, &differs) || differs.Topic != "b" || differs.Sequence != 1 || !strings.Contains(err.Error(), "nothing was restored") {
+		t.Errorf("got %v", err)
+	}
+	if have := kept(t, cl, "a", "b"); !reflect.DeepEqual(have, want) {
+		t.Errorf("there are %d artifacts, want those that were there: %v", len(have), difference(have, want))
+	}
+}
+
+// A restore whose client is killed, and with it a node, goes on when it is begun again:
+// everything is there once, the positions of durable subscriptions too.
+func TestRestoreGoesOnAfterAnInterruption(t *testing.T) {
+	storages(t, func(t *testing.T, settings func(*config.Config)) {
+		t.Helper()
+		from := cluster.Start(t, 1, settings)
+		pub := join(t, from.Node(0).Client(), "pub")
+		var topics []string
+		for i := range 40 {
+			topics = append(topics, fmt.Sprintf("t.%d", i))
+			publish(t, pub, topics[i], 300)
+		}
+		done := newTally()
+		for _, topic := range topics[:20] {
+			if _, err := pub.Subscribe(patient(t), topic, done.handle, client.Durable("w"), client.Shared()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settled := func(all []wire.DurableInfo) (n int) {
+			for _, d := range all {
+				if d.Position == 301 && d.Name == "w" && d.Policy.Shared {
+					n++
+				}
+			}
+			return n
+		}
+		from.WaitFor("all work settled", func() bool { return settled(durables(t, pub, "")) == 20 })
+		want := kept(t, pub, topics...)
+		var file bytes.Buffer
+		made, err := pub.Backup(patient(t), &file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		to := cluster.Start(t, 3, func(c *config.Config) {
+			settings(c)
+			if c.Storage.Dir != "" {
+				c.Storage.Dir += "-restored"
+			}
+		})
+		first := join(t, allNodes(to), "first")
+		ctx, interrupt := context.WithCancel(patient(t))
+		n := 0
+		_, err = first.Restore(ctx, bytes.NewReader(file.Bytes()), func(string, uint64) {
+			if n++; n == 5 {
+				to.Kill(0)
+				interrupt()
+			}
+		})
+		if !errors.Is(err, context.Canceled) || n >= len(topics) {
+			t.Fatalf("interrupted after %d topics: %v", n, err)
+		}
+		second := join(t, to.Node(1).Client()+","+to.Node(2).Client(), "second")
+		got, err := second.Restore(patient(t), bytes.NewReader(file.Bytes()), nil)
+		if err != nil || got != made {
+			t.Fatalf("the second time: %+v, %v; want %+v", got, err, made)
+		}
+		if have := kept(t, second, topics...); !reflect.DeepEqual(have, want) {
+			t.Errorf("restored %d artifacts, want %d: %v", len(have), len(want), difference(have, want))
+		}
+		if all := durables(t, second, ""); len(all) != 20 || settled(all) != 20 {
+			t.Errorf("durable subscriptions: %+v", all)
+		}
+		to.Revive(0)
+	})
 }
 
 // A restore goes on when the node that it talks to is killed, and stores nothing twice.

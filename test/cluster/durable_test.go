@@ -289,6 +289,154 @@ func TestWhatAVanishedClientHad(t *testing.T) {
 	_ = lost.Close() // replaced
 }
 
+// What a filter refuses is settled, and what it lets pass is done, on whichever node the
+// workers and the leader are, also when leaders change.
+func TestDurableWithAFilter(t *testing.T) {
+	storages(t, func(t *testing.T, settings func(*config.Config)) {
+		t.Helper()
+		const all, batch, passing = 600, 100, 10 // the payloads of a batch are 0 to 99
+		c := cluster.Start(t, 3, settings)
+		pub := join(t, allNodes(c), "pub")
+		done := newTally()
+		for i := range 3 {
+			w := join(t, allNodes(c), fmt.Sprintf("worker-%d", i))
+			if _, err := w.Subscribe(patient(t), "jobs", done.handle, client.Durable("w"), client.Shared(),
+				client.AckWait(2*time.Second), client.Prefetch(16), client.Filter("artifact.size == 1")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for node := range 3 {
+			publish(t, pub, "jobs", batch)
+			crashing := make(chan struct{})
+			go func() {
+				defer close(crashing)
+				c.Kill(node)
+			}()
+			publish(t, pub, "jobs", batch)
+			<-crashing
+			c.Revive(node)
+		}
+		c.WaitFor("what passes to be done", func() bool { return done.count() == all/batch*passing })
+		c.WaitFor("all to be settled", func() bool {
+			d := durables(t, pub, "jobs")
+			return len(d) == 1 && d[0].Position == all+1 && d[0].InFlight == 0 && d[0].Pending == 0
+		})
+		done.mu.Lock()
+		defer done.mu.Unlock()
+		for seq := range done.n {
+			if (seq-1)%batch >= passing {
+				t.Errorf("artifact %d does not match, and was given out", seq)
+			}
+		}
+	})
+}
+
+// What a filter refuses costs no log entries of its own, also when it comes one by one
+// while a worker waits. A subscription keeps its filter.
+func TestWhatAFilterRefusesCostsNoEntries(t *testing.T) {
+	c := cluster.Start(t, 1, func(cfg *config.Config) {
+		keepHistory(cfg)
+		cfg.Storage.Shards = 1
+	})
+	cl := join(t, c.Node(0).Client(), "cl")
+	got := make(chan *wire.Artifact, 10)
+	handle := func(_ context.Context, a *wire.Artifact) error {
+		got <- a
+		return nil
+	}
+	if _, err := cl.Subscribe(patient(t), "jobs", handle, client.Durable("w"), client.Filter(`artifact.attributes["for"] == "me"`)); err != nil {
+		t.Fatal(err)
+	}
+	send := func(to string) wire.Sequence {
+		seq, err := cl.Publish(patient(t), "jobs", &wire.Artifact{Attributes: map[string]string{"for": to}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seq
+	}
+	applied := func() (n int) {
+		for line := range strings.Lines(c.Metrics(0)) {
+			if _, err := fmt.Sscanf(line, `switchboard_raft_applied_index{shard="0"} %d`, &n); err == nil {
+				return n
+			}
+		}
+		t.Fatal("no index of what is applied")
+		return 0
+	}
+	const refused = 300
+	before := applied()
+	for range refused {
+		send("others")
+	}
+	last := send("me")
+	if a := <-got; a.Sequence != last {
+		t.Errorf("got artifact %d, want %d", a.Sequence, last)
+	}
+	c.WaitFor("all to be settled", func() bool {
+		d := durables(t, cl, "jobs")
+		return len(d) == 1 && d[0].Position == last+1
+	})
+	if n := applied() - before; n > refused+refused/2 {
+		t.Errorf("%d log entries for %d artifacts", n, refused+1)
+	}
+	other := join(t, c.Node(0).Client(), "other")
+	_, err := other.Subscribe(patient(t), "jobs", handle, client.Durable("w"), client.Filter("true"))
+	if err == nil || !strings.Contains(err.Error(), `has the filter "artifact.attributes[\"for\"] == \"me\"", not "true"`) {
+		t.Errorf("with another filter: %v", err)
+	}
+}
+
+// Retention does not wait for a durable subscription, and what is lost to it is told:
+// to people at once, whoever leads, and to the next worker before what is left.
+func TestWhatRetentionTakesFromADurableIsTold(t *testing.T) {
+	c := cluster.Start(t, 3, func(cfg *config.Config) {
+		cfg.Storage.Shards = 1
+		most := 10
+		cfg.Topics = append(cfg.Topics, config.Topic{Pattern: "jobs", History: &config.TopicHistory{MaxArtifacts: &most}})
+	})
+	cl := join(t, allNodes(c), "cl")
+	done := newTally()
+	opts := []client.SubscribeOption{client.Durable("w"), client.Shared()}
+	sub, err := cl.Subscribe(patient(t), "jobs", done.handle, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "jobs", 5)
+	c.WaitFor("the first to be done", func() bool { return done.count() == 5 })
+	if err := sub.Unsubscribe(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, cl, "jobs", 30)
+	told := func(what string, lost, pending uint64) {
+		t.Helper()
+		c.WaitFor(what, func() bool {
+			d := durables(t, cl, "jobs")
+			return len(d) == 1 && d[0].Lost == lost && d[0].Pending == pending
+		})
+	}
+	told("the loss to be told while nobody works", 20, 10)
+	counted := func(node int) bool {
+		return strings.Contains(c.Metrics(node), `switchboard_durable_lost_artifacts_total{durable="jobs/w"} 20`)
+	}
+	c.WaitFor("the loss to be counted", func() bool { return counted(0) || counted(1) || counted(2) })
+
+	gaps := make(chan client.HistoryGapError, 9)
+	if _, err := cl.Subscribe(patient(t), "jobs", done.handle, append(opts, client.OnGap(func(g *client.HistoryGapError) { gaps <- *g }))...); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("what is left to be done", func() bool { return done.count() == 15 })
+	if gap := <-gaps; gap.From != 6 || gap.To != 25 || gap.Topic != "jobs" || len(gaps) > 0 {
+		t.Errorf("the worker was told of %v, and %d more gaps", &gap, len(gaps))
+	}
+	for node := range 3 {
+		if strings.Contains(c.Metrics(node), `switchboard_raft_leader{shard="0"} 1`) {
+			c.Crash(node)
+			break
+		}
+	}
+	told("the loss to be told by the next leader", 20, 0)
+}
+
 func TestDurableSubscriptionsThatCannotBe(t *testing.T) {
 	c := cluster.Start(t, 1, func(cfg *config.Config) {
 		some := 10
@@ -301,11 +449,12 @@ func TestDurableSubscriptionsThatCannotBe(t *testing.T) {
 		opts  []client.SubscribeOption
 		want  string
 	}{
-		"a pattern":             {"kept.*", []client.SubscribeOption{client.Durable("d")}, `kept.*`},
+		"a pattern":             {"kept.*", []client.SubscribeOption{client.Durable("d")}, `"kept.*" is a pattern, whose topics are in several shards: subscribe to each topic`},
 		"no history":            {"live", []client.SubscribeOption{client.Durable("d")}, `topic "live" keeps no history`},
 		"a bad name":            {"kept.a", []client.SubscribeOption{client.Durable("a b")}, `name "a b"`},
 		"no name":               {"kept.a", []client.SubscribeOption{client.Shared()}, `Durable`},
-		"a filter":              {"kept.a", []client.SubscribeOption{client.Durable("d"), client.Filter("true")}, `Filter`},
+		"a bad filter":          {"kept.a", []client.SubscribeOption{client.Durable("d"), client.Filter("no CEL")}, `filter "no CEL"`},
+		"a group":               {"kept.a", []client.SubscribeOption{client.Durable("d"), client.Group("g")}, `use Shared`},
 		"a tiny wait":           {"kept.a", []client.SubscribeOption{client.Durable("d"), client.AckWait(1)}, `ackWait 1ns: want 100ms to 12h0m0s`},
 		"dead letters nowhere":  {"kept.a", []client.SubscribeOption{client.Durable("d"), client.MaxDeliveries(1, "live")}, `dead-letter topic "live" keeps no history`},
 		"dead letters in place": {"kept.a", []client.SubscribeOption{client.Durable("d"), client.MaxDeliveries(1, "kept.a")}, `its own dead-letter`},
