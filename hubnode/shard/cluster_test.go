@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/history/disk"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -26,14 +29,15 @@ var quick = Timing{Heartbeat: 100 * time.Millisecond, Commit: 20 * time.Millisec
 // group is the shards of several nodes with links in memory.
 type group struct {
 	t        *testing.T
-	dir      string // empty: in memory
+	dir      string // empty: in memory, or on disks
+	disks    *disks // nil: in memory, or in dir
+	interval time.Duration
 	shards   int
 	replicas int
 
 	mu    sync.Mutex // guards the fields below
 	size  int        // nodes that the hub has
 	nodes map[string]*member
-	cut   map[[2]string]bool
 }
 
 // member is one node.
@@ -43,6 +47,7 @@ type member struct {
 	shards *Shards
 	stop   context.CancelFunc
 	ended  chan error
+	db     *disk.DB   // nil: in memory
 	mu     sync.Mutex // guards the fields below
 	links  map[string]*pipe
 	stores map[int]history.Store
@@ -58,7 +63,14 @@ type pipe struct {
 
 func newGroup(t *testing.T, nodes, shards int, dir string) *group {
 	t.Helper()
-	g := &group{t: t, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
+	return (&group{t: t, dir: dir}).begin(nodes, shards)
+}
+
+// begin starts the nodes of a group that is empty.
+func (g *group) begin(nodes, shards int) *group {
+	t := g.t
+	t.Helper()
+	g.shards, g.replicas, g.size, g.nodes = shards, 3, nodes, make(map[string]*member)
 	for i := range nodes {
 		g.start(name(i))
 	}
@@ -74,16 +86,25 @@ func name(i int) string { return fmt.Sprintf("n-%d", i) }
 
 func (g *group) start(node string) {
 	m := &member{g: g, name: node, links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
-	dir := ""
-	if g.dir != "" {
-		dir = g.dir + "/" + node
+	var (
+		dir string
+		fs  files
+	)
+	switch {
+	case g.dir != "":
+		dir = filepath.Join(g.dir, node)
+		m.db = openHistory(g.t, vfs.Default, dir)
+	case g.disks != nil:
+		machine := g.disks.of(node).now()
+		dir, fs = "node", memFiles{fs: machine}
+		m.db = openHistory(g.t, machine, dir)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("SHARD_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.String("node", node))
 	}
 	m.shards = New(Config{
-		Self: node, Shards: g.shards, Dir: dir, Timing: quick, Log: log,
+		Self: node, Shards: g.shards, Dir: dir, SyncInterval: g.interval, Timing: quick, Log: log, files: fs, segment: 8 << 10,
 		Store:   m.store,
 		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
 		Outlet:  func() Outlet { return m },
@@ -143,6 +164,34 @@ func (g *group) unlink(a, b *member) {
 	b.shards.Unlinked(a.name)
 }
 
+// members returns the nodes that run.
+func (g *group) members() []*member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*member, 0, len(g.nodes))
+	for _, m := range g.nodes {
+		all = append(all, m)
+	}
+	return all
+}
+
+// cutOff cuts a node's links to all others, rejoin brings them back.
+func (g *group) cutOff(m *member) {
+	for _, o := range g.members() {
+		if o != m {
+			g.unlink(m, o)
+		}
+	}
+}
+
+func (g *group) rejoin(m *member) {
+	for _, o := range g.members() {
+		if o != m {
+			g.link(m, o)
+		}
+	}
+}
+
 // kill ends a node without farewell.
 func (g *group) kill(node string) {
 	g.mu.Lock()
@@ -162,6 +211,11 @@ func (g *group) kill(node string) {
 	m.stop()
 	if err := <-m.ended; err != nil {
 		g.t.Errorf("node %s: %v", node, err)
+	}
+	if m.db != nil {
+		if err := m.db.Close(); err != nil {
+			g.t.Errorf("node %s: %v", node, err)
+		}
 	}
 }
 
@@ -241,6 +295,9 @@ func (m *member) ask(ctx context.Context, node, question string, body []byte) ([
 }
 
 func (m *member) store(n int) (history.Store, error) {
+	if m.db != nil {
+		return m.db.Shard(uint32(n)), nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stores[n] == nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/hashicorp/raft-wal/types"
@@ -23,7 +22,10 @@ const (
 // votes: small files with checksums, replaced whole. (The log's own way is a memory
 // map of a database, whose damage ends the process with a signal, or goes unnoticed.)
 type walIndex struct {
-	dir string
+	fs    files
+	begun bool         // there was a log before: it is damage when it is not there
+	sync  func() error // what the segments hold, before it is said that they hold it; nil: it always is
+	dir   string
 
 	mu    sync.Mutex // guards votes
 	votes map[string][]byte
@@ -32,10 +34,6 @@ type walIndex struct {
 // Load implements types.MetaStore. A part that is missing was lost.
 func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
 	x.dir = dir
-	segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
-	if err != nil {
-		return state, err
-	}
 	begun, err := x.read(segmentsFile, &state)
 	if err != nil {
 		return state, err
@@ -44,8 +42,8 @@ func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
 	switch {
 	case err != nil:
 		return state, err
-	case begun && !voted, !begun && len(segments) > 0:
-		return state, fmt.Errorf("%w: of %s and %s one is not there", history.ErrCorrupt, segmentsFile, votesFile)
+	case x.begun && !begun, x.begun && !voted:
+		return state, fmt.Errorf("%w: %s or %s is not there", history.ErrCorrupt, segmentsFile, votesFile)
 	case !voted:
 		x.votes = make(map[string][]byte)
 		return state, x.write(votesFile, x.votes)
@@ -54,7 +52,7 @@ func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
 }
 
 func (x *walIndex) read(name string, into any) (there bool, err error) {
-	b, err := readFile(x.dir, name)
+	b, err := readFile(x.fs, x.dir, name)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -72,11 +70,16 @@ func (x *walIndex) write(name string, what any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(x.dir, name, b)
+	return writeFile(x.fs, x.dir, name, b)
 }
 
 // CommitState implements types.MetaStore.
 func (x *walIndex) CommitState(state types.PersistentState) error {
+	if x.sync != nil {
+		if err := x.sync(); err != nil {
+			return err
+		}
+	}
 	return x.write(segmentsFile, state)
 }
 
