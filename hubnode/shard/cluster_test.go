@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type group struct {
 	t        *testing.T
 	dir      string // empty: in memory, or on disks
 	disks    *disks // nil: in memory, or in dir
+	onChange func() // called after each change of one of the disks; may be nil
 	interval time.Duration
 	shards   int
 	replicas int
@@ -47,8 +49,11 @@ type member struct {
 	shards *Shards
 	stop   context.CancelFunc
 	ended  chan error
-	db     *disk.DB   // nil: in memory
-	mu     sync.Mutex // guards the fields below
+	db     *disk.DB     // nil: in memory
+	use    sync.RWMutex // held by who reads from the stores, and when they are closed
+	closed bool         // guarded by use
+	still  sync.RWMutex // held while the node stands still: it neither hears nor says anything
+	mu     sync.Mutex   // guards the fields below
 	links  map[string]*pipe
 	stores map[int]history.Store
 	heard  map[string][]wire.Sequence // what was delivered
@@ -57,6 +62,7 @@ type member struct {
 // pipe is one direction of a link.
 type pipe struct {
 	frames chan []byte
+	lost   atomic.Bool // what is sent does not arrive
 	end    chan struct{}
 	done   sync.WaitGroup
 }
@@ -95,9 +101,9 @@ func (g *group) start(node string) {
 		dir = filepath.Join(g.dir, node)
 		m.db = openHistory(g.t, vfs.Default, dir)
 	case g.disks != nil:
-		machine := g.disks.of(node).now()
-		dir, fs = "node", memFiles{fs: machine}
-		m.db = openHistory(g.t, machine, dir)
+		machine := g.disks.of(node)
+		dir, fs = "node", memFiles{machineDisk: machine, onChange: g.onChange}
+		m.db = openHistory(g.t, machine.files, dir)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("SHARD_LOG") != "" {
@@ -212,6 +218,9 @@ func (g *group) kill(node string) {
 	if err := <-m.ended; err != nil {
 		g.t.Errorf("node %s: %v", node, err)
 	}
+	m.use.Lock()
+	defer m.use.Unlock()
+	m.closed = true
 	if m.db != nil {
 		if err := m.db.Close(); err != nil {
 			g.t.Errorf("node %s: %v", node, err)
@@ -221,8 +230,10 @@ func (g *group) kill(node string) {
 
 // read reads all from the member's replica of a topic's shard.
 func (m *member) read(topic string, visit func(history.Run)) error {
+	m.use.RLock()
+	defer m.use.RUnlock()
 	store, ok := m.shards.Held(topic)
-	if !ok {
+	if !ok || m.closed {
 		return errNotLeader
 	}
 	_, err := store.Read(topic, 1, 1<<30, visit)
@@ -238,6 +249,8 @@ func (m *member) connect(to *member) {
 		for {
 			select {
 			case f := <-p.frames:
+				to.still.RLock()
+				to.still.RUnlock() //nolint:staticcheck // it waits until the node goes on
 				to.shards.Take(m.name, wire.Frame(f))
 			case <-p.end:
 				return
@@ -267,12 +280,22 @@ func (m *member) linked() []string {
 	return names
 }
 
-func (m *member) Carry(node string, head, tail []byte) bool {
+// linkTo returns the way to a node, once this one does not stand still.
+func (m *member) linkTo(node string) *pipe {
+	m.still.RLock()
+	defer m.still.RUnlock()
 	m.mu.Lock()
-	p := m.links[node]
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	return m.links[node]
+}
+
+func (m *member) Carry(node string, head, tail []byte) bool {
+	p := m.linkTo(node)
 	if p == nil {
 		return false
+	}
+	if p.lost.Load() {
+		return true
 	}
 	select {
 	case p.frames <- append(append([]byte(nil), head...), tail...):
@@ -283,12 +306,20 @@ func (m *member) Carry(node string, head, tail []byte) bool {
 }
 
 func (m *member) ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
-	m.mu.Lock()
-	p := m.links[node]
-	m.mu.Unlock()
-	to := m.g.node(node)
-	if p == nil || to == nil || ctx.Err() != nil {
+	p, to := m.linkTo(node), m.g.node(node)
+	if p == nil || to == nil || ctx.Err() != nil || p.lost.Load() {
 		return nil, errors.New("no link to " + node)
+	}
+	back := to.linkTo(m.name)
+	if back == nil || back.lost.Load() {
+		return nil, errors.New("no answer from " + node)
+	}
+	to.still.RLock()
+	to.still.RUnlock() //nolint:staticcheck // it waits until the node goes on
+	to.use.RLock()
+	defer to.use.RUnlock()
+	if to.closed {
+		return nil, errStopped
 	}
 	answer, _, err := to.shards.Answer(question, body)
 	return answer, err

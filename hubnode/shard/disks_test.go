@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -24,140 +23,140 @@ import (
 // machineDisk is the disk of one machine: what its store and its logs write is in one
 // file system, which forgets what was not synced when the power fails.
 type machineDisk struct {
-	mu    sync.Mutex // guards the fields below
-	files *vfs.MemFS
+	files  *vfs.MemFS
+	frozen sync.RWMutex // held while nothing of the logs reaches it
 }
 
-func newMachineDisk() *machineDisk { return &machineDisk{files: vfs.NewCrashableMem()} }
-
-func (d *machineDisk) now() *vfs.MemFS {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.files
-}
+func newMachineDisk(fs *vfs.MemFS) *machineDisk { return &machineDisk{files: fs} }
 
 // powerFails returns what a disk holds if the power fails now: what was synced, and by
 // chance some of what was not.
 func (d *machineDisk) powerFails(chance *rand.Rand) *vfs.MemFS {
-	return d.now().CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: chance.IntN(101), RNG: chance})
+	return d.files.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: chance.IntN(101), RNG: chance})
 }
 
-// replace puts other content in place of what there is.
-func (d *machineDisk) replace(fs *vfs.MemFS) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.files = fs
+// killed returns what a disk holds if only the processes end now: all that they did.
+func (d *machineDisk) killed(t *testing.T) *vfs.MemFS {
+	left := vfs.NewCrashableMem()
+	if _, err := vfs.Clone(d.files, left, "node", "node", vfs.CloneSync); err != nil {
+		t.Errorf("copy a disk: %v", err)
+	}
+	return left
 }
 
-// memFiles are the files of a machineDisk, as a replica's logs see them. onChange, if
-// any, is called after each change.
+// memFiles are the files of a machineDisk, as a replica's logs see them.
 type memFiles struct {
-	fs       *vfs.MemFS
-	onChange func()
+	*machineDisk
+	onChange func()                          // called after each change; may be nil
+	onSync   func(name string) (done func()) // called before a file is synced, and done after it; may be nil
 }
 
-func (m memFiles) changed() {
-	if m.onChange != nil {
+// change does one thing to the disk.
+func (m memFiles) change(do func() error) error {
+	m.frozen.RLock()
+	err := do()
+	m.frozen.RUnlock()
+	if err == nil && m.onChange != nil {
 		m.onChange()
 	}
+	return err
 }
 
 func (m memFiles) ListDir(dir string) ([]string, error) {
-	names, err := m.fs.List(dir)
+	names, err := m.files.List(dir)
 	slices.Sort(names)
 	return names, err
 }
 
-// Create is like that of raft-wal: the name is synced with the content, at the first time.
+// Create is like that of raft-wal: the name of a file with a size is synced with its
+// content, at the first time.
 func (m memFiles) Create(dir, name string, size uint64) (types.WritableFile, error) {
-	if _, err := m.fs.Stat(path.Join(dir, name)); err == nil {
-		return nil, os.ErrExist
-	}
-	f, err := m.fs.Create(path.Join(dir, name), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return nil, err
-	}
-	m.changed()
-	return &memFile{File: f, of: m, dir: dir, syncName: size > 0}, nil
+	var f vfs.File
+	err := m.change(func() (err error) {
+		if _, err := m.files.Stat(path.Join(dir, name)); err == nil {
+			return os.ErrExist
+		}
+		f, err = m.files.Create(path.Join(dir, name), vfs.WriteCategoryUnspecified)
+		return err
+	})
+	return &memFile{File: f, of: m, dir: dir, name: name, syncName: size > 0}, err
 }
 
 func (m memFiles) Delete(dir, name string) error {
-	if err := m.fs.Remove(path.Join(dir, name)); err != nil {
+	if err := m.change(func() error { return m.files.Remove(path.Join(dir, name)) }); err != nil {
 		return err
 	}
-	m.changed()
 	return m.SyncDir(dir)
 }
 
 func (m memFiles) OpenReader(dir, name string) (types.ReadableFile, error) {
-	return m.fs.Open(path.Join(dir, name))
+	return m.files.Open(path.Join(dir, name))
 }
 
 func (m memFiles) OpenWriter(dir, name string) (types.WritableFile, error) {
-	if _, err := m.fs.Stat(path.Join(dir, name)); err != nil {
+	if _, err := m.files.Stat(path.Join(dir, name)); err != nil {
 		return nil, err
 	}
-	f, err := m.fs.OpenReadWrite(path.Join(dir, name), vfs.WriteCategoryUnspecified)
+	f, err := m.files.OpenReadWrite(path.Join(dir, name), vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return nil, err
 	}
-	return &memFile{File: f, of: m, dir: dir}, m.SyncDir(dir)
+	return &memFile{File: f, of: m, dir: dir, name: name}, m.SyncDir(dir)
 }
 
 func (m memFiles) Rename(dir, from, to string) error {
-	defer m.changed()
-	return m.fs.Rename(path.Join(dir, from), path.Join(dir, to))
+	return m.change(func() error { return m.files.Rename(path.Join(dir, from), path.Join(dir, to)) })
 }
 
 func (m memFiles) MkdirAll(dir string) error {
-	defer m.changed()
-	return m.fs.MkdirAll(dir, 0o700)
+	return m.change(func() error { return m.files.MkdirAll(dir, 0o700) })
 }
 
 // RemoveAll is not done at once: a crash can leave any part of it.
 func (m memFiles) RemoveAll(dir string) error {
-	names, err := m.fs.List(dir)
+	names, err := m.ListDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
+	for _, name := range names {
+		if err == nil {
+			err = m.change(func() error { return m.files.Remove(path.Join(dir, name)) })
+		}
+	}
 	if err != nil {
 		return err
 	}
-	slices.Sort(names)
-	slices.Reverse(names) // the segments, whose names are digits, last
-	for _, name := range names {
-		if err := m.fs.Remove(path.Join(dir, name)); err != nil {
-			return err
-		}
-		m.changed()
-	}
-	return m.fs.Remove(dir)
+	return m.change(func() error { return m.files.Remove(dir) })
 }
 
 func (m memFiles) SyncDir(dir string) error {
-	d, err := m.fs.OpenDir(dir)
+	d, err := m.files.OpenDir(dir)
 	if err != nil {
 		return err
 	}
-	defer m.changed()
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(m.change(d.Sync), d.Close())
 }
 
 type memFile struct {
 	vfs.File
 	of       memFiles
 	dir      string
+	name     string
 	syncName bool
 }
 
-func (f *memFile) WriteAt(b []byte, at int64) (int, error) {
-	defer f.of.changed()
-	return f.File.WriteAt(b, at)
+func (f *memFile) WriteAt(b []byte, at int64) (n int, err error) {
+	return len(b), f.of.change(func() error {
+		_, err := f.File.WriteAt(b, at)
+		return err
+	})
 }
 
 func (f *memFile) Sync() error {
-	err := f.File.Sync()
-	f.of.changed()
+	if f.of.onSync != nil {
+		defer f.of.onSync(f.name)()
+	}
+	err := f.of.change(f.File.Sync)
 	if err == nil && f.syncName {
 		f.syncName = false
 		err = f.of.SyncDir(f.dir)
@@ -177,27 +176,43 @@ func (d *disks) of(node string) *machineDisk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.all[node] == nil {
-		d.all[node] = newMachineDisk()
+		d.all[node] = newMachineDisk(vfs.NewCrashableMem())
 	}
 	return d.all[node]
 }
 
-// lose replaces a machine's disk by an empty one.
-func (d *disks) lose(node string) {
+// replace gives a machine another disk.
+func (d *disks) replace(node string, fs *vfs.MemFS) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.all, node)
+	d.all[node] = newMachineDisk(fs)
 }
 
-// fail cuts the power of all machines at one moment and returns what their disks hold.
-func (d *disks) fail(chance *rand.Rand) map[string]*vfs.MemFS {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// powerFails takes the power from some nodes at one moment, and gives it back when all
+// of them are down.
+func (g *group) powerFails(chance *rand.Rand, nodes ...string) {
 	left := make(map[string]*vfs.MemFS)
-	for _, node := range slices.Sorted(maps.Keys(d.all)) {
-		left[node] = d.all[node].powerFails(chance)
+	for _, node := range nodes {
+		g.disks.of(node).frozen.Lock()
 	}
-	return left
+	for _, node := range nodes {
+		left[node] = g.disks.of(node).powerFails(chance)
+	}
+	for _, node := range nodes {
+		if m := g.node(node); m != nil {
+			g.cutOff(m) // it says nothing any more of what it does in the rest of its life
+		}
+	}
+	for _, node := range nodes {
+		g.disks.of(node).frozen.Unlock()
+	}
+	for _, node := range nodes {
+		g.kill(node)
+		g.disks.replace(node, left[node])
+	}
+	for _, node := range nodes {
+		g.start(node)
+	}
 }
 
 // openHistory opens a machine's history. What is broken is thrown away, as a node does.
