@@ -561,7 +561,27 @@ func (s *Shards) Held(topic string) (history.Store, bool) {
 	if r == nil || r.failed.Load() != nil {
 		return nil, false
 	}
-	return r.store, true
+	return readStore{r.store, r}, true
+}
+
+// readStore is a replica's store for those who read: the damage that they find is told.
+type readStore struct {
+	history.Store
+	of *replica
+}
+
+// Read implements history.Store.
+func (s readStore) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
+	next, err := s.Store.Read(topic, from, maxBytes, visit)
+	s.of.suspect(err)
+	return next, err
+}
+
+// SequenceAt implements history.Store.
+func (s readStore) SequenceAt(topic string, t time.Time) (wire.Sequence, error) {
+	at, err := s.Store.SequenceAt(topic, t)
+	s.of.suspect(err)
+	return at, err
 }
 
 // Size returns what this node's replicas hold.

@@ -1,9 +1,16 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // A replica that was away for longer than the others keep their logs takes over a
@@ -45,6 +52,63 @@ func TestAReplicaThatWasAwayForLongCatchesUp(t *testing.T) {
 			t.Errorf("%d replicas were made anew", n)
 		}
 	})
+}
+
+// A store whose end was lost, to damage that the database does not see, is not taken for
+// what the snapshot stands for.
+func TestAStoreThatEndsBeforeTheSnapshotIsDamaged(t *testing.T) {
+	store := history.NewMemory()
+	for i := range wire.Sequence(4) {
+		if err := store.Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, history.Run{First: i + 1, Count: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		topics map[string]wire.Sequence
+		want   error
+	}{
+		{map[string]wire.Sequence{"a": 5}, nil},
+		{map[string]wire.Sequence{"a": 3}, nil}, // it may be further
+		{map[string]wire.Sequence{"a": 6}, history.ErrCorrupt},
+		{map[string]wire.Sequence{"a": 5, "b": 2}, history.ErrCorrupt},
+	} {
+		if err := newMachine(store).holds(&snapshot{Topics: test.topics}); !errors.Is(err, test.want) {
+			t.Errorf("%v: %v, want %v", test.topics, err, test.want)
+		}
+	}
+}
+
+// A topic that goes on at a sequence does so in the store too, and keeps what it has when
+// that is further.
+func TestWhatIsSkippedIsInTheStore(t *testing.T) {
+	db := openHistory(t, vfs.NewMem(), "node")
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	storage := map[string]history.Store{"memory": history.NewMemory(), "disk": db.Shard(0)}
+	for name, store := range storage {
+		for _, next := range []wire.Sequence{1, 7, 3, 20} {
+			if err := skip(store, "a", next); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, _, err := store.Bounds("a")
+		if err != nil || b.First != 20 || b.Next != 20 || b.Artifacts != 0 {
+			t.Errorf("%s: %+v, %v", name, b, err)
+		}
+		run := history.Run{First: 20, Count: 1, Body: []byte("x")}
+		if err := store.Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, run); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := skip(store, "a", 21); err != nil {
+			t.Fatal(err)
+		}
+		if b, _, _ := store.Bounds("a"); b.Artifacts != 1 {
+			t.Errorf("%s: %+v", name, b)
+		}
+	}
 }
 
 // follower returns a node that does not lead a topic's shard.
