@@ -249,8 +249,7 @@ func (m *member) connect(to *member) {
 		for {
 			select {
 			case f := <-p.frames:
-				to.still.RLock()
-				to.still.RUnlock() //nolint:staticcheck // it waits until the node goes on
+				to.goesOn()
 				to.shards.Take(m.name, wire.Frame(f))
 			case <-p.end:
 				return
@@ -278,6 +277,12 @@ func (m *member) linked() []string {
 		names = append(names, n)
 	}
 	return names
+}
+
+// goesOn returns once the node does not stand still.
+func (m *member) goesOn() {
+	m.still.RLock()
+	defer m.still.RUnlock()
 }
 
 // linkTo returns the way to a node, once this one does not stand still.
@@ -314,8 +319,7 @@ func (m *member) ask(ctx context.Context, node, question string, body []byte) ([
 	if back == nil || back.lost.Load() {
 		return nil, errors.New("no answer from " + node)
 	}
-	to.still.RLock()
-	to.still.RUnlock() //nolint:staticcheck // it waits until the node goes on
+	to.goesOn()
 	to.use.RLock()
 	defer to.use.RUnlock()
 	if to.closed {

@@ -37,6 +37,7 @@ func (d *machineDisk) powerFails(chance *rand.Rand) *vfs.MemFS {
 
 // killed returns what a disk holds if only the processes end now: all that they did.
 func (d *machineDisk) killed(t *testing.T) *vfs.MemFS {
+	t.Helper()
 	left := vfs.NewCrashableMem()
 	if _, err := vfs.Clone(d.files, left, "node", "node", vfs.CloneSync); err != nil {
 		t.Errorf("copy a disk: %v", err)
