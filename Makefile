@@ -14,6 +14,8 @@ IMAGE ?= switchboard:dev
 CHECKER_IMAGE ?= switchboard-checker:dev
 FUZZTIME ?= 10s
 SOAK ?= 1h
+SEEDS ?= 300
+FROM ?= 1
 # Narrows the test targets: make test PKG=./hubnode/hub
 PKG ?= ./...
 
@@ -140,6 +142,10 @@ fault: ## Do to nodes what machines and networks do, and judge (5 minutes; root,
 .PHONY: soak
 soak: ## One fault after another under a load of history, for SOAK (1h; root, Linux)
 	go test -tags fault -count=1 -timeout 0 -v ./test/fault -run TestSoak -soak $(SOAK)
+
+.PHONY: linear
+linear: ## Check that topics are linearizable in SEEDS (300) runs, from seed FROM (4 minutes)
+	go test -count=1 -timeout 0 -parallel 4 ./hubnode/shard -run TestTopicsAreLinearizable -linear.seeds $(SEEDS) -linear.from $(FROM)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

@@ -42,7 +42,7 @@ func (s *stores) open() error {
 	db, err := disk.Open(s.historyDir(), disk.Options{Log: s.log})
 	if errors.Is(err, history.ErrCorrupt) {
 		s.log.Error("this node's history is broken: it is made anew from the other nodes", slog.Any("error", err))
-		err = errors.Join(os.RemoveAll(filepath.Join(s.dir, "shards")), os.RemoveAll(s.historyDir()))
+		err = s.throwAway()
 		if err == nil {
 			db, err = disk.Open(s.historyDir(), disk.Options{Log: s.log})
 		}
@@ -52,6 +52,23 @@ func (s *stores) open() error {
 	}
 	s.db = db
 	return nil
+}
+
+// throwAway removes all that is on the disk. The logs are gone for good before the
+// artifacts are: a replica never comes back with less than its log says it has.
+func (s *stores) throwAway() error {
+	if err := errors.Join(os.RemoveAll(filepath.Join(s.dir, "shards")), s.syncDir()); err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(s.historyDir()), s.syncDir())
+}
+
+func (s *stores) syncDir() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // close ends the use of the disk.

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
+	"github.com/switchboardhub/switchboard/hubnode/history/disk"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -27,14 +31,16 @@ var quick = Timing{Heartbeat: 100 * time.Millisecond, Commit: 20 * time.Millisec
 type group struct {
 	t        *testing.T
 	timing   Timing
-	dir      string // empty: in memory
+	dir      string // empty: in memory, or on disks
+	disks    *disks // nil: in memory, or in dir
+	onChange func() // called after each change of one of the disks; may be nil
+	interval time.Duration
 	shards   int
 	replicas int
 
 	mu    sync.Mutex // guards the fields below
 	size  int        // nodes that the hub has
 	nodes map[string]*member
-	cut   map[[2]string]bool
 }
 
 // member is one node.
@@ -44,7 +50,11 @@ type member struct {
 	shards *Shards
 	stop   context.CancelFunc
 	ended  chan error
-	mu     sync.Mutex // guards the fields below
+	db     *disk.DB     // nil: in memory
+	use    sync.RWMutex // held by who reads from the stores, and when they are closed
+	closed bool         // guarded by use
+	still  sync.RWMutex // held while the node stands still: it neither hears nor says anything
+	mu     sync.Mutex   // guards the fields below
 	links  map[string]*pipe
 	stores map[int]history.Store
 	heard  map[string][]wire.Sequence // what was delivered
@@ -53,6 +63,7 @@ type member struct {
 // pipe is one direction of a link.
 type pipe struct {
 	frames chan []byte
+	lost   atomic.Bool // what is sent does not arrive
 	end    chan struct{}
 	done   sync.WaitGroup
 }
@@ -64,7 +75,17 @@ func newGroup(t *testing.T, nodes, shards int, dir string) *group {
 
 func newGroupWith(t *testing.T, nodes, shards int, dir string, timing Timing) *group {
 	t.Helper()
-	g := &group{t: t, timing: timing, dir: dir, shards: shards, replicas: 3, size: nodes, nodes: make(map[string]*member), cut: make(map[[2]string]bool)}
+	return (&group{t: t, timing: timing, dir: dir}).begin(nodes, shards)
+}
+
+// begin starts the nodes of a group that is empty.
+func (g *group) begin(nodes, shards int) *group {
+	t := g.t
+	t.Helper()
+	if g.timing == (Timing{}) {
+		g.timing = quick
+	}
+	g.shards, g.replicas, g.size, g.nodes = shards, 3, nodes, make(map[string]*member)
 	for i := range nodes {
 		g.start(name(i))
 	}
@@ -80,16 +101,25 @@ func name(i int) string { return fmt.Sprintf("n-%d", i) }
 
 func (g *group) start(node string) {
 	m := &member{g: g, name: node, links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
-	dir := ""
-	if g.dir != "" {
-		dir = g.dir + "/" + node
+	var (
+		dir string
+		fs  files
+	)
+	switch {
+	case g.dir != "":
+		dir = filepath.Join(g.dir, node)
+		m.db = openHistory(g.t, vfs.Default, dir)
+	case g.disks != nil:
+		machine := g.disks.of(node)
+		dir, fs = "node", memFiles{machineDisk: machine, onChange: g.onChange}
+		m.db = openHistory(g.t, machine.files, dir)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("SHARD_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.String("node", node))
 	}
 	m.shards = New(Config{
-		Self: node, Shards: g.shards, Dir: dir, Timing: g.timing, Log: log,
+		Self: node, Shards: g.shards, Dir: dir, SyncInterval: g.interval, Timing: g.timing, Log: log, files: fs, segment: 8 << 10,
 		Store:   m.store,
 		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
 		Outlet:  func() Outlet { return m },
@@ -149,6 +179,34 @@ func (g *group) unlink(a, b *member) {
 	b.shards.Unlinked(a.name)
 }
 
+// members returns the nodes that run.
+func (g *group) members() []*member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]*member, 0, len(g.nodes))
+	for _, m := range g.nodes {
+		all = append(all, m)
+	}
+	return all
+}
+
+// cutOff cuts a node's links to all others, rejoin brings them back.
+func (g *group) cutOff(m *member) {
+	for _, o := range g.members() {
+		if o != m {
+			g.unlink(m, o)
+		}
+	}
+}
+
+func (g *group) rejoin(m *member) {
+	for _, o := range g.members() {
+		if o != m {
+			g.link(m, o)
+		}
+	}
+}
+
 // kill ends a node without farewell.
 func (g *group) kill(node string) {
 	g.mu.Lock()
@@ -169,12 +227,22 @@ func (g *group) kill(node string) {
 	if err := <-m.ended; err != nil {
 		g.t.Errorf("node %s: %v", node, err)
 	}
+	m.use.Lock()
+	defer m.use.Unlock()
+	m.closed = true
+	if m.db != nil {
+		if err := m.db.Close(); err != nil {
+			g.t.Errorf("node %s: %v", node, err)
+		}
+	}
 }
 
 // read reads all from the member's replica of a topic's shard.
 func (m *member) read(topic string, visit func(history.Run)) error {
+	m.use.RLock()
+	defer m.use.RUnlock()
 	store, ok := m.shards.Held(topic)
-	if !ok {
+	if !ok || m.closed {
 		return errNotLeader
 	}
 	_, err := store.Read(topic, 1, 1<<30, visit)
@@ -190,6 +258,7 @@ func (m *member) connect(to *member) {
 		for {
 			select {
 			case f := <-p.frames:
+				to.goesOn()
 				to.shards.Take(m.name, wire.Frame(f))
 			case <-p.end:
 				return
@@ -219,12 +288,28 @@ func (m *member) linked() []string {
 	return names
 }
 
-func (m *member) Carry(node string, head, tail []byte) bool {
+// goesOn returns once the node does not stand still.
+func (m *member) goesOn() {
+	m.still.RLock()
+	defer m.still.RUnlock()
+}
+
+// linkTo returns the way to a node, once this one does not stand still.
+func (m *member) linkTo(node string) *pipe {
+	m.still.RLock()
+	defer m.still.RUnlock()
 	m.mu.Lock()
-	p := m.links[node]
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	return m.links[node]
+}
+
+func (m *member) Carry(node string, head, tail []byte) bool {
+	p := m.linkTo(node)
 	if p == nil {
 		return false
+	}
+	if p.lost.Load() {
+		return true
 	}
 	select {
 	case p.frames <- append(append([]byte(nil), head...), tail...):
@@ -235,18 +320,28 @@ func (m *member) Carry(node string, head, tail []byte) bool {
 }
 
 func (m *member) ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
-	m.mu.Lock()
-	p := m.links[node]
-	m.mu.Unlock()
-	to := m.g.node(node)
-	if p == nil || to == nil || ctx.Err() != nil {
+	p, to := m.linkTo(node), m.g.node(node)
+	if p == nil || to == nil || ctx.Err() != nil || p.lost.Load() {
 		return nil, errors.New("no link to " + node)
+	}
+	back := to.linkTo(m.name)
+	if back == nil || back.lost.Load() {
+		return nil, errors.New("no answer from " + node)
+	}
+	to.goesOn()
+	to.use.RLock()
+	defer to.use.RUnlock()
+	if to.closed {
+		return nil, errStopped
 	}
 	answer, _, err := to.shards.Answer(ctx, question, body)
 	return answer, err
 }
 
 func (m *member) store(n int) (history.Store, error) {
+	if m.db != nil {
+		return m.db.Shard(uint32(n)), nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stores[n] == nil {
@@ -268,9 +363,9 @@ func (m *member) Flush() {}
 // eventually waits until a condition holds.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
 var (
-	linearSeeds = flag.Int("linear.seeds", 4, "how many `runs` of the linearizability test")
+	linearSeeds = flag.Int("linear.seeds", 8, "how many `runs` of the linearizability test")
 	linearFrom  = flag.Uint64("linear.from", 1, "the first `seed`")
 )
 
@@ -72,26 +74,27 @@ var topicModel = porcupine.Model{
 }
 
 // Appends and reads of a topic are as if it existed once, whatever happens to the
-// nodes: they die, come back with nothing, and lose sight of each other.
+// nodes: see the disturbances.
 func TestTopicsAreLinearizable(t *testing.T) {
 	for seed := *linearFrom; seed < *linearFrom+uint64(*linearSeeds); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			dir := ""
+			t.Parallel() // they wait most of the time
+			g := &group{t: t}
 			if seed%2 == 0 {
-				dir = t.TempDir()
+				g.disks = newDisks()
 			}
-			linearRun(t, seed, dir)
+			linearRun(g.begin(3, 2), seed)
 			if t.Failed() {
-				t.Logf("again: go test ./hubnode/shard -run TestTopicsAreLinearizable -linear.from %d -linear.seeds 1", seed)
+				t.Logf("again: make linear SEEDS=1 FROM=%d", seed)
 			}
 		})
 	}
 }
 
-func linearRun(t *testing.T, seed uint64, dir string) {
+func linearRun(g *group, seed uint64) {
+	t := g.t
 	t.Helper()
-	const clients, disturbances = 4, 5
-	g := newGroup(t, 3, 2, dir)
+	const clients, times = 4, 8
 	start := time.Now()
 	var (
 		mu      sync.Mutex
@@ -121,15 +124,15 @@ func linearRun(t *testing.T, seed uint64, dir string) {
 			}
 		})
 	}
-	g.disturb(seed, disturbances)
+	happened := g.disturb(seed, times)
 	quiet.Store(true)
 	working.Wait()
-	if result, _ := porcupine.CheckOperationsVerbose(topicModel, ops, time.Minute); result != porcupine.Ok {
+	if result, _ := porcupine.CheckOperationsVerbose(topicModel, ops, time.Minute); result != porcupine.Ok { // not being sure is a failure too
 		slices.SortFunc(ops, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
 		for _, op := range ops {
 			t.Logf("%v to %v: %s", time.Duration(op.Call), time.Duration(op.Return), topicModel.DescribeOperation(op.Input, op.Output))
 		}
-		t.Errorf("not linearizable: %s", result)
+		t.Errorf("not linearizable: %s, after %s", result, strings.Join(happened, ", "))
 	}
 }
 
@@ -157,36 +160,139 @@ func (g *group) readAll(topic string) string {
 	return all
 }
 
-// disturb kills nodes and cuts links, one at a time.
-func (g *group) disturb(seed uint64, times int) {
+// disturbance is something that happens to nodes, and is over when it returns.
+type disturbance struct {
+	what string
+	do   func(g *group, chance *rand.Rand)
+}
+
+// disturbances are those that a group has to bear: with all in memory, and on disks.
+func (g *group) disturbances() []disturbance {
+	all := []disturbance{
+		{"a node stands still", (*group).standsStill},
+		{"a node is cut off", func(g *group, chance *rand.Rand) { g.parts(chance, true) }},
+		{"two nodes are parted", func(g *group, chance *rand.Rand) { g.parts(chance, false) }},
+		{"a node is not heard", func(g *group, chance *rand.Rand) { g.falls(chance, false) }},
+		{"a node hears nothing", func(g *group, chance *rand.Rand) { g.falls(chance, true) }},
+		{"the leadership is handed over", (*group).handsOver},
+		{"a node loses what it has", (*group).losesAll},
+	}
+	if g.disks != nil {
+		all = append(all,
+			disturbance{"a node is killed", (*group).killed},
+			disturbance{"a machine loses power", func(g *group, chance *rand.Rand) { g.powerFails(chance, name(chance.IntN(3))) }},
+			disturbance{"all machines lose power", func(g *group, chance *rand.Rand) { g.powerFails(chance, name(0), name(1), name(2)) }},
+			disturbance{"logs are cut", (*group).cutsLogs},
+		)
+	}
+	return all
+}
+
+// disturb lets things happen, one after the other, and returns what it was.
+func (g *group) disturb(seed uint64, times int) (happened []string) {
 	chance := rand.New(rand.NewPCG(seed, 99))
+	all := g.disturbances()
 	for range times {
-		pause := time.NewTimer(time.Duration(chance.IntN(150)) * time.Millisecond)
-		<-pause.C
-		victim := name(chance.IntN(3))
-		if chance.IntN(2) == 0 {
-			g.kill(victim)
-			<-time.After(time.Duration(chance.IntN(200)) * time.Millisecond)
-			g.start(victim)
-			eventually(g.t, "three voters again", func() bool { return g.voters(0) == 3 && g.voters(1) == 3 })
+		g.lasts(chance, 150)
+		d := all[chance.IntN(len(all))]
+		happened = append(happened, d.what)
+		d.do(g, chance)
+	}
+	return happened
+}
+
+// lasts takes some time, below a limit in milliseconds.
+func (g *group) lasts(chance *rand.Rand, limit int) {
+	<-time.After(time.Duration(chance.IntN(limit)) * time.Millisecond)
+}
+
+func (g *group) standsStill(chance *rand.Rand) {
+	m := g.node(name(chance.IntN(3)))
+	m.still.Lock()
+	if g.disks != nil {
+		g.disks.of(m.name).frozen.Lock()
+	}
+	g.lasts(chance, 400)
+	if g.disks != nil {
+		g.disks.of(m.name).frozen.Unlock()
+	}
+	m.still.Unlock()
+}
+
+func (g *group) parts(chance *rand.Rand, whole bool) {
+	m := g.node(name(chance.IntN(3)))
+	others := slices.DeleteFunc(g.members(), func(o *member) bool { return o == m })
+	if !whole {
+		others = others[:1]
+	}
+	for _, o := range others {
+		g.unlink(m, o)
+	}
+	g.lasts(chance, 500)
+	for _, o := range others {
+		g.link(m, o)
+	}
+}
+
+// falls makes what is sent to a node, or by it, vanish until the links are made anew.
+func (g *group) falls(chance *rand.Rand, deaf bool) {
+	m := g.node(name(chance.IntN(3)))
+	others := slices.DeleteFunc(g.members(), func(o *member) bool { return o == m })
+	for _, o := range others {
+		from, to := m, o
+		if deaf {
+			from, to = o, m
+		}
+		from.linkTo(to.name).lost.Store(true)
+	}
+	g.lasts(chance, 500)
+	for _, o := range others {
+		g.unlink(m, o)
+		g.link(m, o)
+	}
+}
+
+func (g *group) handsOver(chance *rand.Rand) {
+	for _, m := range g.members() {
+		r := m.shards.replica(chance.IntN(2))
+		if r == nil || !r.servesNow() {
 			continue
 		}
-		m := g.node(victim)
-		var others []*member
-		for i := range 3 {
-			if o := g.node(name(i)); o != m {
-				others = append(others, o)
+		var others []raft.ServerID
+		for _, o := range r.members() {
+			if o.ID != r.id {
+				others = append(others, o.ID)
 			}
 		}
-		if chance.IntN(2) == 0 { // of one link only
-			others = others[:1]
-		}
-		for _, o := range others {
-			g.unlink(m, o)
-		}
-		<-time.After(time.Duration(chance.IntN(500)) * time.Millisecond)
-		for _, o := range others {
-			g.link(m, o)
+		_ = r.transfer(g.t.Context(), others) // it may not come to it
+		return
+	}
+}
+
+// losesAll kills a node and starts it with nothing. Only when the others have taken it
+// in again is the group as strong as it was.
+func (g *group) losesAll(chance *rand.Rand) {
+	victim := name(chance.IntN(3))
+	g.kill(victim)
+	if g.disks != nil {
+		g.disks.replace(victim, vfs.NewCrashableMem())
+	}
+	g.lasts(chance, 200)
+	g.start(victim)
+	eventually(g.t, "three voters again", func() bool { return g.voters(0) == 3 && g.voters(1) == 3 })
+}
+
+func (g *group) killed(chance *rand.Rand) {
+	victim := name(chance.IntN(3))
+	g.kill(victim)
+	g.lasts(chance, 300)
+	g.start(victim)
+}
+
+func (g *group) cutsLogs(chance *rand.Rand) {
+	for _, m := range g.members() {
+		if r := m.shards.replica(chance.IntN(2)); r != nil {
+			_ = r.raft.Snapshot().Error() // there may be nothing to cut
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package shard
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,7 +16,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -39,41 +40,105 @@ func memoryLogs() *logs {
 	return &logs{entries: s, votes: s, close: func() error { return nil }}
 }
 
-// diskLogs are in a directory. With an interval, writes are synced as often as
-// that and not before they are acknowledged. damaged hears of damage that is found
-// later.
-func diskLogs(dir string, interval time.Duration, damaged func(error), log *slog.Logger, raftLog hclog.Logger) (*logs, error) {
-	var vfs types.VFS = fs.New()
+// logOptions are what logs on disk are opened with.
+type logOptions struct {
+	files    files
+	dir      string
+	begun    bool          // they were there before
+	interval time.Duration // writes are synced as often, and not before they are acknowledged; 0: before
+	segment  int           // bytes of one file
+	damaged  func(error)   // hears of damage that is found later
+	log      *slog.Logger
+	raftLog  hclog.Logger
+}
+
+// diskLogs are in a directory.
+func diskLogs(o logOptions) (*logs, error) {
+	index := &walIndex{fs: o.files, begun: o.begun}
+	var vfs types.VFS = o.files
 	var lazy *lazySync
-	if interval > 0 {
-		lazy = newLazySync(vfs, interval, log)
-		vfs = lazy
+	if o.interval > 0 {
+		lazy = newLazySync(vfs, o.interval, o.log)
+		vfs, index.sync = lazy, lazy.syncAll
 	}
-	w, err := openLog(dir, vfs, raftLog)
+	w, err := openLog(o, index, vfs)
 	closeAll := func() error {
 		var err error
 		if w != nil {
 			err = w.Close()
 		}
 		if lazy != nil {
-			lazy.close()
+			err = errors.Join(err, lazy.close())
 		}
 		return err
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", dir, err), closeAll())
+		return nil, errors.Join(fmt.Errorf("open the log in %s: %w", o.dir, err), closeAll())
 	}
-	cache, err := raft.NewLogCache(cachedLogs, w)
+	cache, err := raft.NewLogCache(cachedLogs, checkedLogs{w})
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &logs{entries: guardedLogs{cache, damaged}, votes: w, close: closeAll}, nil
+	return &logs{entries: guardedLogs{cache, o.damaged}, votes: w, close: closeAll}, nil
 }
 
 // openLog opens a log. Some kinds of damage it panics over.
-func openLog(dir string, vfs types.VFS, log hclog.Logger) (w *wal.WAL, err error) {
+func openLog(o logOptions, index *walIndex, vfs types.VFS) (w *wal.WAL, err error) {
 	defer recovered(&err)
-	return wal.Open(dir, wal.WithMetaStore(&walIndex{}), wal.WithSegmentSize(segmentBytes), wal.WithSegmentFiler(segment.NewFiler(dir, vfs)), wal.WithLogger(log))
+	return wal.Open(o.dir, wal.WithMetaStore(index), wal.WithSegmentSize(o.segment), wal.WithSegmentFiler(segment.NewFiler(o.dir, vfs)), wal.WithLogger(o.raftLog))
+}
+
+// checkedLogs is a log on disk whose entries have a checksum of all that they are, their
+// index and their term included: the log itself finds damage in the last ones only.
+type checkedLogs struct{ *wal.WAL }
+
+func checksumOf(l *raft.Log) []byte {
+	var head [8 + 8 + 1]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	return binary.BigEndian.AppendUint32(nil, crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data))
+}
+
+// StoreLog implements raft.LogStore.
+func (c checkedLogs) StoreLog(l *raft.Log) error { return c.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (c checkedLogs) StoreLogs(all []*raft.Log) error {
+	checked := make([]raft.Log, len(all))
+	stored := make([]*raft.Log, len(all))
+	for i, l := range all {
+		checked[i] = *l
+		checked[i].Extensions = checksumOf(l)
+		stored[i] = &checked[i]
+	}
+	return c.WAL.StoreLogs(stored)
+}
+
+// GetLog implements raft.LogStore.
+func (c checkedLogs) GetLog(index uint64, l *raft.Log) (err error) {
+	defer recovered(&err)
+	switch err := c.WAL.GetLog(index, l); {
+	case errors.Is(err, types.ErrNotFound), errors.Is(err, types.ErrClosed):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: log entry %d: %w", history.ErrCorrupt, index, err)
+	}
+	if l.Index != index || !bytes.Equal(l.Extensions, checksumOf(l)) {
+		return fmt.Errorf("%w: log entry %d", history.ErrCorrupt, index)
+	}
+	l.Extensions = nil
+	return nil
+}
+
+// upTo removes what is in the log when all of it is before a snapshot that the replica
+// goes on from: nothing can follow it.
+func (l *logs) upTo(snapshot uint64) error {
+	last, err := l.entries.LastIndex()
+	if err != nil || last == 0 || last >= snapshot {
+		return err
+	}
+	return l.entries.DeleteRange(1, snapshot)
 }
 
 // recovered makes an error of a panic over damaged files.
@@ -83,11 +148,20 @@ func recovered(err *error) {
 	}
 }
 
-// guardedLogs is a log that tells of damage when it is written, rather than to panic:
+// guardedLogs is a log that tells of damage when it is read or written, rather than to panic:
 // a process that ends over it would do so again after its restart.
 type guardedLogs struct {
 	raft.LogStore
 	damaged func(error)
+}
+
+// IsMonotonic implements raft.MonotonicLogStore: there can be no hole in the log, so that
+// Raft removes all of it when it takes over a snapshot.
+func (guardedLogs) IsMonotonic() bool { return true }
+
+// GetLog implements raft.LogStore.
+func (g guardedLogs) GetLog(index uint64, l *raft.Log) error {
+	return g.guard(func() error { return g.LogStore.GetLog(index, l) })
 }
 
 // StoreLog implements raft.LogStore.
@@ -108,6 +182,9 @@ func (g guardedLogs) guard(change func() error) error {
 		defer recovered(&err)
 		return change()
 	}()
+	if errors.Is(err, types.ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", history.ErrCorrupt, err)
+	}
 	if errors.Is(err, history.ErrCorrupt) {
 		g.damaged(err)
 	}
@@ -117,7 +194,6 @@ func (g guardedLogs) guard(change func() error) error {
 // lazySync is a file system that syncs what was written from time to time.
 type lazySync struct {
 	types.VFS
-	log  *slog.Logger
 	stop chan struct{}
 	done sync.WaitGroup
 
@@ -126,14 +202,16 @@ type lazySync struct {
 }
 
 func newLazySync(vfs types.VFS, interval time.Duration, log *slog.Logger) *lazySync {
-	l := &lazySync{VFS: vfs, log: log, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
+	l := &lazySync{VFS: vfs, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
 	l.done.Go(func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		for {
 			select {
 			case <-tick.C:
-				l.syncAll()
+				if err := l.syncAll(); err != nil {
+					log.Error("log not synced", slog.Any("error", err))
+				}
 			case <-l.stop:
 				return
 			}
@@ -142,24 +220,25 @@ func newLazySync(vfs types.VFS, interval time.Duration, log *slog.Logger) *lazyS
 	return l
 }
 
-func (l *lazySync) close() {
+func (l *lazySync) close() error {
 	close(l.stop)
 	l.done.Wait()
-	l.syncAll()
+	return l.syncAll()
 }
 
-func (l *lazySync) syncAll() {
+// syncAll returns once all that was written before survives a crash.
+func (l *lazySync) syncAll() error {
 	l.mu.Lock()
 	files := make([]*lazyFile, 0, len(l.files))
 	for f := range l.files {
 		files = append(files, f)
 	}
 	l.mu.Unlock()
+	var errs []error
 	for _, f := range files {
-		if err := f.sync(); err != nil {
-			l.log.Error("log not synced", slog.Any("error", err))
-		}
+		errs = append(errs, f.sync())
 	}
+	return errors.Join(errs...)
 }
 
 // Create implements types.VFS.
@@ -226,20 +305,14 @@ func (f *lazyFile) Close() error {
 	return errors.Join(err, f.WritableFile.Close())
 }
 
-// Files of a replica's directory beside its log.
-const (
-	identityFile  = "replica"
-	restoringFile = "restoring" // a snapshot is being taken over: without it the store is whole
-)
+// identityFile says whose state is in a directory. It is the last that is made, and the
+// first that is removed: without it there is no replica.
+const identityFile = "replica"
 
 // readIdentity returns the id of the replica whose state is in a directory, empty
-// when there is none, or none that is whole. The error wraps history.ErrCorrupt when
-// it can't be read.
-func readIdentity(dir string) (string, error) {
-	if _, err := os.Stat(filepath.Join(dir, restoringFile)); err == nil {
-		return "", nil
-	}
-	id, err := readFile(dir, identityFile)
+// when there is none. The error wraps history.ErrCorrupt when it can't be read.
+func readIdentity(fs files, dir string) (string, error) {
+	id, err := readFile(fs, dir, identityFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}

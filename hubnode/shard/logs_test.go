@@ -17,7 +17,7 @@ import (
 // the same after a restart: raft-wal v0.4.0 could not (hashicorp/raft-wal#31).
 func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	l := openLogs(t, dir)
+	l := openLogs(t, dir, false)
 	for i := range uint64(9) {
 		if err := l.entries.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: []byte{byte(i)}}); err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Fatal(err)
 	}
-	l = openLogs(t, dir)
+	l = openLogs(t, dir, true)
 	for i := range uint64(7) {
 		var got raft.Log
 		if err := l.entries.GetLog(i+1, &got); err != nil || got.Index != i+1 {
@@ -64,11 +64,11 @@ func TestALogThatLostAPartIsNotOpened(t *testing.T) {
 		} {
 			t.Run(name+" "+what, func(t *testing.T) {
 				dir := t.TempDir()
-				l := openLogs(t, dir)
+				l := openLogs(t, dir, false)
 				if err := errors.Join(l.votes.SetUint64([]byte("CurrentTerm"), 7), l.entries.StoreLog(&raft.Log{Index: 1, Term: 7}), l.close()); err != nil {
 					t.Fatal(err)
 				}
-				l = openLogs(t, dir)
+				l = openLogs(t, dir, true)
 				if term, err := l.votes.GetUint64([]byte("CurrentTerm")); term != 7 || err != nil {
 					t.Fatalf("the term is %d, %v", term, err)
 				}
@@ -78,7 +78,7 @@ func TestALogThatLostAPartIsNotOpened(t *testing.T) {
 				if err := damage(filepath.Join(dir, name)); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := diskLogs(dir, 0, func(error) {}, slog.New(slog.DiscardHandler), hclog.NewNullLogger()); !errors.Is(err, history.ErrCorrupt) {
+				if _, err := diskLogs(logsIn(t, newMachineFiles(), dir, true)); !errors.Is(err, history.ErrCorrupt) {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -86,11 +86,19 @@ func TestALogThatLostAPartIsNotOpened(t *testing.T) {
 	}
 }
 
-func openLogs(t *testing.T, dir string) *logs {
+func openLogs(t *testing.T, dir string, begun bool) *logs {
 	t.Helper()
-	l, err := diskLogs(dir, 0, func(err error) { t.Error(err) }, slog.New(slog.DiscardHandler), hclog.NewNullLogger())
+	l, err := diskLogs(logsIn(t, newMachineFiles(), dir, begun))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+func logsIn(t *testing.T, fs files, dir string, begun bool) logOptions {
+	t.Helper()
+	return logOptions{
+		files: fs, dir: dir, begun: begun, segment: segmentBytes, damaged: func(err error) { t.Error(err) },
+		log: slog.New(slog.DiscardHandler), raftLog: hclog.NewNullLogger(),
+	}
 }

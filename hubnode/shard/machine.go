@@ -47,6 +47,7 @@ type machine struct {
 	serves  atomic.Bool // it leads: what is stored is delivered
 	applied atomic.Uint64
 	grown   atomic.Int64           // bytes applied since the last snapshot
+	failed  bool                   // the store lacks something
 	pull    func(*snapshot) error  // brings the store to where a snapshot is
 	stop    chan struct{}          // closed when the replica ends
 	broken  func(error)            // what the store holds can't be relied on
@@ -157,7 +158,11 @@ func (m *machine) applyRecord(r record) Result {
 		if next := t.next.Load(); next != 1 {
 			return Result{First: wire.Sequence(next), Err: errMoved}
 		}
-		t.next.Store(max(uint64(r.before), 1))
+		first := max(r.before, 1)
+		if err := m.persist(func() error { return skip(m.store, r.topic, first) }); err != nil {
+			return Result{Err: err}
+		}
+		t.next.Store(uint64(first))
 		return Result{First: r.before}
 	case opFetch:
 		key := r.fetch.Key
@@ -219,12 +224,27 @@ func (m *machine) persist(change func() error) error {
 		select {
 		case <-time.After(retryFull):
 		case <-m.stop:
+			m.failed = true
 			return err
 		}
 	}
 }
 
+// skip makes a topic, of which nothing is held then, go on at a sequence, unless it is
+// there or further.
+func skip(store history.Store, topic string, next wire.Sequence) error {
+	b, _, err := store.Bounds(topic)
+	if err != nil || b.Next >= next {
+		return err
+	}
+	if err := store.Purge(topic, b.Next); err != nil {
+		return err
+	}
+	return store.Append(time.Now(), topic, history.Limits{}, history.Run{First: next - 1, Count: 1})
+}
+
 func (m *machine) fail(err error) {
+	m.failed = true
 	if m.broken != nil {
 		m.broken(err)
 	}
@@ -241,6 +261,9 @@ type snapshot struct {
 // Snapshot implements raft.FSM. It copies what is beyond the store: that holds
 // at least what belongs to the snapshot, and ignores what it is given again.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
+	if m.failed {
+		return nil, errLacks
+	}
 	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list(), Durables: m.durables.List()}
 	for name, t := range m.topics {
 		s.Topics[name] = wire.Sequence(t.next.Load())
@@ -251,6 +274,23 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, err
 	}
 	return &captured{state: b.Bytes(), store: m.store}, nil
+}
+
+var errLacks = errors.New("the store lacks what could not be appended")
+
+// holds returns an error when the store lacks what belongs to a snapshot that it held all
+// of. Damage may have hidden the end of what it has.
+func (m *machine) holds(s *snapshot) error {
+	for topic, next := range s.Topics {
+		b, _, err := m.store.Bounds(topic)
+		if err != nil {
+			return err
+		}
+		if b.Next < next {
+			return fmt.Errorf("%w: topic %s ends before sequence %d in the store, in the snapshot before %d", history.ErrCorrupt, topic, b.Next, next)
+		}
+	}
+	return nil
 }
 
 // Restore implements raft.FSM: it takes over a snapshot of another replica, and
@@ -264,6 +304,7 @@ func (m *machine) Restore(from io.ReadCloser) error {
 	if err := m.pull(s); err != nil {
 		return err
 	}
+	m.failed = false
 	m.load(s)
 	return nil
 }
@@ -298,14 +339,17 @@ type captured struct {
 
 // Persist implements raft.FSMSnapshot. What the log forgets after it has to be
 // on disk.
-func (c *captured) Persist(sink raft.SnapshotSink) error {
+func (c *captured) Persist(to raft.SnapshotSink) error {
 	if err := c.store.Flush(); err != nil {
-		return errors.Join(err, sink.Cancel())
+		return errors.Join(err, to.Cancel())
 	}
-	if _, err := sink.Write(c.state); err != nil {
-		return errors.Join(err, sink.Cancel())
+	if s, ok := to.(*sink); ok {
+		s.own = true
 	}
-	return sink.Close()
+	if _, err := to.Write(c.state); err != nil {
+		return errors.Join(err, to.Cancel())
+	}
+	return to.Close()
 }
 
 // Release implements raft.FSMSnapshot.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -29,11 +27,6 @@ func (r *replica) pull(s *snapshot) error {
 		return errors.New("it is not known who sent the snapshot")
 	}
 	start := time.Now()
-	if r.dir != "" { // until all is there, the store is not whole
-		if err := writeFile(r.dir, restoringFile, nil); err != nil {
-			return err
-		}
-	}
 	select {
 	case r.s.pulling <- struct{}{}: // a few at a time
 		defer func() { <-r.s.pulling }()
@@ -51,10 +44,8 @@ func (r *replica) pull(s *snapshot) error {
 	if err := r.store.Flush(); err != nil {
 		return err
 	}
-	if r.dir != "" {
-		if err := errors.Join(os.Remove(filepath.Join(r.dir, restoringFile)), syncDir(r.dir)); err != nil {
-			return err
-		}
+	if err := r.snaps.fetched(); err != nil {
+		return err
 	}
 	r.log.Info("history fetched", slog.String("peer", *from), slog.Int("topics", len(s.Topics)), slog.Int64("bytes", size), slog.Duration("took", time.Since(start)))
 	return nil
@@ -77,7 +68,7 @@ func (r *replica) pullTopic(node, topic string, until wire.Sequence) (size int64
 			return size, err
 		}
 		if len(page) == 0 {
-			return size, nil // retention took it
+			return size, skip(r.store, topic, until) // retention took it
 		}
 		for _, run := range page {
 			if run.First > next && ok {

@@ -112,10 +112,10 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 		return nil, err
 	}
 	if dir != "" {
-		id, err := readIdentity(dir)
+		id, err := readIdentity(s.cfg.files, dir)
 		if err == nil && id != "" {
 			var r *replica
-			if r, err = s.openReplica(n, dir, raft.ServerID(id), store); err == nil {
+			if r, err = s.openReplica(n, dir, raft.ServerID(id), store, true); err == nil {
 				return r, nil
 			}
 		}
@@ -123,23 +123,39 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 			s.remade.Add(1)
 			s.cfg.Log.Error("this node's replica of a shard is lost: it is made anew from the others", slog.Int("shard", n), slog.Any("error", err))
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			return nil, err
-		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
 	}
-	if err := store.Clear(); err != nil {
+	if err := s.forget(dir, store); err != nil {
 		return nil, err
 	}
-	id := s.newID()
 	if dir != "" {
-		if err := errors.Join(store.Flush(), writeFile(dir, identityFile, []byte(id))); err != nil {
+		if err := errors.Join(store.Flush(), s.makeDirectory(dir)); err != nil {
 			return nil, err
 		}
 	}
-	return s.openReplica(n, dir, id, store)
+	return s.openReplica(n, dir, s.newID(), store, false)
+}
+
+// forget removes a replica's state. If that is interrupted, what is left is nobody's.
+func (s *Shards) forget(dir string, store history.Store) error {
+	if dir == "" {
+		return store.Clear()
+	}
+	if err := s.cfg.files.Delete(dir, identityFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return errors.Join(store.Clear(), s.cfg.files.RemoveAll(dir))
+}
+
+// makeDirectory makes a replica's directory, and returns once it survives a crash.
+func (s *Shards) makeDirectory(dir string) error {
+	if err := s.cfg.files.MkdirAll(dir); err != nil {
+		return err
+	}
+	for above := filepath.Dir(dir); ; above = filepath.Dir(above) {
+		if err := s.cfg.files.SyncDir(above); err != nil || above == filepath.Clean(s.cfg.Dir) {
+			return err
+		}
+	}
 }
 
 // vacant returns a replica that has neither logs nor a Raft yet.
@@ -154,20 +170,29 @@ func (s *Shards) vacant(n int, dir string, id raft.ServerID, store history.Store
 	}
 }
 
-// openReplica starts a replica on its state.
-func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.Store) (_ *replica, err error) {
+// openReplica starts a replica on its state, or on none that is begun with it.
+func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.Store, begun bool) (_ *replica, err error) {
 	r := s.vacant(n, dir, id, store)
-	if r.snaps, err = openSnapshots(dir); err != nil {
+	if r.snaps, err = openSnapshots(s.cfg.files, dir); err != nil {
 		r.end()
 		return nil, err
 	}
 	if dir == "" {
 		r.logs = memoryLogs()
-	} else if r.logs, err = diskLogs(dir, s.cfg.SyncInterval, r.fail, r.log, s.raftLog); err != nil {
+	} else if r.logs, err = diskLogs(logOptions{
+		files: s.cfg.files, dir: dir, begun: begun, interval: s.cfg.SyncInterval, segment: s.cfg.segment,
+		damaged: r.fail, log: r.log, raftLog: s.raftLog,
+	}); err != nil {
 		r.end()
 		return nil, err
 	}
-	if err := r.start(); err != nil {
+	if dir != "" && !begun {
+		err = writeFile(s.cfg.files, dir, identityFile, []byte(id))
+	}
+	if err == nil {
+		err = r.start()
+	}
+	if err != nil {
 		r.end()
 		return nil, errors.Join(err, r.logs.close())
 	}
@@ -179,7 +204,11 @@ func (r *replica) start() error {
 	m := newMachine(r.store)
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
 	m.settled = r.landing
-	if err := loadLatest(m, r.snaps); err != nil {
+	upTo, err := loadLatest(m, r.snaps)
+	if err == nil {
+		err = r.logs.upTo(upTo)
+	}
+	if err != nil {
 		return err
 	}
 	r.machine = m
@@ -220,22 +249,26 @@ func (r *replica) config() *raft.Config {
 	return c
 }
 
-// loadLatest gives a machine the state of the latest snapshot.
-func loadLatest(m *machine, snaps *snapshots) error {
+// loadLatest gives a machine the state of the latest snapshot, and returns the last log
+// entry that is part of it.
+func loadLatest(m *machine, snaps *snapshots) (uint64, error) {
 	metas, err := snaps.List()
 	if err != nil || len(metas) == 0 {
-		return err
+		return 0, err
 	}
 	_, from, err := snaps.Open(metas[0].ID)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s, err := decodeSnapshot(from)
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if err := m.holds(s); err != nil {
+		return 0, err
 	}
 	m.load(s)
-	return nil
+	return metas[0].Index, nil
 }
 
 // close ends the replica. Its state stays.
@@ -266,11 +299,7 @@ func (r *replica) halt() {
 
 // wipe removes the state of a replica that was closed.
 func (r *replica) wipe() error {
-	err := r.store.Clear()
-	if r.dir != "" {
-		err = errors.Join(err, os.RemoveAll(r.dir))
-	}
-	return err
+	return r.s.forget(r.dir, r.store)
 }
 
 // fail says that what the replica holds can't be relied on.

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -80,6 +81,9 @@ type Config struct {
 	Looked func()
 	Timing Timing
 	Log    *slog.Logger
+
+	files   files // that Dir is in; nil: the machine's
+	segment int   // bytes of one file of a log; 0: segmentBytes
 }
 
 // Shards are the replicas of one node, and what it knows of who leads. Make it
@@ -113,6 +117,10 @@ type leadership struct {
 // New returns shards that do not run.
 func New(cfg Config) *Shards {
 	cfg.Timing = cfg.Timing.withDefaults()
+	if cfg.files == nil {
+		cfg.files = newMachineFiles()
+	}
+	cfg.segment = cmp.Or(cfg.segment, segmentBytes)
 	return &Shards{
 		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
 		leaders:  make([]atomic.Pointer[leadership], cfg.Shards),
@@ -219,7 +227,7 @@ func (s *Shards) hasState(n int) bool {
 	if dir == "" {
 		return false
 	}
-	id, err := readIdentity(dir)
+	id, err := readIdentity(s.cfg.files, dir)
 	return err == nil && id != ""
 }
 
@@ -595,7 +603,27 @@ func (s *Shards) Held(topic string) (history.Store, bool) {
 	if r == nil || r.failed.Load() != nil {
 		return nil, false
 	}
-	return r.store, true
+	return readStore{r.store, r}, true
+}
+
+// readStore is a replica's store for those who read: the damage that they find is told.
+type readStore struct {
+	history.Store
+	of *replica
+}
+
+// Read implements history.Store.
+func (s readStore) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
+	next, err := s.Store.Read(topic, from, maxBytes, visit)
+	s.of.suspect(err)
+	return next, err
+}
+
+// SequenceAt implements history.Store.
+func (s readStore) SequenceAt(topic string, t time.Time) (wire.Sequence, error) {
+	at, err := s.Store.SequenceAt(topic, t)
+	s.of.suspect(err)
+	return at, err
 }
 
 // Size returns what this node's replicas hold.

@@ -17,6 +17,7 @@ const snapshotFile = "snapshot"
 // snapshots keeps a replica's latest snapshot, which is small: the store has the
 // artifacts. With a directory it is on disk.
 type snapshots struct {
+	fs  files
 	dir string // empty: in memory only
 
 	mu     sync.Mutex // guards the fields below
@@ -25,17 +26,18 @@ type snapshots struct {
 
 // savedSnapshot is a snapshot with what Raft wants to know of it.
 type savedSnapshot struct {
-	Meta  raft.SnapshotMeta
-	State []byte
+	Meta    raft.SnapshotMeta
+	State   []byte
+	Lacking bool // it came from another replica: the store does not hold all of it yet
 }
 
 // openSnapshots returns the snapshots in a directory.
-func openSnapshots(dir string) (*snapshots, error) {
-	s := &snapshots{dir: dir}
+func openSnapshots(fs files, dir string) (*snapshots, error) {
+	s := &snapshots{fs: fs, dir: dir}
 	if dir == "" {
 		return s, nil
 	}
-	text, err := readFile(dir, snapshotFile)
+	text, err := readFile(fs, dir, snapshotFile)
 	if errors.Is(err, os.ErrNotExist) {
 		return s, nil
 	}
@@ -46,9 +48,14 @@ func openSnapshots(dir string) (*snapshots, error) {
 	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&saved); err != nil {
 		return nil, fmt.Errorf("%s: %w", snapshotFile, err)
 	}
+	if saved.Lacking {
+		return nil, errLacking
+	}
 	s.latest = &saved
 	return s, nil
 }
+
+var errLacking = errors.New("history was still being fetched from another replica")
 
 // Create implements raft.SnapshotStore.
 func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport) (raft.SnapshotSink, error) {
@@ -89,7 +96,7 @@ func (s *snapshots) save(saved *savedSnapshot) error {
 		if err := gob.NewEncoder(&b).Encode(saved); err != nil {
 			return err
 		}
-		if err := writeFile(s.dir, snapshotFile, b.Bytes()); err != nil {
+		if err := writeFile(s.fs, s.dir, snapshotFile, b.Bytes()); err != nil {
 			return err
 		}
 	}
@@ -97,10 +104,20 @@ func (s *snapshots) save(saved *savedSnapshot) error {
 	return nil
 }
 
+// fetched says that the store holds all of the latest snapshot.
+func (s *snapshots) fetched() error {
+	s.mu.Lock()
+	latest := *s.latest
+	s.mu.Unlock()
+	latest.Lacking = false
+	return s.save(&latest)
+}
+
 // sink takes one snapshot.
 type sink struct {
 	to    *snapshots
 	meta  raft.SnapshotMeta
+	own   bool // it was made here, from what the store holds
 	state bytes.Buffer
 }
 
@@ -115,5 +132,5 @@ func (s *sink) Cancel() error { return nil }
 // Close implements raft.SnapshotSink: the snapshot is complete.
 func (s *sink) Close() error {
 	s.meta.Size = int64(s.state.Len())
-	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes()})
+	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes(), Lacking: !s.own})
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"sync"
+	"time"
 
+	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -23,7 +24,10 @@ const (
 // votes: small files with checksums, replaced whole. (The log's own way is a memory
 // map of a database, whose damage ends the process with a signal, or goes unnoticed.)
 type walIndex struct {
-	dir string
+	fs    files
+	begun bool         // there was a log before: it is damage when it is not there
+	sync  func() error // what the segments hold, before it is said that they hold it; nil: it always is
+	dir   string
 
 	mu    sync.Mutex // guards votes
 	votes map[string][]byte
@@ -32,10 +36,6 @@ type walIndex struct {
 // Load implements types.MetaStore. A part that is missing was lost.
 func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
 	x.dir = dir
-	segments, err := filepath.Glob(filepath.Join(dir, "*.wal"))
-	if err != nil {
-		return state, err
-	}
 	begun, err := x.read(segmentsFile, &state)
 	if err != nil {
 		return state, err
@@ -44,17 +44,76 @@ func (x *walIndex) Load(dir string) (state types.PersistentState, err error) {
 	switch {
 	case err != nil:
 		return state, err
-	case begun && !voted, !begun && len(segments) > 0:
-		return state, fmt.Errorf("%w: of %s and %s one is not there", history.ErrCorrupt, segmentsFile, votesFile)
+	case x.begun && !begun, x.begun && !voted:
+		return state, fmt.Errorf("%w: %s or %s is not there", history.ErrCorrupt, segmentsFile, votesFile)
 	case !voted:
 		x.votes = make(map[string][]byte)
 		return state, x.write(votesFile, x.votes)
 	}
-	return state, nil
+	return state, x.reopen(&state)
+}
+
+// reopen sees to it that the last segment can be appended to. raft-wal v0.4.1 refuses it
+// for ever when the node died while the segment was being ended, or just afterwards: then
+// what it holds goes to a new one.
+func (x *walIndex) reopen(state *types.PersistentState) error {
+	if len(state.Segments) == 0 {
+		return nil
+	}
+	last := &state.Segments[len(state.Segments)-1]
+	filer := segment.NewFiler(x.dir, x.fs)
+	if !last.SealTime.IsZero() {
+		return nil
+	}
+	ended, err := filer.RecoverTail(*last)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = ended.Close() }() // it was only read
+	if sealed, _, err := ended.Sealed(); err != nil || !sealed {
+		return err
+	}
+	entries, err := entriesOf(ended, last.MinIndex)
+	if err != nil {
+		return err
+	}
+	again := *last
+	again.ID, again.BaseIndex, again.CreateTime = state.NextSegmentID, last.MinIndex, time.Now()
+	again.SizeLimit = 2 * segmentBytes // it must have room for as much
+	if err := x.fs.Delete(x.dir, segment.FileName(again)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // a try before this one left it
+	}
+	open, err := filer.Create(again)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(open.Append(entries), open.Close()); err != nil {
+		return err
+	}
+	*last = again
+	state.NextSegmentID++
+	return x.CommitState(*state)
+}
+
+// entriesOf returns the entries of a segment from an index on.
+func entriesOf(w types.SegmentWriter, from uint64) ([]types.LogEntry, error) {
+	var entries []types.LogEntry
+	for i := from; i <= w.LastIndex(); i++ {
+		b, err := w.GetLog(i)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, types.LogEntry{Index: i, Data: append([]byte(nil), b.Bs...)})
+		_ = b.Close() // never fails
+	}
+	return entries, nil
 }
 
 func (x *walIndex) read(name string, into any) (there bool, err error) {
-	b, err := readFile(x.dir, name)
+	b, err := readFile(x.fs, x.dir, name)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -72,11 +131,16 @@ func (x *walIndex) write(name string, what any) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(x.dir, name, b)
+	return writeFile(x.fs, x.dir, name, b)
 }
 
 // CommitState implements types.MetaStore.
 func (x *walIndex) CommitState(state types.PersistentState) error {
+	if x.sync != nil {
+		if err := x.sync(); err != nil {
+			return err
+		}
+	}
 	return x.write(segmentsFile, state)
 }
 
