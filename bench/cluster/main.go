@@ -1,6 +1,8 @@
 // Command cluster measures what happens between the nodes of a hub: how soon a
 // client is known everywhere, what the death of a node costs, how long a node that
-// joins takes, what an idle hub costs, and what a drain does to clients under load.
+// joins takes, what an idle hub costs, and what a drain does to clients under load; and
+// of histories, how publishing goes on without a replica, how long a node takes that
+// starts with much, and what memory it takes.
 // Nodes are processes on loopback with real sockets and gossip; clients are those
 // of the client library, but for the many idle ones, which only shake hands.
 //
@@ -38,9 +40,13 @@ type bench struct {
 	hubnode string
 	clients int
 	idle    int
-	span    time.Duration // that the step idle measures
-	rows    []row
-	say     func(row)
+	span    time.Duration // that the steps idle, shards and replica measure
+
+	history   int64 // bytes that the step restart fills a node with
+	replicas  int   // of these
+	artifacts int   // of the step memory
+	rows      []row
+	say       func(row)
 }
 
 func (b *bench) report(step, what string, value float64, unit, target string) {
@@ -61,6 +67,10 @@ var steps = []step{
 	{"drain", drain},
 	{"join", join},
 	{"idle", idle},
+	{"shards", shards},
+	{"replica", replica},
+	{"restart", restart},
+	{"memory", memory},
 }
 
 func main() {
@@ -74,11 +84,14 @@ func main() {
 		only    = flag.String("run", "", "the steps to run, separated by ';'; empty: all")
 		clients = flag.Int("clients", 10_000, "clients of the steps kill and drain")
 		many    = flag.Int("idle", 100_000, "clients of the steps join and idle")
-		span    = flag.Duration("span", 30*time.Second, "how long the step idle measures")
+		span    = flag.Duration("span", 30*time.Second, "how long the steps idle and shards measure; replica takes a third for each rate")
+		history = flag.Int64("history", 10<<10, "MiB of history of the step restart")
+		nodes   = flag.Int("replicas", 3, "nodes of the step restart, each with all of it")
+		kept    = flag.Int("artifacts", 1_000_000, "artifacts of the step memory")
 		output  = flag.String("o", "text", "text or json")
 	)
 	flag.Parse()
-	b := &bench{clients: *clients, idle: *many, span: *span, say: printer(*output)}
+	b := &bench{clients: *clients, idle: *many, span: *span, history: *history << 20, replicas: *nodes, artifacts: *kept, say: printer(*output)}
 	if err := b.run(interrupted(), *only); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)

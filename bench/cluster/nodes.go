@@ -96,7 +96,7 @@ func (b *bench) start(ctx context.Context, size int, edit func(*config.Config)) 
 // add runs one more node.
 func (h *hub) add(replicas int) (*node, error) {
 	i := len(h.nodes)
-	n := &node{name: fmt.Sprintf("bench-%d", i), ended: make(chan struct{})}
+	n := &node{name: fmt.Sprintf("bench-%d", i)}
 	cfg := config.Default()
 	cfg.Hub, cfg.Node, cfg.Replicas, cfg.Advertise, cfg.Peers = "bench", n.name, replicas, "127.0.0.1", h.peers
 	cfg.Listen.Gossip = h.peers[i]
@@ -119,18 +119,34 @@ func (h *hub) add(replicas int) (*node, error) {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return nil, err
 	}
-	n.cmd = exec.Command(h.b.hubnode, "--config", path) //nolint:gosec,noctx // built here; stop ends it
+	if err := h.run(n); err != nil {
+		return nil, err
+	}
+	h.nodes = append(h.nodes, n)
+	return n, nil
+}
+
+// run starts a node's process.
+func (h *hub) run(n *node) error {
+	n.ended = make(chan struct{})
+	n.cmd = exec.Command(h.b.hubnode, "--config", filepath.Join(h.b.dir, n.name+".yaml")) //nolint:gosec,noctx // built here; stop ends it
 	n.cmd.Stderr = os.Stderr
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it ends with the bench, however that ends
 	if err := n.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
+	cmd, ended := n.cmd, n.ended
 	go func() { // ends with the process
-		n.err = n.cmd.Wait()
-		close(n.ended)
+		n.err = cmd.Wait()
+		close(ended)
 	}()
-	h.nodes = append(h.nodes, n)
-	return n, nil
+	return nil
+}
+
+// restart runs a node again that was killed.
+func (h *hub) restart(n *node) error {
+	<-n.ended
+	return h.run(n)
 }
 
 // addresses returns the client addresses, this node's first.

@@ -365,7 +365,7 @@ func idle(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer h.stop()
-	if err := b.idleCost(h, fmt.Sprintf("an idle hub of %d nodes without clients: ", size), "≤ 10"); err != nil {
+	if err := b.idleCost(h, "idle", fmt.Sprintf("an idle hub of %d nodes without clients: ", size), "≤ 10"); err != nil {
 		return err
 	}
 	var crowd idlers
@@ -373,10 +373,11 @@ func idle(ctx context.Context, b *bench) error {
 	if err := crowd.connect(ctx, h, b.idle); err != nil {
 		return err
 	}
-	return b.idleCost(h, fmt.Sprintf("… with %d: ", b.idle), "")
+	return b.idleCost(h, "idle", fmt.Sprintf("… with %d: ", b.idle), "")
 }
 
-func (b *bench) idleCost(h *hub, what, bytesTarget string) error {
+// idleCost measures what the nodes do meanwhile.
+func (b *bench) idleCost(h *hub, step, what, bytesTarget string) error {
 	time.Sleep(b.span / 3) // what came before is over then
 	before, err := h.cost()
 	if err != nil {
@@ -388,9 +389,9 @@ func (b *bench) idleCost(h *hub, what, bytesTarget string) error {
 		return err
 	}
 	nodes := float64(len(h.nodes))
-	b.report("idle", what+"CPU of a node", (after.cpu-before.cpu)/b.span.Seconds()/nodes*100, "% of a core", "≤ 1")
-	b.report("idle", what+"bytes of everybody on loopback, for each node", float64(after.bytes-before.bytes)/b.span.Seconds()/nodes/1000, "kB/s", bytesTarget)
-	b.report("idle", what+"memory of a node", float64(after.memory)/nodes/(1<<20), "MiB", "")
+	b.report(step, what+"CPU of a node", (after.cpu-before.cpu)/b.span.Seconds()/nodes*100, "% of a core", "≤ 1")
+	b.report(step, what+"bytes of everybody on loopback, for each node", float64(after.bytes-before.bytes)/b.span.Seconds()/nodes/1000, "kB/s", bytesTarget)
+	b.report(step, what+"memory of a node", float64(after.memory)/nodes/(1<<20), "MiB", "")
 	return nil
 }
 

@@ -18,7 +18,14 @@ import (
 
 const flipRuns = 60
 
-func flipBody(i int) []byte { return bytes.Repeat([]byte(fmt.Sprint("body ", i)), 10) }
+// flipBody is short, but for a few that lie apart from their keys.
+func flipBody(i int) []byte {
+	repeats := 10
+	if i%30 == 0 {
+		repeats = apartBytes / 5
+	}
+	return bytes.Repeat([]byte(fmt.Sprint("body ", i)), repeats)
+}
 
 // TestAFlippedByteIsNoticed flips bytes of all files in turn. What is lost may
 // be noticed when it is opened or when it is read.
@@ -40,13 +47,18 @@ func TestAFlippedByteIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	noticed := make(map[string]int)
+	aparts := 0
 	for _, name := range names {
-		table := strings.HasSuffix(name, ".sst")
+		apart := strings.HasSuffix(name, ".blob")
+		table := apart || strings.HasSuffix(name, ".sst")
 		if !table && !strings.HasPrefix(name, "MANIFEST") {
 			continue
 		}
 		good := readFile(t, fs, name)
 		lost := 0
+		if apart {
+			aparts++
+		}
 		for at := range good {
 			if table && at%31 != 0 && at < len(good)-100 {
 				continue
@@ -75,6 +87,9 @@ func TestAFlippedByteIsNoticed(t *testing.T) {
 		if table && noticed[name] < 100 {
 			t.Errorf("%d flips in %s were noticed", noticed[name], name)
 		}
+	}
+	if aparts == 0 {
+		t.Error("no run lies apart from its key")
 	}
 }
 
@@ -149,6 +164,38 @@ func writeFile(t *testing.T, fs vfs.FS, name string, content []byte) {
 	}
 }
 
+// TestAMissingFileIsNoticed takes a file whose absence is no hindrance to opening.
+func TestAMissingFileIsNoticed(t *testing.T) {
+	fs := vfs.NewMem()
+	reopen(t, fs, func(db *DB) {
+		run := history.Run{First: 1, Count: 1, From: "p", Body: flipBody(0)}
+		if err := errors.Join(db.Shard(1).Append(after(0), "a", roomy, run), db.Flush()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	names, err := fs.List("db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, ".blob") {
+			removed++
+			if err := fs.Remove(fs.PathJoin("db", name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if removed == 0 {
+		t.Fatal("no run lies apart from its key")
+	}
+	reopen(t, fs, func(db *DB) {
+		if _, err := db.Shard(1).Read("a", 1, 1, func(history.Run) {}); !errors.Is(err, history.ErrCorrupt) {
+			t.Errorf("Read = %v, want corrupt", err)
+		}
+	})
+}
+
 // Damage that keeps the store from being opened is told from what is wrong around it.
 func TestWhatKeepsAStoreFromBeingOpened(t *testing.T) {
 	made := func(t *testing.T) string {
@@ -158,7 +205,7 @@ func TestWhatKeepsAStoreFromBeingOpened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		run := history.Run{First: 1, Count: 1, From: "a", Time: time.Unix(1, 0), Body: flipBody(1)}
+		run := history.Run{First: 1, Count: 1, From: "a", Time: time.Unix(1, 0), Body: flipBody(0)}
 		if err := errors.Join(db.Shard(0).Append(time.Unix(1, 0), "t", history.Limits{MaxArtifacts: 9}, run), db.Flush(), db.Close()); err != nil {
 			t.Fatal(err)
 		}

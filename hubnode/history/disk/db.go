@@ -100,6 +100,8 @@ func openError(err error) error {
 // storeError wraps what a caller branches on; err is not nil.
 func storeError(err error) error {
 	switch {
+	case errors.Is(err, history.ErrCorrupt):
+		return err
 	case pebble.IsCorruptionError(err):
 		return fmt.Errorf("%w: %w", history.ErrCorrupt, err)
 	case vfs.IsNoSpaceError(err):

@@ -11,6 +11,8 @@
 //
 // In memory a topic costs its name and its state, however much it holds.
 //
+// Large runs lie in files of their own, apart from their keys, and are written once.
+//
 // There is no write-ahead log: who appends has one, and appends again what a
 // crash took. What is there after a crash is what was written up to some
 // moment, for all topics of all shards alike; Flush moves that moment to now.

@@ -1,9 +1,14 @@
 package disk
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/blob"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -14,6 +19,9 @@ import (
 // process, as it can't tell what is in the file: such writes are tried here
 // until they succeed, and pebble sees none of it. Only Open, which has nothing
 // to lose, is told.
+//
+// Nor does it let pebble open a file of runs that lie apart whose end is damaged:
+// pebble (2.1.7) panics over that, on whichever goroutine.
 type guardFS struct {
 	vfs.FS
 	health *health
@@ -61,6 +69,36 @@ func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File,
 		return nil, err
 	}
 	return &guardFile{File: f, fs: g, name: name, vital: isVital}, nil
+}
+
+// Open implements vfs.FS.
+func (g *guardFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	f, err := g.FS.Open(name, opts...)
+	if !strings.HasSuffix(name, ".blob") {
+		return f, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEnd(f); err != nil {
+		g.health.corrupted(pebble.DataCorruptionInfo{Path: name, Details: err})
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// checkEnd returns an error when pebble would find a file's end damaged. The error is
+// none that pebble knows.
+func checkEnd(f vfs.File) error {
+	r, err := sstable.NewSimpleReadable(f)
+	if err != nil {
+		return err
+	}
+	_, err = blob.NewFileReader(context.Background(), r, blob.FileReaderOptions{})
+	if err != nil && pebble.IsCorruptionError(err) {
+		return corrupt("%v", err) // %w would let pebble see what it is
+	}
+	return err
 }
 
 // OpenDir implements vfs.FS. What pebble does to a directory can't be given up.

@@ -200,14 +200,28 @@ func (i *iter) next(sequence wire.Sequence, r *stored) error {
 }
 
 func (i *iter) read(r *stored) error {
-	value, err := i.pebble.ValueAndErr()
+	value, err := i.value()
 	if err != nil {
-		return storeError(err)
+		return err
 	}
 	if err := parseRun(i.pebble.Key(), value, r); err != nil {
 		return corrupt("%x: %w", i.pebble.Key(), err)
 	}
 	return nil
+}
+
+// value returns what the iterator is at. Pebble panics when it lies apart, in a file
+// that is not there.
+func (i *iter) value() (value []byte, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = corrupt("%v", why)
+		}
+	}()
+	if value, err = i.pebble.ValueAndErr(); err != nil {
+		return nil, storeError(err)
+	}
+	return value, nil
 }
 
 // close ends the use of an iterator; an error was told when it occurred.
