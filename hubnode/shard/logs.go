@@ -84,7 +84,8 @@ func recovered(err *error) {
 }
 
 // guardedLogs is a log that tells of damage when it is written, rather than to panic:
-// a process that ends over it would do so again after its restart.
+// a process that ends over it would do so again after its restart. It is as monotonic as
+// the cache says: behind a snapshot that was taken over, Raft then begins the log anew.
 type guardedLogs struct {
 	raft.LogStore
 	damaged func(error)
@@ -246,4 +247,7 @@ func readIdentity(dir string) (string, error) {
 	return string(id), err
 }
 
-var _ io.Closer = (*lazyFile)(nil)
+var (
+	_ io.Closer              = (*lazyFile)(nil)
+
+)
