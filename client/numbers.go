@@ -73,13 +73,22 @@ func (n *numbering) settled(p *packet) {
 // putOffLocked keeps a numbered publish that was refused for now, to send it
 // again: with those around it, so that they stay in order.
 func (s *sender) putOffLocked(p *packet, err error) {
-	p.refused = err
-	p.refusals++
+	now := time.Now()
+	if p.refused = err; p.since.IsZero() {
+		p.since = now
+	}
 	if s.again != nil {
 		return
 	}
-	wait := min(againMin<<min(p.refusals-1, 10), againMax)
+	wait := againAfter(now.Sub(p.since))
 	s.again = time.AfterFunc(wait/2+rand.N(wait), s.tryAgain) //nolint:gosec // spreads load, guards nothing
+}
+
+// againAfter returns the time to wait before something is sent again that has been
+// refused for so long. It is a part of that, so that little is added to however long
+// it takes the hub to choose a leader.
+func againAfter(refused time.Duration) time.Duration {
+	return min(max(refused/4, againMin), againMax)
 }
 
 // tryAgain queues what was refused for now once more, in order.

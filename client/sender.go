@@ -20,20 +20,20 @@ const (
 
 // packet is one frame that waits to be written, or for its answer.
 type packet struct {
-	header   wire.Header // its count is set when the frame is written
-	target   string
-	from     wire.ClientID
-	run      wire.Run // of a frame of artifacts
-	body     []byte   // of another one
-	bytes    int      // of the frame, as counted in sender.queued and sender.held
-	written  bool     // handed to a connection, at least in part
-	sealed   bool     // was handed to an earlier connection: no artifact may join it
-	bound    bool     // makes no sense on another connection
-	place    uint64   // which of the session's frames it is, once it was written
-	number   uint64   // of a publish, among those to its topic, once it was written; 0: none
-	refused  error    // for now: it waits to be sent again
-	refusals int      // in a row
-	promise  *promise // nil: no answer is expected
+	header  wire.Header // its count is set when the frame is written
+	target  string
+	from    wire.ClientID
+	run     wire.Run  // of a frame of artifacts
+	body    []byte    // of another one
+	bytes   int       // of the frame, as counted in sender.queued and sender.held
+	written bool      // handed to a connection, at least in part
+	sealed  bool      // was handed to an earlier connection: no artifact may join it
+	bound   bool      // makes no sense on another connection
+	place   uint64    // which of the session's frames it is, once it was written
+	number  uint64    // of a publish, among those to its topic, once it was written; 0: none
+	refused error     // for now: it waits to be sent again
+	since   time.Time // that it is refused
+	promise *promise  // nil: no answer is expected
 
 	prev, next *packet // of those with a promise, oldest first
 }

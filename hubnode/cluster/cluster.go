@@ -99,6 +99,7 @@ type Cluster struct {
 	cfg     Config
 	list    *memberlist.Memberlist
 	changed chan struct{} // holds one: members have to be looked at again
+	news    chan struct{} // holds one: this node says something else of itself
 	joined  atomic.Bool
 	ending  atomic.Bool
 
@@ -121,7 +122,7 @@ func Start(cfg Config) (*Cluster, error) {
 		return nil, fmt.Errorf("gossip address: %w", err)
 	}
 	cfg.Self.State, cfg.Self.MinProtocol, cfg.Self.MaxProtocol = Joining, wire.Version, wire.Version
-	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1), nodes: make(map[string]gossiped)}
+	c := &Cluster{cfg: cfg, self: cfg.Self, changed: make(chan struct{}, 1), news: make(chan struct{}, 1), nodes: make(map[string]gossiped)}
 	mc := memberlist.DefaultLANConfig()
 	mc.Name = cfg.Self.Name + nameSep + strconv.FormatUint(cfg.Self.Incarnation, 16)
 	mc.BindAddr, mc.BindPort = host, port
@@ -144,6 +145,16 @@ func (c *Cluster) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() { c.join(ctx) })
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c.news:
+				c.Tell()
+			}
+		}
+	})
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,7 +186,8 @@ func (c *Cluster) Members() []Member {
 // Health returns memberlist's awareness score: 0 is healthy, higher is worse.
 func (c *Cluster) Health() int { return c.list.GetHealthScore() }
 
-// SetState tells the others what this node is about.
+// SetState says what this node is about. It does not wait until the others know,
+// which takes a second and more: Run tells them.
 func (c *Cluster) SetState(s State) {
 	c.mu.Lock()
 	same := c.self.State == s
@@ -184,6 +196,15 @@ func (c *Cluster) SetState(s State) {
 	if same {
 		return
 	}
+	select {
+	case c.news <- struct{}{}:
+	default:
+	}
+}
+
+// Tell tells the others what this node says of itself, and waits until some know or
+// two seconds have passed.
+func (c *Cluster) Tell() {
 	if err := c.list.UpdateNode(leaveTime); err != nil {
 		c.cfg.Log.Debug("state not gossiped yet", slog.Any("error", err))
 	}

@@ -53,6 +53,7 @@ type machine struct {
 	broken  func(error)            // what the store holds can't be relied on
 	crowded func()                 // the log has grown enough to be cut
 	settled func(ticket, []Result) // an entry was applied; may be nil
+	latest  func() uint64          // the last log entry that the latest snapshot holds; may be nil
 
 	publishers *publishers
 	durables   *durable.Set
@@ -306,6 +307,9 @@ func (m *machine) Restore(from io.ReadCloser) error {
 	}
 	m.failed = false
 	m.load(s)
+	if m.latest != nil {
+		m.applied.Store(max(m.applied.Load(), m.latest()))
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,10 @@ type replica struct {
 	number  uint64
 	flights map[uint64]*flight // by their tickets' numbers
 	landed  []*flight          // whose results are there
+
+	upToDate bool      // it has caught up
+	goal     uint64    // the log entry to reach for that
+	aimed    time.Time // when that became the goal
 }
 
 // proposal is a record that waits for its entry.
@@ -203,7 +208,7 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 func (r *replica) start() error {
 	m := newMachine(r.store)
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
-	m.settled = r.landing
+	m.settled, m.latest = r.landing, r.snaps.last
 	upTo, err := loadLatest(m, r.snaps)
 	if err == nil {
 		err = r.logs.upTo(upTo)
@@ -218,6 +223,7 @@ func (r *replica) start() error {
 		return errors.Join(err, r.trans.Close())
 	}
 	r.raft = node
+	r.trans.reaches(r.reach)
 	r.running.Go(r.follow)
 	r.running.Go(r.propose)
 	r.running.Go(r.settle)
@@ -268,6 +274,7 @@ func loadLatest(m *machine, snaps *snapshots) (uint64, error) {
 		return 0, err
 	}
 	m.load(s)
+	m.applied.Store(metas[0].Index)
 	return metas[0].Index, nil
 }
 
@@ -619,6 +626,48 @@ func (r *replica) verify(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("ask the replicas of shard %d: %w", r.n, context.Cause(ctx))
 	}
+}
+
+// reach waits until there is a link to another replica's node. It gives up when this
+// one no longer leads, or the other is no member any more.
+func (r *replica) reach(id raft.ServerID) error {
+	for {
+		linking := r.s.nextLink()
+		if slices.Contains(r.s.cfg.Linked(), nodeOf(id)) {
+			return nil
+		}
+		if r.raft.State() != raft.Leader || !slices.ContainsFunc(r.members(), func(m raft.Server) bool { return m.ID == id }) {
+			return errNoLink
+		}
+		select {
+		case <-linking:
+		case <-time.After(r.s.cfg.Timing.Tend):
+		case <-r.life.Done():
+			return errStopped
+		}
+	}
+}
+
+// caughtUp reports whether the replica is, or was once, near the end of what is
+// committed. What that is a leader has to tell: the end of its own log is all that a
+// replica knows by itself. Under load a replica is always a little behind, so it is
+// enough to reach within a moment what was committed when the moment began.
+func (r *replica) caughtUp() bool {
+	committed, applied := max(r.trans.committed.Load(), r.raft.CommitIndex()), r.machine.applied.Load()
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.upToDate:
+	case r.serving:
+		r.upToDate = true
+	case r.trans.committed.Load() == 0: // no leader has been heard
+	case applied+nearEnough >= committed, r.goal > 0 && applied >= r.goal && now.Sub(r.aimed) < 4*r.s.cfg.Timing.Heartbeat:
+		r.upToDate = true
+	case applied >= r.goal:
+		r.goal, r.aimed = committed, now
+	}
+	return r.upToDate
 }
 
 // alone reports whether the replica is the only member.

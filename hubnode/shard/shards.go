@@ -97,14 +97,16 @@ type Shards struct {
 	recovered atomic.Uint64 // groups whose majority was lost for good
 	remade    atomic.Uint64 // replicas whose state was damaged
 	draining  atomic.Bool
+	opening   sync.Mutex // held while a replica is opened; taken before mu
 
-	mu       sync.Mutex // guards the fields below
+	mu       sync.Mutex // guards the fields below; never held for the disk's sake: links are read under it
 	wanted   bool       // some topic keeps history
 	since    time.Time  // when that became so
 	running  bool
 	life     context.Context //nolint:containedctx // of Run, of the replicas, which are ended one by one
 	replicas map[int]*replica
 	changing map[int]bool  // replicas that are just being closed, or made anew
+	linking  chan struct{} // closed when the next link has come up
 	woken    chan struct{} // holds one: look at what should run
 }
 
@@ -124,7 +126,7 @@ func New(cfg Config) *Shards {
 	return &Shards{
 		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
 		leaders:  make([]atomic.Pointer[leadership], cfg.Shards),
-		replicas: make(map[int]*replica), changing: make(map[int]bool), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
+		replicas: make(map[int]*replica), changing: make(map[int]bool), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
 	}
 }
 
@@ -182,6 +184,8 @@ func (s *Shards) stopAll() {
 	all := s.replicas
 	s.replicas = make(map[int]*replica)
 	s.mu.Unlock()
+	s.opening.Lock()   // who opens one closes it
+	s.opening.Unlock() //nolint:staticcheck // nobody begins any more
 	var stopping sync.WaitGroup
 	for _, r := range all {
 		stopping.Go(r.close)
@@ -241,23 +245,42 @@ func (s *Shards) open(n int) (*replica, error) {
 	if n < 0 || n >= s.cfg.Shards {
 		return nil, fmt.Errorf("there is no shard %d: this hub has %d", n, s.cfg.Shards)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.running {
-		return nil, errStopped
-	}
-	if r := s.replicas[n]; r != nil {
+	if r := s.replica(n); r != nil {
 		return r, nil
 	}
-	if s.changing[n] {
-		return nil, errChanging
+	s.opening.Lock() // reading a log takes its time
+	defer s.opening.Unlock()
+	if r, err := s.vacancy(n); r != nil || err != nil {
+		return r, err
 	}
 	r, err := s.newReplica(n)
 	if err != nil {
 		return nil, err
 	}
-	s.replicas[n] = r
+	s.mu.Lock()
+	running := s.running
+	if running {
+		s.replicas[n] = r
+	}
+	s.mu.Unlock()
+	if !running {
+		r.close()
+		return nil, errStopped
+	}
 	return r, nil
+}
+
+// vacancy returns this node's replica of a shard, or nil when one can be opened.
+func (s *Shards) vacancy(n int) (*replica, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.running:
+		return nil, errStopped
+	case s.changing[n]:
+		return nil, errChanging
+	}
+	return s.replicas[n], nil
 }
 
 // remove closes a replica and throws its state away.
@@ -431,7 +454,7 @@ func (s *Shards) caughtUp(n int) bool {
 		return false
 	}
 	votes := slices.ContainsFunc(r.members(), func(m raft.Server) bool { return m.ID == r.id && m.Suffrage == raft.Voter })
-	return votes && r.machine.applied.Load()+nearEnough >= r.raft.CommitIndex()
+	return votes && r.caughtUp()
 }
 
 // Unsettled returns how many shards this node knows to be not, or not yet, where
@@ -469,6 +492,10 @@ func settled(desired []string, members []raft.Server) bool {
 
 // Linked tells a node that a link has come up to what this one leads.
 func (s *Shards) Linked(node string) {
+	s.mu.Lock()
+	close(s.linking)
+	s.linking = make(chan struct{})
+	s.mu.Unlock()
 	var all []lead
 	s.eachReplica(func(r *replica) {
 		r.mu.Lock()
@@ -481,6 +508,13 @@ func (s *Shards) Linked(node string) {
 		s.cfg.Carrier.Carry(node, encodeLeads(all), nil)
 	}
 	s.Wake()
+}
+
+// nextLink returns a channel that is closed when the next link has come up.
+func (s *Shards) nextLink() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.linking
 }
 
 // Unlinked forgets what a node led, and fails the calls to it.

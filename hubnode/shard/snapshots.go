@@ -134,3 +134,12 @@ func (s *sink) Close() error {
 	s.meta.Size = int64(s.state.Len())
 	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes(), Lacking: !s.own})
 }
+
+// last returns the last log entry that the latest snapshot holds, 0 without one.
+func (s *snapshots) last() uint64 {
+	metas, err := s.List()
+	if err != nil || len(metas) == 0 {
+		return 0
+	}
+	return metas[0].Index
+}

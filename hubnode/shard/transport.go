@@ -20,6 +20,10 @@ const (
 	// it is far below what they may hold.
 	windowBytes = 8 << 20
 	windowCalls = 64
+	// absentWait is how long a replica that is not there yet is left alone.
+	absentWait = 20 * time.Millisecond
+	// noReplica is what a node says that has no such replica.
+	noReplica = "there is no such replica here"
 )
 
 var (
@@ -47,12 +51,15 @@ type transport struct {
 	running  sync.WaitGroup
 	source   atomic.Pointer[string] // the node that sends a snapshot
 
+	committed atomic.Uint64 // the highest entry that a leader said is committed
+
 	mu        sync.Mutex // guards the fields below
 	ref       uint32
 	calls     map[uint32]*call
 	inbox     []inCall
 	arrived   chan struct{} // holds one when the inbox has something
 	heartbeat func(raft.RPC)
+	reach     func(raft.ServerID) error // waits for a link to a replica's node while this one leads; nil: it can't be waited for
 	stopped   bool
 }
 
@@ -82,6 +89,13 @@ func newTransport(shard int, id raft.ServerID, node string, carrier Carrier) *tr
 	t.running.Go(func() { t.feed(answers) })
 	t.running.Go(func() { t.answer(answers) })
 	return t
+}
+
+// reaches sets what waits for a link to a replica's node.
+func (t *transport) reaches(reach func(raft.ServerID) error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.reach = reach
 }
 
 // Close ends the transport: calls under way fail.
@@ -207,7 +221,11 @@ func (t *transport) take(node string, f wire.Frame) {
 	if t.stopped {
 		return
 	}
-	if a, ok := rpc.Command.(*raft.AppendEntriesRequest); ok && isHeartbeat(a) && t.heartbeat != nil {
+	a, appends := rpc.Command.(*raft.AppendEntriesRequest)
+	if appends && a.LeaderCommitIndex > t.committed.Load() {
+		t.committed.Store(a.LeaderCommitIndex)
+	}
+	if appends && isHeartbeat(a) && t.heartbeat != nil {
 		beat := t.heartbeat
 		t.running.Go(func() { // it may wait for Raft's state to be written
 			answer := make(chan raft.RPCResponse, 1)
@@ -230,7 +248,7 @@ func (t *transport) take(node string, f wire.Frame) {
 
 // refuse answers a call to a replica that is not here.
 func refuse(carrier Carrier, node string, f wire.Frame) {
-	body := append([]byte{callFailed}, "there is no such replica here"...)
+	body := append([]byte{callFailed}, noReplica...)
 	carrier.Carry(node, head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body)
 }
 
@@ -324,9 +342,46 @@ func (t *transport) SetHeartbeatHandler(cb func(raft.RPC)) {
 	t.heartbeat = cb
 }
 
-// AppendEntries implements raft.Transport.
+// AppendEntries implements raft.Transport. While there is no link to the other
+// replica's node, or no replica yet on a node that has just started, it waits: after
+// each failure Raft waits itself, up to ten seconds, whatever happens meanwhile.
 func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.ask(id, encodeAppend(args), callTime, resp)
+	if isHeartbeat(args) {
+		return t.ask(id, encodeAppend(args), callTime, resp)
+	}
+	var err error
+	for range callTime / absentWait {
+		if err = t.ask(id, encodeAppend(args), callTime, resp); !absent(err) {
+			return err
+		}
+		args.Entries = nil // who comes back is asked first how far it is; until then nothing is held for it
+		if err := t.await(id); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(absentWait):
+		case <-t.stop:
+			return errStopped
+		}
+	}
+	return err
+}
+
+// absent reports whether a call failed because the other replica is not there now.
+func absent(err error) bool {
+	refused, ok := errors.AsType[*refusedError](err)
+	return errors.Is(err, errNoLink) || ok && refused.text == noReplica
+}
+
+// await waits until there is a link to a replica's node.
+func (t *transport) await(id raft.ServerID) error {
+	t.mu.Lock()
+	reach := t.reach
+	t.mu.Unlock()
+	if reach == nil {
+		return errNoLink
+	}
+	return reach(id)
 }
 
 // RequestVote implements raft.Transport.
@@ -344,9 +399,12 @@ func (t *transport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, args *raf
 	return t.askRare(callTimeout, id, args, nil, callTime, resp)
 }
 
-// InstallSnapshot implements raft.Transport. What it sends is small: the
-// replica fetches the artifacts by itself before it answers.
+// InstallSnapshot implements raft.Transport. It waits for a link as AppendEntries
+// does. What it sends is small: the replica fetches the artifacts by itself before it answers.
 func (t *transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.await(id); err != nil {
+		return err
+	}
 	state, err := io.ReadAll(data)
 	if err != nil {
 		return fmt.Errorf("read snapshot: %w", err)

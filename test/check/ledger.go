@@ -43,7 +43,9 @@ type Ledger struct {
 	faults   []string
 	followed uint64
 	lastAck  map[string]time.Time             // by topic
-	longest  time.Duration                    // between two acknowledgements of a topic
+	marked   time.Time                        // by Mark
+	longest  Silence                          // since then
+	resumed  map[string]bool                  // topics that something published since then was acknowledged on
 	handled  map[string]map[wire.Sequence]int // by the workers, how often
 }
 
@@ -53,6 +55,15 @@ type entry struct {
 	payload string
 	seq     wire.Sequence
 }
+
+// Silence is the time between two acknowledgements of one topic.
+type Silence struct {
+	Topic    string
+	From, To time.Time
+}
+
+// Length returns how long it was.
+func (s Silence) Length() time.Duration { return s.To.Sub(s.From) }
 
 const (
 	workers      = 2
@@ -105,6 +116,15 @@ func (l *Ledger) begin(ctx, publishing context.Context) error {
 	return nil
 }
 
+// Topics returns what is published to.
+func (l *Ledger) Topics() []string {
+	all := make([]string, l.cfg.Topics)
+	for i := range all {
+		all[i] = l.topic(i)
+	}
+	return all
+}
+
 func (l *Ledger) topic(i int) string { return fmt.Sprintf("%s%d", ledgerPrefix, i) }
 
 // connect connects a client, to a node of its own first.
@@ -144,6 +164,7 @@ func (l *Ledger) publish(ctx context.Context, p *client.Client) {
 	defer settling.Wait()
 	for n := 0; ctx.Err() == nil; n++ {
 		e := entry{topic: l.topic(n % l.cfg.Topics), payload: fmt.Sprintf("%s/%d", p.ID(), n)}
+		begun := time.Now()
 		ack, err := p.PublishAsync(ctx, e.topic, &wire.Artifact{Payload: []byte(e.payload)})
 		if err != nil {
 			break // ctx ended
@@ -156,15 +177,7 @@ func (l *Ledger) publish(ctx context.Context, p *client.Client) {
 				return
 			}
 			e.seq = seq
-			l.acked.Add(1)
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.entries = append(l.entries, e)
-			now := time.Now()
-			if before, ok := l.lastAck[e.topic]; ok {
-				l.longest = max(l.longest, now.Sub(before))
-			}
-			l.lastAck[e.topic] = now
+			l.acknowledge(e, begun)
 		})
 		if l.cfg.Pause > 0 {
 			select {
@@ -172,6 +185,25 @@ func (l *Ledger) publish(ctx context.Context, p *client.Client) {
 			case <-time.After(l.cfg.Pause):
 			}
 		}
+	}
+}
+
+// acknowledge records what was acknowledged, and published at begun.
+func (l *Ledger) acknowledge(e entry, begun time.Time) {
+	l.acked.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, e)
+	silence := Silence{Topic: e.topic, From: l.lastAck[e.topic], To: time.Now()}
+	l.lastAck[e.topic] = silence.To
+	if l.marked.IsZero() {
+		return
+	}
+	if silence.Length() > l.longest.Length() {
+		l.longest = silence
+	}
+	if begun.After(l.marked) {
+		l.resumed[e.topic] = true
 	}
 }
 
@@ -201,14 +233,22 @@ func (l *Ledger) work(_ context.Context, a *wire.Artifact) error {
 // Acknowledged returns how many artifacts were acknowledged so far.
 func (l *Ledger) Acknowledged() int { return int(l.acked.Load()) }
 
-// LongestSilence returns the longest time between two acknowledgements of one topic
-// since the last call.
-func (l *Ledger) LongestSilence() time.Duration {
+// Mark begins to measure silences anew.
+func (l *Ledger) Mark() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	longest := l.longest
-	l.longest = 0
-	return longest
+	l.marked, l.longest, l.resumed = time.Now(), Silence{}, make(map[string]bool)
+	for _, topic := range l.Topics() {
+		l.lastAck[topic] = l.marked
+	}
+}
+
+// Silence returns the longest silence since Mark. It reports false until every topic
+// has an acknowledgement of something published since.
+func (l *Ledger) Silence() (longest Silence, over bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.longest, len(l.resumed) == l.cfg.Topics
 }
 
 // LedgerVerdict is what came of a ledger.
@@ -321,10 +361,18 @@ func (l *Ledger) read(ctx context.Context, c *client.Client, topic string) ([]st
 
 // judge compares what is stored with what was acknowledged.
 func (l *Ledger) judge(stored map[string][]string) {
+	there := make(map[string]bool)
+	for topic, all := range stored {
+		for _, payload := range all {
+			there[topic+" "+payload] = true
+		}
+	}
 	for _, e := range l.entries {
-		if all := stored[e.topic]; e.seq == 0 && len(all) > 0 {
-			continue // a repeat whose place is not known any more
-		} else if int(e.seq) > len(all) || all[max(e.seq, 1)-1] != e.payload {
+		all := stored[e.topic]
+		if e.seq == 0 && there[e.topic+" "+e.payload] {
+			continue // a repeat whose place was not known any more
+		}
+		if e.seq == 0 || int(e.seq) > len(all) || all[e.seq-1] != e.payload {
 			l.fault("%s was acknowledged as %s %d, and is not there", e.payload, e.topic, e.seq)
 		}
 	}

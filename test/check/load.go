@@ -44,7 +44,9 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 		opts := append([]client.Option{client.WithID(id), client.WithInFlight(1 << 16), client.WithHandler(l.receive(id))}, cfg.Options...)
 		c, err := client.Connect(ctx, strings.Join(order, ","), opts...)
 		if err != nil {
-			l.close()
+			for _, c := range l.clients {
+				_ = c.Close() // nothing was sent
+			}
 			return nil, err
 		}
 		l.clients = append(l.clients, c)
@@ -181,14 +183,17 @@ func (l *Load) Stop(patience time.Duration) Verdict {
 	for deadline := time.Now().Add(patience); l.Verdict().Lost > 0 && time.Now().Before(deadline); {
 		<-tick.C
 	}
-	l.close()
+	l.Close()
 	return l.Verdict()
 }
 
-func (l *Load) close() {
+// Close ends the sending and the clients, without a verdict. Twice is harmless.
+func (l *Load) Close() {
+	l.stop()
 	var closing sync.WaitGroup
 	for _, c := range l.clients {
 		closing.Go(func() { _ = c.Close() }) // what was not acknowledged is known
 	}
 	closing.Wait()
+	l.sending.Wait()
 }

@@ -39,6 +39,7 @@ func begin(t *testing.T) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(load.Close)
 	h := &hub{n, load}
 	h.flows("before the fault")
 	return h

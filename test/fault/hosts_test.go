@@ -7,7 +7,9 @@ package fault
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,10 +17,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
@@ -26,12 +30,48 @@ import (
 
 const patience = time.Minute
 
+var (
+	logs     = flag.String("logs", "", "a `folder` for the nodes' logs, with everything that they say; without it warnings go to stderr")
+	networks atomic.Int64 // made so far
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "fault")
+	if err != nil {
+		panic(err)
+	}
+	bin = filepath.Join(dir, "hubnode")
+	build := exec.Command("go", "build", "-o", bin, "../../cmd/hubnode")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	code := 1
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// bin is the program of the nodes.
+var bin string
+
+// cannot ends a test that needs what this machine does not have. In CI that is a
+// failure: what never runs there can't fail there.
+func cannot(t *testing.T, why string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf(why, args...)
+	}
+	t.Skipf(why, args...)
+}
+
 // network is a bridge with a host for each node and one for the clients.
 type network struct {
 	t      *testing.T
 	prefix string
 	nodes  []*host
-	bin    string
 	dir    string
 }
 
@@ -48,30 +88,31 @@ type host struct {
 func newNetwork(t *testing.T, size int, settings ...func(*config.Config)) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
+		cannot(t, "network namespaces need root")
 	}
-	n := &network{t: t, prefix: fmt.Sprintf("swf%d", os.Getpid()), dir: t.TempDir()}
+	// Nothing may reach from one test into the next one's network.
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	n := &network{t: t, prefix: fmt.Sprintf("swf%d-%d-", os.Getpid(), networks.Add(1)), dir: t.TempDir()}
 	if out, err := exec.Command("ip", "netns", "add", n.prefix+"s").CombinedOutput(); err != nil {
-		t.Skipf("this kernel or user makes no network namespaces: %v: %s", err, out)
+		cannot(t, "this kernel or user makes no network namespaces: %v: %s", err, out)
 	}
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.prefix+"s").Run() })
 	n.ip("-n", n.prefix+"s", "link", "add", "br0", "type", "bridge")
 	n.ip("-n", n.prefix+"s", "link", "set", "br0", "up")
 	n.plug(n.prefix+"c", "10.99.0.100")
-	n.bin = filepath.Join(n.dir, "hubnode")
-	if out, err := exec.Command("go", "build", "-o", n.bin, "../../cmd/hubnode").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
 	var peers []string
 	for i := range size {
 		peers = append(peers, fmt.Sprintf("10.99.0.%d:7402", i+1))
 	}
 	for i := range size {
-		h := &host{net: n, name: fmt.Sprintf("%s-%d", n.prefix, i), ip: fmt.Sprintf("10.99.0.%d", i+1)}
+		h := &host{net: n, name: fmt.Sprintf("%s%d", n.prefix, i), ip: fmt.Sprintf("10.99.0.%d", i+1)}
 		n.plug(h.name, h.ip)
 		h.cfg = config.Default()
 		h.cfg.Hub, h.cfg.Node, h.cfg.Replicas, h.cfg.Peers = "fault", fmt.Sprintf("node-%d", i), size, peers
 		h.cfg.Advertise, h.cfg.Log.Level = h.ip, "warn"
+		if *logs != "" {
+			h.cfg.Log.Level = "debug"
+		}
 		h.cfg.Drain.Timeout = config.Duration(20 * time.Second)
 		for _, set := range settings {
 			set(&h.cfg)
@@ -115,8 +156,16 @@ func (h *host) start() {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		h.net.t.Fatal(err)
 	}
-	h.cmd = exec.Command("ip", "netns", "exec", h.name, h.net.bin, "--config", path)
+	h.cmd = exec.Command("ip", "netns", "exec", h.name, bin, "--config", path)
 	h.cmd.Stderr = os.Stderr
+	if *logs != "" {
+		log, err := os.OpenFile(filepath.Join(*logs, strings.ReplaceAll(h.net.t.Name(), "/", "-")+"-"+h.cfg.Node+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			h.net.t.Fatal(err)
+		}
+		defer log.Close() // the process has its own
+		h.cmd.Stderr = log
+	}
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := h.cmd.Start(); err != nil {
 		h.net.t.Fatal(err)
@@ -156,7 +205,7 @@ func (h *host) hear(from *host) { h.iptables("-D", from) }
 func (h *host) iptables(what string, from *host) {
 	h.net.t.Helper()
 	if out, err := exec.Command("ip", "netns", "exec", h.name, "iptables", "-w", what, "INPUT", "-s", from.ip, "-j", "DROP").CombinedOutput(); err != nil {
-		h.net.t.Skipf("this kernel has no packet filter in namespaces: %v: %s", err, out)
+		cannot(h.net.t, "this machine has no packet filter in namespaces: %v: %s", err, out)
 	}
 }
 
@@ -164,24 +213,26 @@ func (h *host) iptables(what string, from *host) {
 func (h *host) lossy(part string) {
 	h.net.t.Helper()
 	if out, err := exec.Command("ip", "netns", "exec", h.name, "iptables", "-w", "-A", "INPUT", "!", "-i", "lo", "-m", "statistic", "--mode", "random", "--probability", part, "-j", "DROP").CombinedOutput(); err != nil {
-		h.net.t.Skipf("this kernel can't drop packets at random: %v: %s", err, out)
+		cannot(h.net.t, "this machine can't drop packets at random: %v: %s", err, out)
 	}
 }
 
 // dial connects from the clients' host.
 func (n *network) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	runtime.LockOSThread()
 	there, err := unix.Open("/run/netns/"+n.prefix+"c", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = unix.Close(there) }()
+	runtime.LockOSThread()
 	here, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		runtime.UnlockOSThread()
 		return nil, err
 	}
 	defer func() { _ = unix.Close(here) }()
 	if err := unix.Setns(there, unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
 		return nil, err
 	}
 	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, address)
@@ -195,6 +246,20 @@ func (n *network) dial(ctx context.Context, network, address string) (net.Conn, 
 func (n *network) get(h *host, path string) (*http.Response, error) {
 	c := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DialContext: n.dial, DisableKeepAlives: true}}
 	return c.Get("http://" + h.ip + ":7480" + path)
+}
+
+// read returns what a node's HTTP API says, nothing when it says nothing.
+func (n *network) read(h *host, path string) string {
+	resp, err := n.get(h, path)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // ready returns when all nodes are.
