@@ -65,7 +65,7 @@ func TestALogKeepsWhatItSaidWhenThePowerFails(t *testing.T) {
 				for life := range 4 {
 					p.live(life > 0)
 				}
-				if p.looks < 100 {
+				if p.looks < 40 {
 					t.Errorf("looked %d times only", p.looks)
 				}
 			})
