@@ -320,6 +320,5 @@ func readIdentity(fs files, dir string) (string, error) {
 }
 
 var (
-	_ io.Closer              = (*lazyFile)(nil)
-
+	_ io.Closer = (*lazyFile)(nil)
 )
