@@ -152,7 +152,7 @@ func TestHTTPAnswers(t *testing.T) {
 		"/healthz":    "ok",
 		"/readyz":     "ok",
 		"/v1/clients": `{"clients":[]}`,
-		"/v1/topics":  `{"topics":[]}`,
+		"/v1/topics":  `{"topics":[],"shards":[]}`,
 		"/v1/nodes":   `"node":"node-0"`,
 		"/":           "/v1/status",
 	} {
