@@ -132,7 +132,9 @@ func keep(ctx, ending context.Context, o options, out io.Writer) error {
 	for ending.Err() == nil {
 		select {
 		case <-tick.C:
-			p := progress{ledger.Acknowledged(), ledger.LongestSilence().Milliseconds()}
+			longest, _ := ledger.Silence()
+			ledger.Mark()
+			p := progress{ledger.Acknowledged(), longest.Length().Milliseconds()}
 			if err := o.print(out, p, fmt.Sprintf("acknowledged %d, longest silence %d ms", p.Acknowledged, p.SilenceMillis)); err != nil {
 				return err
 			}
