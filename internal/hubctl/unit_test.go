@@ -218,16 +218,16 @@ func TestTables(t *testing.T) {
 		"topics": {
 			topicsList,
 			`{"topics":[{"topic":"a.>","subscribers":2},{"topic":"b","history":true,"node":"dev-0","first":3,"last":9,"artifacts":7,"bytes":70}]}`,
-			"TOPIC  SUBSCRIBERS  HISTORY  LEADER  SEQUENCES  ARTIFACTS  BYTES\n" +
-				"a.>    2            no       -       -          0          0\n" +
-				"b      0            yes      dev-0   3-9        7          70\n",
+			"TOPIC  SUBSCRIBERS  HISTORY  LEADER  SEQUENCES  ARTIFACTS  BYTES  OLDEST  REPLICAS (LAG)\n" +
+				"a.>    2            no       -       -          0          0      -       -\n" +
+				"b      0            yes      dev-0   3-9        7          70     -       -\n",
 		},
 		"nodes": {
 			nodesList,
 			`{"nodes":[{"node":"n-0","state":"active","ready":true,"client":"h:1","http":"http://h:2","clients":3,"version":"v1","uptimeSeconds":61.5,"self":true,"reachable":true},{"node":"n-1","state":"joining","client":"h:3","http":"http://h:4"}]}`,
-			"NODE   STATE    READY        CLIENT  HTTP        CLIENTS  VERSION  UPTIME\n" +
-				"n-0 *  active   yes          h:1     http://h:2  3        v1       1m1s\n" +
-				"n-1    joining  unreachable  h:3     http://h:4  -        -        -\n",
+			"NODE   STATE    READY        CLIENT  HTTP        CLIENTS  DISK  VERSION  UPTIME\n" +
+				"n-0 *  active   yes          h:1     http://h:2  3        -     v1       1m1s\n" +
+				"n-1    joining  unreachable  h:3     http://h:4  -        -     -        -\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
