@@ -102,6 +102,7 @@ type Cluster struct {
 	news    chan struct{} // holds one: this node says something else of itself
 	joined  atomic.Bool
 	ending  atomic.Bool
+	telling sync.Mutex
 
 	mu    sync.Mutex // guards the fields below
 	self  Member
@@ -205,6 +206,8 @@ func (c *Cluster) SetState(s State) {
 // Tell tells the others what this node says of itself, and waits until some know or
 // two seconds have passed.
 func (c *Cluster) Tell() {
+	c.telling.Lock() // memberlist takes one change of what it says at a time
+	defer c.telling.Unlock()
 	if err := c.list.UpdateNode(leaveTime); err != nil {
 		c.cfg.Log.Debug("state not gossiped yet", slog.Any("error", err))
 	}
