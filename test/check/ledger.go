@@ -196,7 +196,7 @@ func (l *Ledger) acknowledge(e entry, begun time.Time) {
 	l.entries = append(l.entries, e)
 	silence := Silence{Topic: e.topic, From: l.lastAck[e.topic], To: time.Now()}
 	l.lastAck[e.topic] = silence.To
-	if l.marked.IsZero() || silence.From.IsZero() {
+	if l.marked.IsZero() {
 		return
 	}
 	if silence.Length() > l.longest.Length() {

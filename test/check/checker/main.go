@@ -127,13 +127,16 @@ func keep(ctx, ending context.Context, o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ledger.Mark()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for ending.Err() == nil {
 		select {
 		case <-tick.C:
-			longest, _ := ledger.Silence()
-			ledger.Mark()
+			longest, over := ledger.Silence()
+			if over {
+				ledger.Mark()
+			}
 			p := progress{ledger.Acknowledged(), longest.Length().Milliseconds()}
 			if err := o.print(out, p, fmt.Sprintf("acknowledged %d, longest silence %d ms", p.Acknowledged, p.SilenceMillis)); err != nil {
 				return err
