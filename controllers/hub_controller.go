@@ -37,6 +37,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -166,7 +167,11 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	// Observed twice: what is there decides how far to scale, and what came of
 	// it is the status.
 	err := r.observe(ctx, p)
-	if err == nil {
+	switch {
+	case err != nil:
+	case hub.Spec.Paused:
+		err = r.observeSettings(ctx, p)
+	default:
 		p.seen.err = r.applyAll(ctx, p)
 		err = errors.Join(p.seen.err, r.observe(ctx, p))
 	}
@@ -180,7 +185,11 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if err != nil {
 		return ctrl.Result{}, err // which asks for a retry with backoff
 	}
-	return ctrl.Result{RequeueAfter: pollAfter(status)}, nil
+	after := pollAfter(status)
+	if rest := p.seen.rollout.after; rest > 0 {
+		after = min(after, rest)
+	}
+	return ctrl.Result{RequeueAfter: after}, nil
 }
 
 // applyAll applies every object of the Hub, up to the first that is refused.
@@ -199,6 +208,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},
 		{"stateful set", r.applyStatefulSet},
+		{"rollout", r.replaceOutdated},
 	} {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)

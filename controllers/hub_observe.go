@@ -33,6 +33,8 @@ type observed struct {
 	configHash string
 	// scale is what the pass aims at.
 	scale scale
+	// rollout is what replacing nodes is at.
+	rollout rollout
 	// workload is the StatefulSet, nil when there is none.
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.
@@ -64,6 +66,20 @@ func (n observedNode) answered(before []observedNode) observedNode {
 func configHash(rendered []byte) string {
 	sum := sha256.Sum256(rendered)
 	return hex.EncodeToString(sum[:])
+}
+
+// observeSettings finds out which settings the nodes should run, of a Hub whose
+// settings are left as they are.
+func (r *HubReconciler) observeSettings(ctx context.Context, p *pass) error {
+	live := &corev1.ConfigMap{}
+	err := r.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.ConfigMapName(p.hub)}, live)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read the ConfigMap: %w", err)
+	}
+	if settings, ok := live.Data[manifests.ConfigKey]; ok {
+		p.seen.configHash = configHash([]byte(settings))
+	}
+	return nil
 }
 
 // observe looks at the workload and its pods and asks the ready nodes.

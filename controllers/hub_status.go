@@ -37,6 +37,7 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		status.Replicas = seen.workload.Status.Replicas
 		status.ReadyReplicas = seen.workload.Status.ReadyReplicas
 	}
+	status.SafeToRestart = seen.workload != nil && seen.unsettled(manifests.Replicas(hub)) == ""
 	status.Ready = fmt.Sprintf("%d/%d", status.ReadyReplicas, manifests.Replicas(hub))
 	status.Clients = 0
 	for _, n := range seen.nodes {
@@ -84,6 +85,10 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	want := manifests.Replicas(hub)
 	sts := seen.workload
 	switch {
+	case hub.Spec.Paused:
+		c.Status = metav1.ConditionFalse
+		c.Reason = switchboardv1alpha1.ReasonPaused
+		c.Message = "the operator changes nothing while spec.paused is true"
 	case needsPerson(degraded):
 		c.Status = metav1.ConditionFalse
 		c.Reason = switchboardv1alpha1.ReasonBlocked
@@ -100,9 +105,19 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case sts.Status.Replicas != want:
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = fmt.Sprintf("%d nodes exist, %d are wanted", sts.Status.Replicas, want)
-	case sts.Status.UpdatedReplicas < want:
+	case seen.rollout.stuck != "":
+		c.Status = metav1.ConditionFalse
+		c.Reason = switchboardv1alpha1.ReasonRolloutStuck
+		c.Message = fmt.Sprintf("%d of %d nodes run an earlier pod template, and no further one is replaced: %s. Correct the spec, or set it back", seen.rollout.outdated, want, seen.rollout.stuck)
+	case seen.rollout.outdated > 0 && hub.Spec.Updates.Strategy == switchboardv1alpha1.UpdateOnDelete:
+		c.Reason = switchboardv1alpha1.ReasonAwaitingDeletion
+		c.Message = seen.rollout.waiting
+	case seen.rollout.outdated > 0:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
-		c.Message = fmt.Sprintf("%d of %d nodes are updated", sts.Status.UpdatedReplicas, want)
+		c.Message = fmt.Sprintf("%d of %d nodes are updated", want-int32(seen.rollout.outdated), want)
+		if seen.rollout.waiting != "" {
+			c.Message += "; " + seen.rollout.waiting
+		}
 	case sts.Status.ReadyReplicas < want:
 		c.Reason = switchboardv1alpha1.ReasonNodesStarting
 		c.Message = fmt.Sprintf("%d of %d nodes are ready", sts.Status.ReadyReplicas, want)
@@ -171,22 +186,39 @@ func needsPerson(reason string) bool {
 // whyFailing says why a pod does not work, or nothing when it works or may yet
 // be starting. What it says is the same as long as the cause is.
 func whyFailing(pod *corev1.Pod, now time.Time) string {
+	if why := whyDead(pod); why != "" {
+		return why
+	}
+	c := podCondition(pod, corev1.PodReady)
+	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
+		return "not ready for more than " + notReadyGrace.String()
+	}
+	return ""
+}
+
+// whyDead says why a pod's containers don't run, or nothing when they do or may
+// yet be starting.
+func whyDead(pod *corev1.Pod) string {
 	for _, cs := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		w := cs.State.Waiting
 		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
 			continue
 		}
-		if t := cs.LastTerminationState.Terminated; t != nil {
-			return fmt.Sprintf("%s after exit status %d", w.Reason, t.ExitCode)
+		t := cs.LastTerminationState.Terminated
+		switch {
+		case t == nil && w.Message != "":
+			return w.Reason + ": " + lastWords(w.Message)
+		case t == nil:
+			return w.Reason
+		case t.Reason == "OOMKilled":
+			return w.Reason + " after it was killed for its memory: raise spec.resources.limits.memory"
+		case t.Message != "":
+			return fmt.Sprintf("%s after exit status %d: %s", w.Reason, t.ExitCode, lastWords(t.Message))
 		}
-		return w.Reason
+		return fmt.Sprintf("%s after exit status %d", w.Reason, t.ExitCode)
 	}
 	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
 		return "can't be scheduled: " + c.Message
-	}
-	c := podCondition(pod, corev1.PodReady)
-	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
-		return "not ready for more than " + notReadyGrace.String()
 	}
 	return ""
 }

@@ -29,6 +29,18 @@ type NodeReport struct {
 	ShardsUnsettled int `json:"shardsUnsettled"`
 	// Clients is how many clients it holds.
 	Clients int64 `json:"clients"`
+	// History is about the shards that it leads.
+	History HistoryReport `json:"history"`
+}
+
+// HistoryReport says how the shards are that a node leads.
+type HistoryReport struct {
+	// Shards is how many the hub has; 0 while no topic keeps history.
+	Shards int `json:"shards"`
+	// Led is how many this node leads.
+	Led int `json:"led"`
+	// Whole is how many of these have all their replicas, caught up.
+	Whole int `json:"whole"`
 }
 
 // NodeStatus asks nodes how they are. It is called from several goroutines.

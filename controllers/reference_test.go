@@ -25,7 +25,11 @@ func TestReferenceNamesEveryField(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Kubernetes' own types, which the page does not take apart.
-	whole := map[string]bool{"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true}
+	whole := map[string]bool{
+		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true,
+		"pod.affinity": true, "pod.tolerations": true, "pod.topologySpreadConstraints": true,
+		"pod.env[].secretKeyRef": true, "pod.env[].configMapKeyRef": true,
+	}
 	var walk func(schema apiextensionsv1.JSONSchemaProps, path string)
 	walk = func(schema apiextensionsv1.JSONSchemaProps, path string) {
 		if schema.Items != nil && !whole[path] {

@@ -3,12 +3,16 @@ package controllers_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -113,10 +117,12 @@ func (h *hubInTest) runPods(t *testing.T) []*corev1.Pod {
 		CurrentReplicas:    int32(want),
 		UpdatedReplicas:    int32(want),
 		AvailableReplicas:  int32(want),
+		UpdateRevision:     revision(t, sts),
 	}
 	if err := h.Status().Patch(t.Context(), sts, client.MergeFrom(before)); err != nil {
 		t.Fatalf("set the StatefulSet's status: %v", err)
 	}
+	h.allowDisruption(t)
 	return pods
 }
 
@@ -128,10 +134,11 @@ func (h *hubInTest) runPod(t *testing.T, sts *appsv1.StatefulSet, ordinal int) *
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: sts.Namespace,
 			Name:      fmt.Sprintf("%s-%d", sts.Name, ordinal),
-			Labels:    sts.Spec.Template.Labels,
+			Labels:    maps.Clone(sts.Spec.Template.Labels),
 		},
 		Spec: *sts.Spec.Template.Spec.DeepCopy(),
 	}
+	pod.Labels[appsv1.StatefulSetRevisionLabel] = revision(t, sts)
 	for _, claim := range sts.Spec.VolumeClaimTemplates {
 		source := &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + pod.Name}
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: source}})
@@ -150,6 +157,29 @@ func (h *hubInTest) runPod(t *testing.T, sts *appsv1.StatefulSet, ordinal int) *
 		t.Fatalf("set a pod's status: %v", err)
 	}
 	return pod
+}
+
+// revision names a StatefulSet's pod template.
+func revision(t *testing.T, sts *appsv1.StatefulSet) string {
+	t.Helper()
+	template, err := json.Marshal(sts.Spec.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum224(template))
+}
+
+// allowDisruption lets the next eviction pass, as the disruption controller does
+// while all pods are ready.
+func (h *hubInTest) allowDisruption(t *testing.T) {
+	t.Helper()
+	budget := &policyv1.PodDisruptionBudget{}
+	h.read(t, budget, "agents-node")
+	before := budget.DeepCopy()
+	budget.Status = policyv1.PodDisruptionBudgetStatus{ObservedGeneration: budget.Generation, DisruptionsAllowed: 1}
+	if err := h.Status().Patch(t.Context(), budget, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set the disruption budget's status: %v", err)
+	}
 }
 
 func (h *hubInTest) removePods(t *testing.T, sts *appsv1.StatefulSet, from int) {
@@ -227,4 +257,68 @@ func (h *hubInTest) waitForEvent(t *testing.T, kind, reason string) string {
 		return nil
 	})
 	return text
+}
+
+// pods returns the Hub's pods.
+func (h *hubInTest) pods(t *testing.T) []corev1.Pod {
+	t.Helper()
+	list := &corev1.PodList{}
+	if err := h.List(t.Context(), list, client.InNamespace(h.key.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
+// observeTemplate is the StatefulSet controller's word that it has seen the newest
+// pod template.
+func (h *hubInTest) observeTemplate(t *testing.T) {
+	t.Helper()
+	sts := &appsv1.StatefulSet{}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if sts.Generation == sts.Status.ObservedGeneration {
+			return errors.New("the pod template is the old one")
+		}
+		return nil
+	})
+	before := sts.DeepCopy()
+	sts.Status.ObservedGeneration, sts.Status.UpdateRevision = sts.Generation, revision(t, sts)
+	if err := h.Status().Patch(t.Context(), sts, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set the StatefulSet's status: %v", err)
+	}
+}
+
+// crash makes a pod's container end again and again, with these last words.
+func (h *hubInTest) crash(t *testing.T, pod *corev1.Pod, words string) {
+	t.Helper()
+	before := pod.DeepCopy()
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.Now()}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "hubnode", Image: "switchboard", RestartCount: 3,
+		State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+		LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 2, Message: words}},
+	}}
+	if err := h.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set a pod's status: %v", err)
+	}
+}
+
+// poke makes the operator look at the Hub, and returns when it has asked the
+// pod's node.
+func (h *hubInTest) poke(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	asked := h.nodes.asks(pod.Status.PodIP)
+	before := pod.DeepCopy()
+	if pod.Annotations == nil {
+		pod.Annotations = make(map[string]string)
+	}
+	pod.Annotations["poked"] = fmt.Sprint(asked)
+	if err := h.Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if h.nodes.asks(pod.Status.PodIP) == asked {
+			return errors.New("the operator has not looked")
+		}
+		return nil
+	})
 }

@@ -41,6 +41,16 @@ type Status struct {
 	HTTP            string  `json:"http"`
 	UptimeSeconds   float64 `json:"uptimeSeconds"`
 	Disk            *Disk   `json:"disk,omitempty"` // nil: history is in memory
+
+	History HistoryStatus `json:"history"`
+}
+
+// HistoryStatus says how the shards are that a node leads. All nodes' numbers
+// together tell whether every shard has all its replicas.
+type HistoryStatus struct {
+	Shards int `json:"shards"` // of the hub; 0 while no topic keeps history
+	Led    int `json:"led"`    // led by this node
+	Whole  int `json:"whole"`  // of these, with all replicas voting and caught up
 }
 
 // Disk is the disk that a node's history is on.
@@ -77,6 +87,17 @@ func (n *Node) Status() Status {
 		Links: n.mesh.Links(), Members: len(*n.members.Load()) + 1,
 		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
 		UptimeSeconds: time.Since(n.started).Seconds(),
+	}
+	if n.keepsHistory() {
+		s.History.Shards = n.Config().Storage.Shards
+		for _, st := range n.keeper.Stats() {
+			if st.Leads {
+				s.History.Led++
+			}
+			if st.Whole {
+				s.History.Whole++
+			}
+		}
 	}
 	if n.room.dir != "" {
 		s.Disk = &Disk{FreeBytes: n.room.free.Load(), SizeBytes: n.room.size.Load(), FullSince: n.room.full.Load()}

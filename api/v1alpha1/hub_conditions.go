@@ -40,6 +40,14 @@ const (
 	ReasonRollingOut = "RollingOut"
 	// ReasonNodesStarting (Progressing): all nodes exist, some are not ready.
 	ReasonNodesStarting = "NodesStarting"
+	// ReasonRolloutStuck (Progressing): a replaced node does not come to work; no
+	// further one is replaced.
+	ReasonRolloutStuck = "RolloutStuck"
+	// ReasonAwaitingDeletion (Progressing): nodes run an earlier pod template until
+	// somebody deletes their pods.
+	ReasonAwaitingDeletion = "AwaitingDeletion"
+	// ReasonPaused (Progressing): the spec asks the operator to change nothing.
+	ReasonPaused = "Paused"
 	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
 	ReasonBlocked = "Blocked"
 
@@ -76,4 +84,7 @@ const (
 )
 
 // Reasons of events that no condition carries.
-const ()
+const (
+	// ReasonReplacingNode: a node is replaced in a rollout.
+	ReasonReplacingNode = "ReplacingNode"
+)

@@ -10,8 +10,8 @@ import (
 // an empty spec is a hub of three nodes that keeps no history.
 //
 // Topics, history, health checks, sessions and limits are reloaded by running
-// nodes. Changing image, resources, pull settings or drain replaces the nodes
-// one by one.
+// nodes. Changing image, resources, pod, pull settings or drain replaces the
+// nodes one by one.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.size)) == (has(oldSelf.storage) && has(oldSelf.storage.size))",message="history can't move between memory and volumes: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.size) || !has(oldSelf.storage) || !has(oldSelf.storage.size) || !isQuantity(string(self.storage.size)) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) == 0",message="the size of a Hub's volumes can't be changed in this version: make a new Hub",fieldPath=".storage"
@@ -63,6 +63,30 @@ type HubSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	Drain DrainSpec `json:"drain,omitzero"`
+
+	// updates is how nodes are replaced when something changes that they can't
+	// reload: the image, resources, the pods' settings.
+	// +kubebuilder:default={}
+	// +optional
+	Updates UpdatesSpec `json:"updates,omitzero"`
+
+	// paused makes the operator leave everything of this Hub as it is, whatever the
+	// spec says; it still reports the status. The nodes run on.
+	// +optional
+	Paused bool `json:"paused,omitempty"`
+
+	// service is the Service that clients use.
+	// +optional
+	Service *ServiceSpec `json:"service,omitempty"`
+
+	// serviceAccount is who the nodes' pods are.
+	// +optional
+	ServiceAccount *ServiceAccountSpec `json:"serviceAccount,omitempty"`
+
+	// pod is what each node's pod has beside what the operator gives it. A change
+	// replaces the nodes one by one.
+	// +optional
+	Pod *PodSpec `json:"pod,omitempty"`
 
 	// resources of each node. Absent: requests of 100m CPU and 128Mi memory, a
 	// limit of 512Mi memory. Given, it replaces all of these.
@@ -214,6 +238,14 @@ type StorageSpec struct {
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 
+	// deletionPolicy says what becomes of the nodes' volume claims, and with them
+	// of the history on them, when the Hub is deleted or a node is scaled away.
+	// Retain: they stay, and nodes of the same names find them again. Delete: they
+	// go with the Hub or with the node; a Hub of no nodes keeps them.
+	// +kubebuilder:default=Retain
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+
 	// sync says when what is published is on disk. Always: before it is
 	// acknowledged. Interval: within syncInterval, which is faster where disks are
 	// slow; a crash of a majority of machines, not of pods, may lose so much.
@@ -256,6 +288,217 @@ const (
 	SyncAlways   SyncPolicy = "Always"
 	SyncInterval SyncPolicy = "Interval"
 )
+
+// DeletionPolicy says whether what was made for a Hub outlives it.
+// +kubebuilder:validation:Enum=Retain;Delete
+type DeletionPolicy string
+
+// The policies for what a deleted Hub, or a node that was scaled away, leaves.
+const (
+	DeletionRetain DeletionPolicy = "Retain"
+	DeletionDelete DeletionPolicy = "Delete"
+)
+
+// UpdateStrategy says who replaces nodes.
+// +kubebuilder:validation:Enum=Automatic;OnDelete
+type UpdateStrategy string
+
+// The strategies for replacing nodes.
+const (
+	UpdateAutomatic UpdateStrategy = "Automatic"
+	UpdateOnDelete  UpdateStrategy = "OnDelete"
+)
+
+// UpdatesSpec says how nodes are replaced.
+type UpdatesSpec struct {
+	// strategy says who replaces nodes. Automatic: the operator, one at a time, the
+	// highest ordinal first, each only when all the others are ready and have the
+	// whole history. OnDelete: you, by deleting pods; the operator waits.
+	// +kubebuilder:default=Automatic
+	// +optional
+	Strategy UpdateStrategy `json:"strategy,omitempty"`
+
+	// delay is how long a new node has been ready before the next one is replaced:
+	// time to see whether the update does harm. 0s: none.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?(h|m|s|ms))+$')",message="must be a duration such as 0s, 30s or 5m"
+	// +kubebuilder:default="0s"
+	// +optional
+	Delay metav1.Duration `json:"delay,omitempty"`
+}
+
+// ServiceSpec is what the Service for clients has beside its ports.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="needs the type LoadBalancer",fieldPath=".loadBalancerClass"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type != 'ClusterIP')",message="needs the type NodePort or LoadBalancer",fieldPath=".externalTrafficPolicy"
+type ServiceSpec struct {
+	// type of the Service.
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	// +kubebuilder:default=ClusterIP
+	// +optional
+	Type corev1.ServiceType `json:"type,omitempty"`
+
+	// annotations of the Service, as load balancers are told by them what to do.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// loadBalancerClass names the kind of load balancer; absent: the cluster's.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
+
+	// externalTrafficPolicy says whether connections from outside the cluster may
+	// go over a second machine (Cluster) or keep the client's address (Local).
+	// +kubebuilder:validation:Enum=Cluster;Local
+	// +optional
+	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`
+}
+
+// ServiceAccountSpec is what the nodes' ServiceAccount has beside its name.
+type ServiceAccountSpec struct {
+	// annotations of the ServiceAccount, by which clouds give pods an identity.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// PodSpec is what the nodes' pods have beside what the operator gives them.
+type PodSpec struct {
+	// labels of the pods beside the operator's own, which they can't replace.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('switchboard.dev/'))",message="must not begin with app.kubernetes.io/ or switchboard.dev/: these are the operator's"
+	// +optional
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// annotations of the pods.
+	// +kubebuilder:validation:MaxProperties=64
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.startsWith('switchboard.dev/'))",message="must not begin with switchboard.dev/: these are the operator's"
+	// +optional
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// nodeSelector are labels of the machines on which nodes may run.
+	// +kubebuilder:validation:MaxProperties=64
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// affinity to machines and other pods.
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+
+	// tolerations of machines' taints.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=atomic
+	// +optional
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// topologySpreadConstraints replace the operator's own one, which spreads nodes
+	// over machines as far as there are enough. An empty labelSelector finds the
+	// Hub's nodes.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +optional
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	// priorityClassName of the pods.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+
+	// env are further environment variables of the node's container.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Env []EnvVar `json:"env,omitempty"`
+
+	// volumes are further volumes, mounted into the node's container to be read.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Volumes []Volume `json:"volumes,omitempty"`
+}
+
+// EnvVar is an environment variable: a value, or where to take it from.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.value), has(self.secretKeyRef), has(self.configMapKeyRef)].filter(x, x).size() <= 1",message="must have one of value, secretKeyRef and configMapKeyRef"
+type EnvVar struct {
+	// name of the variable.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z_][A-Za-z0-9_]*$') && !self.startsWith('SWITCHBOARD_') && self != 'GOMEMLIMIT'",message="must be letters, digits and underscores, and not SWITCHBOARD_… or GOMEMLIMIT, which the operator sets"
+	// +required
+	Name string `json:"name"`
+
+	// value of the variable.
+	// +kubebuilder:validation:MaxLength=32768
+	// +optional
+	Value *string `json:"value,omitempty"`
+
+	// secretKeyRef takes the value from a Secret in the Hub's namespace.
+	// +optional
+	SecretKeyRef *KeyRef `json:"secretKeyRef,omitempty"`
+
+	// configMapKeyRef takes the value from a ConfigMap in the Hub's namespace.
+	// +optional
+	ConfigMapKeyRef *KeyRef `json:"configMapKeyRef,omitempty"`
+}
+
+// KeyRef is a key of an object.
+type KeyRef struct {
+	// name of the object.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name"`
+
+	// key in it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Key string `json:"key"`
+}
+
+// Volume is something of the Hub's namespace that a node reads as files.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.secretName), has(self.configMapName), has(self.claimName)].filter(x, x).size() == 1",message="must have one of secretName, configMapName and claimName"
+type Volume struct {
+	// name of the volume.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history'])",message="must be lower case letters, digits and dashes, and not config, gossip or history, which the operator uses"
+	// +required
+	Name string `json:"name"`
+
+	// mountPath is the folder in the container.
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=255
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^:]+$') && !['/etc/switchboard', '/var/lib/switchboard', '/proc', '/sys', '/dev'].exists(p, self == p || self.startsWith(p + '/')) && !self.contains('..')",message="must be an absolute path without .. and outside of /etc/switchboard, /var/lib/switchboard, /proc, /sys and /dev"
+	// +required
+	MountPath string `json:"mountPath"`
+
+	// secretName is the Secret whose keys are the files.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	SecretName string `json:"secretName,omitempty"`
+
+	// configMapName is the ConfigMap whose keys are the files.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ConfigMapName string `json:"configMapName,omitempty"`
+
+	// claimName is a PersistentVolumeClaim that all nodes can mount.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +optional
+	ClaimName string `json:"claimName,omitempty"`
+}
 
 // ResourcesSpec is what each node asks of Kubernetes, in the terms of a container.
 type ResourcesSpec struct {
@@ -381,6 +624,11 @@ type HubStatus struct {
 	// address is what clients inside the cluster connect to.
 	// +optional
 	Address string `json:"address,omitempty"`
+
+	// safeToRestart says whether any one node may be stopped now without harm: all
+	// are ready, and every shard has all its replicas, caught up.
+	// +optional
+	SafeToRestart bool `json:"safeToRestart"`
 
 	// clients is how many clients the nodes that answered hold together.
 	// +optional

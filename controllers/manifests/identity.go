@@ -10,8 +10,12 @@ import (
 // ServiceAccount is who the nodes' pods are. Nodes don't talk to the API server,
 // so they get no token.
 func ServiceAccount(hub *switchboardv1alpha1.Hub) *corev1ac.ServiceAccountApplyConfiguration {
-	return ownedBy(hub, corev1ac.ServiceAccount(NodeName(hub), hub.Namespace)).
+	account := ownedBy(hub, corev1ac.ServiceAccount(NodeName(hub), hub.Namespace)).
 		WithAutomountServiceAccountToken(false)
+	if want := hub.Spec.ServiceAccount; want != nil && len(want.Annotations) > 0 {
+		account.WithAnnotations(want.Annotations)
+	}
+	return account
 }
 
 // GossipSecret holds the key that encrypts gossip between the Hub's nodes: key

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,6 +69,42 @@ func fullHub() *switchboardv1alpha1.Hub {
 	hub.Spec.Image = "registry.example/switchboard:1"
 	hub.Spec.ImagePullPolicy = corev1.PullAlways
 	hub.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "pull"}}
+	hub.Spec.Service = &switchboardv1alpha1.ServiceSpec{
+		Type:                  corev1.ServiceTypeLoadBalancer,
+		Annotations:           map[string]string{"lb.example/kind": "internal"},
+		LoadBalancerClass:     new("lb.example/fast"),
+		ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal,
+	}
+	hub.Spec.ServiceAccount = &switchboardv1alpha1.ServiceAccountSpec{Annotations: map[string]string{"cloud.example/role": "hub"}}
+	hub.Spec.Storage = &switchboardv1alpha1.StorageSpec{
+		Size: new(resource.MustParse("10Gi")), StorageClassName: new("fast"), DeletionPolicy: switchboardv1alpha1.DeletionDelete,
+	}
+	hub.Spec.Pod = &switchboardv1alpha1.PodSpec{
+		Labels:       map[string]string{"team": "blue"},
+		Annotations:  map[string]string{"scrape.example/port": "7480"},
+		NodeSelector: map[string]string{"disk": "fast"},
+		Affinity: &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+				TopologyKey:   corev1.LabelHostname,
+				LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "blue"}},
+			}},
+		}},
+		Tolerations: []corev1.Toleration{{Key: "hubs", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+		TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
+			{MaxSkew: 1, TopologyKey: corev1.LabelTopologyZone, WhenUnsatisfiable: corev1.DoNotSchedule},
+		},
+		PriorityClassName: "high",
+		Env: []switchboardv1alpha1.EnvVar{
+			{Name: "GOGC", Value: new("50")},
+			{Name: "FROM_SECRET", SecretKeyRef: &switchboardv1alpha1.KeyRef{Name: "s", Key: "k"}},
+			{Name: "FROM_CONFIG", ConfigMapKeyRef: &switchboardv1alpha1.KeyRef{Name: "c", Key: "k"}},
+		},
+		Volumes: []switchboardv1alpha1.Volume{
+			{Name: "secret", MountPath: "/secret", SecretName: "s"},
+			{Name: "settings", MountPath: "/settings", ConfigMapName: "c"},
+			{Name: "shared", MountPath: "/shared", ClaimName: "p"},
+		},
+	}
 	hub.Spec.Resources = &switchboardv1alpha1.ResourcesSpec{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
 		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
@@ -99,7 +136,7 @@ func TestBuilders(t *testing.T) {
 		t.Run(name, func(t *testing.T) { golden(t, name+".yaml", build(plainHub())) })
 	}
 	// What a spec can change.
-	for _, name := range []string{"configmap", "statefulset"} {
+	for _, name := range []string{"configmap", "service", "serviceaccount", "statefulset"} {
 		t.Run(name+" of a full spec", func(t *testing.T) { golden(t, name+"-full.yaml", builders[name](fullHub())) })
 	}
 }
@@ -176,5 +213,30 @@ func TestReloadableSpecLeavesTemplateAlone(t *testing.T) {
 	reloaded.Spec.Replicas = new(int32(9))
 	if diff := cmp.Diff(want.Spec.Template, manifests.StatefulSet(reloaded, "i").Spec.Template); diff != "" {
 		t.Errorf("scaling changes the template (-before +after):\n%s", diff)
+	}
+}
+
+// A Hub that is stopped keeps its history, whatever becomes of what nodes leave that
+// were scaled away.
+func TestClaimsFollowTheDeletionPolicy(t *testing.T) {
+	for what, tt := range map[string]struct {
+		policy          switchboardv1alpha1.DeletionPolicy
+		replicas        int32
+		deleted, scaled appsv1.PersistentVolumeClaimRetentionPolicyType
+	}{
+		"by default": {"", 3, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.RetainPersistentVolumeClaimRetentionPolicyType},
+		"retained":   {switchboardv1alpha1.DeletionRetain, 3, appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.RetainPersistentVolumeClaimRetentionPolicyType},
+		"deleted":    {switchboardv1alpha1.DeletionDelete, 3, appsv1.DeletePersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType},
+		"deleted, but not yet: the hub is stopped": {switchboardv1alpha1.DeletionDelete, 0, appsv1.DeletePersistentVolumeClaimRetentionPolicyType, appsv1.RetainPersistentVolumeClaimRetentionPolicyType},
+	} {
+		t.Run(what, func(t *testing.T) {
+			hub := plainHub()
+			hub.Spec.Replicas = &tt.replicas
+			hub.Spec.Storage = &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi")), DeletionPolicy: tt.policy}
+			got := manifests.StatefulSet(hub, "switchboard:1").Spec.PersistentVolumeClaimRetentionPolicy
+			if *got.WhenDeleted != tt.deleted || *got.WhenScaled != tt.scaled {
+				t.Errorf("when deleted %s, when scaled %s; want %s, %s", *got.WhenDeleted, *got.WhenScaled, tt.deleted, tt.scaled)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package manifests
 import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
@@ -11,11 +12,14 @@ import (
 )
 
 // PodDisruptionBudget lets evictions take one node at a time, so that its
-// clients have moved before the next one goes.
+// clients have moved before the next one goes. The operator's own rollouts are
+// evictions, too: they never meet with those of kubectl drain. A node that is not
+// ready serves nobody and may always be evicted.
 func PodDisruptionBudget(hub *switchboardv1alpha1.Hub) *policyv1ac.PodDisruptionBudgetApplyConfiguration {
 	return ownedBy(hub, policyv1ac.PodDisruptionBudget(NodeName(hub), hub.Namespace)).
 		WithSpec(policyv1ac.PodDisruptionBudgetSpec().
 			WithMaxUnavailable(intstr.FromInt32(1)).
+			WithUnhealthyPodEvictionPolicy(policyv1.AlwaysAllow).
 			WithSelector(selector(hub)))
 }
 

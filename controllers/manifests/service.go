@@ -10,7 +10,7 @@ import (
 
 // Service is where clients connect: any ready node.
 func Service(hub *switchboardv1alpha1.Hub) *corev1ac.ServiceApplyConfiguration {
-	return ownedBy(hub, corev1ac.Service(ServiceName(hub), hub.Namespace)).
+	svc := ownedBy(hub, corev1ac.Service(ServiceName(hub), hub.Namespace)).
 		WithSpec(corev1ac.ServiceSpec().
 			WithType(corev1.ServiceTypeClusterIP).
 			WithSelector(Selector(hub)).
@@ -18,6 +18,23 @@ func Service(hub *switchboardv1alpha1.Hub) *corev1ac.ServiceApplyConfiguration {
 				servicePort("client", PortClient, corev1.ProtocolTCP),
 				servicePort("http", PortHTTP, corev1.ProtocolTCP).WithAppProtocol("http"),
 			))
+	want := hub.Spec.Service
+	if want == nil {
+		return svc
+	}
+	if want.Type != "" {
+		svc.Spec.WithType(want.Type)
+	}
+	if want.ExternalTrafficPolicy != "" {
+		svc.Spec.WithExternalTrafficPolicy(want.ExternalTrafficPolicy)
+	}
+	if want.LoadBalancerClass != nil {
+		svc.Spec.WithLoadBalancerClass(*want.LoadBalancerClass)
+	}
+	if len(want.Annotations) > 0 {
+		svc.WithAnnotations(want.Annotations)
+	}
+	return svc
 }
 
 // PeerService is the headless Service that gives every node a stable DNS name.

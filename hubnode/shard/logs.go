@@ -319,6 +319,4 @@ func readIdentity(fs files, dir string) (string, error) {
 	return string(id), err
 }
 
-var (
-	_ io.Closer = (*lazyFile)(nil)
-)
+var _ io.Closer = (*lazyFile)(nil)

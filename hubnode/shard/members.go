@@ -151,3 +151,18 @@ func majorityWithout(id raft.ServerID, members []raft.Server, states map[string]
 	}
 	return there > voters/2
 }
+
+// whole reports whether every node that should have a replica has one with a vote
+// that has caught up: any one of them may then stop without a majority being lost.
+func whole(committed uint64, desired []string, members []raft.Server, states map[string]state) bool {
+	for _, node := range desired {
+		st, ok := states[node]
+		if !ok || st.Applied+nearEnough < committed {
+			return false
+		}
+		if !slices.ContainsFunc(members, func(m raft.Server) bool { return m.ID == st.ID && m.Suffrage == raft.Voter }) {
+			return false
+		}
+	}
+	return len(desired) > 0
+}

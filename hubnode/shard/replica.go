@@ -66,6 +66,7 @@ type replica struct {
 	forsaken atomic.Bool           // it has to go on as the only member
 	dropped  atomic.Bool           // it is no member any more
 	cutting  atomic.Bool           // the log is being cut
+	whole    atomic.Bool           // of the leader: when it looked last, nobody was missing
 
 	leaderless time.Time // of the tending goroutine: since when no leader is known
 	settled    time.Time // of the tending goroutine: since when nothing is to be done
@@ -348,6 +349,7 @@ func (r *replica) stepUp() {
 		return
 	}
 	r.machine.serves.Store(true)
+	r.whole.Store(false) // until it has looked
 	r.mu.Lock()
 	r.serving, r.said, r.term = true, true, term
 	r.mu.Unlock()

@@ -6,6 +6,7 @@ import "github.com/hashicorp/raft"
 type Stat struct {
 	Shard     int
 	Leads     bool
+	Whole     bool // on the leader: no replica is missing, without a vote or behind
 	Term      uint64
 	Logged    uint64 // the last log entry that it has
 	Applied   uint64 // the last log entry in the store
@@ -26,6 +27,7 @@ func (s *Shards) Stats() []Stat {
 		}
 		r.mu.Lock()
 		st.Leads, st.Pending = r.serving, r.pending
+		st.Whole = st.Leads && r.whole.Load()
 		r.mu.Unlock()
 		all = append(all, st)
 	})

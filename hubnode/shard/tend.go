@@ -351,6 +351,7 @@ func (r *replica) tendMembers(ctx context.Context) error {
 			states[node] = st
 		}
 	}
+	r.whole.Store(whole(r.raft.CommitIndex(), desired, members, states))
 	step := nextStep(r.s.cfg.Self, r.raft.CommitIndex(), desired, members, states)
 	if step == nil {
 		r.rest(ctx, desired, members, states)

@@ -176,23 +176,3 @@ func (h *historyTest) judge(t *testing.T) {
 		t.Errorf("%d claims are there, want those of five nodes: %+v", len(claims.Items), claims.Items)
 	}
 }
-
-// waitReplaced waits until others have taken the place of pods.
-func (h *historyTest) waitReplaced(t *testing.T, pods ...corev1.Pod) {
-	t.Helper()
-	h.eventually(t, rolloutWithin, "pods are replaced", func(ctx context.Context) error {
-		for i := range pods {
-			var now corev1.Pod
-			if err := h.client.Get(ctx, client.ObjectKeyFromObject(&pods[i]), &now); err != nil {
-				return err
-			}
-			if now.UID == pods[i].UID {
-				return fmt.Errorf("%s is still there", now.Name)
-			}
-			if now.DeletionTimestamp != nil {
-				return fmt.Errorf("%s is just ending", now.Name)
-			}
-		}
-		return nil
-	})
-}

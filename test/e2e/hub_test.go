@@ -242,17 +242,12 @@ func (s *suite) rollingRestartLosesNothing(t *testing.T) {
 	defer s.removeAgents(t)
 	load := s.startAgent(t, "load", 0, service(), "bench", "pair", "--clients", "6", "--rate", "600", "--duration", "45s", "-o", "json")
 	load.waitRunning(t)
-	before := s.incarnations(t)
+	before := s.hubPods(t)
 	start := time.Now()
 	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "rollout", "restart", "statefulset/"+hubName+"-node")
-	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "rollout", "status", "statefulset/"+hubName+"-node", "--timeout", "2m")
+	s.waitReplaced(t, before...)
+	s.waitSafe(t)
 	took := time.Since(start)
-	after := s.incarnations(t)
-	for pod, incarnation := range before {
-		if after[pod] == incarnation {
-			t.Errorf("%s was not restarted", pod)
-		}
-	}
 	logs := load.waitLogs(t)
 	var result struct {
 		Messages int  `json:"messages"`
@@ -426,6 +421,38 @@ func (s *suite) hubPods(t *testing.T) []corev1.Pod {
 		t.Fatal(err)
 	}
 	return pods.Items
+}
+
+// waitReplaced waits until others have taken the place of pods.
+func (s *suite) waitReplaced(t *testing.T, pods ...corev1.Pod) {
+	t.Helper()
+	s.eventually(t, rolloutWithin, "pods are replaced", func(ctx context.Context) error {
+		for i := range pods {
+			var now corev1.Pod
+			if err := s.client.Get(ctx, client.ObjectKeyFromObject(&pods[i]), &now); err != nil {
+				return err
+			}
+			if now.UID == pods[i].UID {
+				return fmt.Errorf("%s is still there", now.Name)
+			}
+			if now.DeletionTimestamp != nil {
+				return fmt.Errorf("%s is just ending", now.Name)
+			}
+		}
+		return nil
+	})
+}
+
+// waitSafe waits until the Hub says that any one node may stop.
+func (s *suite) waitSafe(t *testing.T) {
+	t.Helper()
+	s.eventually(t, rolloutWithin, "any one node may stop", func(ctx context.Context) error {
+		hub, err := s.hub(ctx)
+		if err == nil && !hub.Status.SafeToRestart {
+			err = fmt.Errorf("status %+v", hub.Status)
+		}
+		return err
+	})
 }
 
 // incarnation is other when a pod was replaced, or its process started again.

@@ -1,0 +1,216 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// rollout is the next step of replacing nodes that run an earlier pod template.
+type rollout struct {
+	outdated int           // nodes that do
+	evict    string        // the pod to replace now, or none
+	waiting  string        // what the next one waits for
+	stuck    string        // why waiting won't help; a change of the spec does
+	after    time.Duration // when to look again, if not sooner; 0: as always
+}
+
+// rolloutView is what planRollout decides by.
+type rolloutView struct {
+	want      int32 // nodes
+	seen      bool  // Kubernetes has acted on the newest pod template
+	byHand    bool  // the person deletes pods, not the operator
+	delay     time.Duration
+	now       time.Time
+	nodes     []rolloutNode // by ordinal, without those being deleted
+	unsettled string        // why no node may stop now; empty: any one may
+}
+
+// rolloutNode is one pod.
+type rolloutNode struct {
+	name     string
+	outdated bool
+	ready    bool
+	since    time.Time // of its being ready
+	dead     bool      // its container does not run: it holds nothing in memory
+	failing  string    // why it does not work, or may yet be starting
+}
+
+// planRollout returns the next step. One node is replaced at a time, the highest
+// ordinal first, when all the others are ready and every shard is whole. A node
+// that does not work is replaced before those that do, so that a fault is mended
+// by the same change that brings the next version, or the one before.
+func planRollout(v rolloutView) rollout {
+	var r rollout
+	ready := 0
+	for i := range v.nodes {
+		if v.nodes[i].outdated {
+			r.outdated++
+		}
+		if v.nodes[i].ready {
+			ready++
+		}
+	}
+	switch {
+	case !v.seen || r.outdated == 0:
+		return r
+	case v.byHand:
+		r.waiting = fmt.Sprintf("%d of %d nodes run an earlier pod template until their pods are deleted: spec.updates.strategy is OnDelete", r.outdated, len(v.nodes))
+		return r
+	}
+	for _, n := range slices.Backward(v.nodes) {
+		if n.outdated && !n.ready && (n.dead || n.failing != "" && ready == len(v.nodes)-1) {
+			r.evict = n.name
+			return r
+		}
+	}
+	var last time.Time
+	for _, n := range slices.Backward(v.nodes) {
+		if !n.ready {
+			r.waiting = n.name + " is not ready yet"
+			if n.failing != "" {
+				r.stuck = n.name + ": " + n.failing
+			}
+			return r
+		}
+		if !n.outdated && n.since.After(last) {
+			last = n.since
+		}
+	}
+	switch {
+	case int32(len(v.nodes)) != v.want:
+		r.waiting = fmt.Sprintf("%d of %d nodes exist", len(v.nodes), v.want)
+		return r
+	case v.unsettled != "":
+		r.waiting = v.unsettled
+		return r
+	}
+	if rest := last.Add(v.delay).Sub(v.now); !last.IsZero() && rest > 0 {
+		r.waiting, r.after = fmt.Sprintf("the next node is replaced %s after the last one was ready", v.delay), rest
+		return r
+	}
+	for _, n := range slices.Backward(v.nodes) {
+		if n.outdated {
+			r.evict = n.name
+			return r
+		}
+	}
+	return r
+}
+
+// unsettled says why stopping a node could do harm now; empty: it can't.
+func (o *observed) unsettled(want int32) string {
+	var shards, led, whole int
+	for i := range o.nodes {
+		n := &o.nodes[i]
+		switch {
+		case !n.ready:
+			return n.pod.Name + " is not ready"
+		case n.err != nil || n.report.Hub == "":
+			return n.pod.Name + " does not answer the operator"
+		}
+		shards = max(shards, n.report.History.Shards)
+		led += n.report.History.Led
+		whole += n.report.History.Whole
+	}
+	switch {
+	case int32(len(o.nodes)) < want:
+		return fmt.Sprintf("%d of %d nodes exist", len(o.nodes), want)
+	case led < shards:
+		return fmt.Sprintf("%d of %d shards have no leader", shards-led, shards)
+	case whole < shards:
+		return fmt.Sprintf("%d of %d shards wait for replicas to catch up", shards-whole, shards)
+	}
+	return ""
+}
+
+// rolloutView gathers what a rollout is decided by.
+func (o *observed) rolloutView(hub *switchboardv1alpha1.Hub) rolloutView {
+	want := manifests.Replicas(hub)
+	v := rolloutView{
+		want: want, now: o.now, delay: hub.Spec.Updates.Delay.Duration,
+		byHand:    hub.Spec.Updates.Strategy == switchboardv1alpha1.UpdateOnDelete,
+		unsettled: o.unsettled(want),
+	}
+	sts := o.workload
+	if sts == nil {
+		return v
+	}
+	v.seen = sts.Status.ObservedGeneration >= sts.Generation && sts.Status.UpdateRevision != ""
+	for i := range o.nodes {
+		pod := &o.nodes[i].pod
+		n := rolloutNode{
+			name: pod.Name, ready: o.nodes[i].ready, failing: whyFailing(pod, o.now), dead: dead(pod),
+			outdated: pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision,
+		}
+		if c := podCondition(pod, corev1.PodReady); c != nil {
+			n.since = c.LastTransitionTime.Time
+		}
+		v.nodes = append(v.nodes, n)
+	}
+	return v
+}
+
+// dead reports whether a pod's container has not come to run, or has ended.
+func dead(pod *corev1.Pod) bool {
+	for _, cs := range pod.Status.ContainerStatuses {
+		if cs.State.Running != nil {
+			return false
+		}
+	}
+	return whyDead(pod) != ""
+}
+
+// replaceOutdated takes the next step of a rollout. The pod is evicted rather
+// than deleted, so that the disruption budget has the last word: two nodes never
+// go at the same time, whoever asks.
+func (r *HubReconciler) replaceOutdated(ctx context.Context, p *pass) error {
+	p.seen.rollout = planRollout(p.seen.rolloutView(p.hub))
+	name := p.seen.rollout.evict
+	if name == "" {
+		return nil
+	}
+	pod := &corev1.Pod{}
+	for i := range p.seen.nodes {
+		if p.seen.nodes[i].pod.Name == name {
+			pod = p.seen.nodes[i].pod.DeepCopy()
+		}
+	}
+	eviction := &policyv1.Eviction{DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}}}
+	err := r.SubResource("eviction").Create(ctx, pod, eviction, client.FieldOwner(FieldOwner))
+	switch {
+	case apierrors.IsTooManyRequests(err):
+		p.seen.rollout.waiting = "the disruption budget lets no node go now"
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it went by itself
+	case err != nil:
+		return fmt.Errorf("evict pod %s: %w", name, err)
+	default:
+		log.FromContext(ctx).Info("Evicted", "pod", name, "outdated", p.seen.rollout.outdated)
+		r.tell(p.hub, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonReplacingNode, fmt.Sprintf("%s is replaced; %d of %d nodes run an earlier pod template", name, p.seen.rollout.outdated, len(p.seen.nodes))})
+	}
+	return nil
+}
+
+// lastWords is the end of what a container said before it died, on one line.
+func lastWords(message string) string {
+	const atMost = 300
+	lines := strings.Split(strings.TrimSpace(message), "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	if len(last) > atMost {
+		last = strings.ToValidUTF8(last[:atMost], "") + "…"
+	}
+	return last
+}
