@@ -87,7 +87,7 @@ func recovered(err *error) {
 // a process that ends over it would do so again after its restart. It is as monotonic as
 // the cache says: behind a snapshot that was taken over, Raft then begins the log anew.
 type guardedLogs struct {
-	raft.LogStore
+	*raft.LogCache
 	damaged func(error)
 }
 
@@ -96,12 +96,12 @@ func (g guardedLogs) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (g guardedLogs) StoreLogs(all []*raft.Log) error {
-	return g.guard(func() error { return g.LogStore.StoreLogs(all) })
+	return g.guard(func() error { return g.LogCache.StoreLogs(all) })
 }
 
 // DeleteRange implements raft.LogStore.
 func (g guardedLogs) DeleteRange(from, to uint64) error {
-	return g.guard(func() error { return g.LogStore.DeleteRange(from, to) })
+	return g.guard(func() error { return g.LogCache.DeleteRange(from, to) })
 }
 
 func (g guardedLogs) guard(change func() error) error {
@@ -249,5 +249,5 @@ func readIdentity(dir string) (string, error) {
 
 var (
 	_ io.Closer              = (*lazyFile)(nil)
-
+	_ raft.MonotonicLogStore = guardedLogs{}
 )
