@@ -414,7 +414,7 @@ func (t *transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 
 // AppendEntriesPipeline implements raft.Transport.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress) (raft.AppendPipeline, error) {
-	p := &pipeline{t: t, id: id, node: nodeOf(id), done: make(chan raft.AppendFuture, windowCalls), room: make(chan struct{}, 1), closed: make(chan struct{})}
+	p := &pipeline{t: t, id: id, node: nodeOf(id), done: make(chan raft.AppendFuture, 2*windowCalls), room: make(chan struct{}, 1), closed: make(chan struct{})}
 	return p, nil
 }
 
@@ -429,6 +429,7 @@ type pipeline struct {
 	shut   sync.Once
 
 	bytes, calls atomic.Int64 // on their way
+	broken       atomic.Bool  // a call has failed: Raft reads no further answer, and there may be no further call
 }
 
 // AppendEntries implements raft.AppendPipeline. It blocks while as much is on
@@ -443,6 +444,9 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 			return nil, errLate
 		}
 	}
+	if p.broken.Load() {
+		return nil, raft.ErrPipelineShutdown
+	}
 	f := &appendFuture{start: time.Now(), request: args, response: resp, settled: make(chan struct{})}
 	body := encodeAppend(args)
 	size := int64(len(body))
@@ -451,6 +455,9 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	p.t.send(p.id, p.node, body, p, func(answer []byte, err error) {
 		if err == nil {
 			err = decodeAnswer(answer, resp)
+		}
+		if err != nil || !resp.Success {
+			p.broken.Store(true)
 		}
 		f.err = err
 		close(f.settled)

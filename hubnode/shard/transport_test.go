@@ -1,0 +1,41 @@
+package shard
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// A pipeline that was full when its link was lost ends. Raft reads the first answer
+// that is none, and may have sent more before it notices.
+func TestAFullPipelineEndsWithItsLink(t *testing.T) {
+	tr := newTransport(0, "n-0/1", "n-0", everywhere{})
+	defer func() { _ = tr.Close() }()
+	p, err := tr.AppendEntriesPipeline("n-1/1", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range windowCalls {
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.fail("n-1", errNoLink)
+	if f := <-p.Consumer(); !errors.Is(f.Error(), errNoLink) {
+		t.Errorf("the first answer is %v", f.Error())
+	}
+	for range 2 * windowCalls {
+		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{}, &raft.AppendEntriesResponse{}); err == nil {
+			t.Fatal("it takes more")
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// everywhere is a Carrier to whom every node is linked, and none answers.
+type everywhere struct{}
+
+func (everywhere) Carry(string, []byte, []byte) bool { return true }
