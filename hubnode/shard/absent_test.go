@@ -119,7 +119,7 @@ func TestAReplicaThatIsBehindIsNotReady(t *testing.T) {
 	}
 	said := r.machine.applied.Load() + nearEnough + 9
 	begin(said)
-	for range 2 { // the first look sets the goal
+	for range 2 { // it sets out, and has not arrived
 		if r.caughtUp() {
 			t.Error("the leader has committed more, and the follower says that it has caught up")
 		}
