@@ -52,7 +52,7 @@ func keep(t *testing.T, settings func(*config.Config)) *keeper {
 	defer cancel()
 	l, err := check.StartLedger(ctx, check.LedgerConfig{
 		Servers: n.servers(), Topics: 6, Publishers: 3, Window: 256, Pause: time.Millisecond,
-		Options: []client.Option{client.WithDialer(n.dial), client.WithReconnectWait(20*time.Millisecond, time.Second)},
+		Options: []client.Option{client.WithDialer(n.dial)},
 	})
 	if err != nil {
 		t.Fatal(err)
