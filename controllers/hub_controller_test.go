@@ -138,6 +138,7 @@ func TestStatusTellsHowTheHubIs(t *testing.T) {
 		Ready:              "3/3",
 		Selector:           "app.kubernetes.io/component=node,app.kubernetes.io/instance=agents,app.kubernetes.io/name=switchboard",
 		Address:            "agents." + h.key.Namespace + ".svc:7400",
+		SafeToRestart:      true,
 		Clients:            1 + 2 + 3,
 	}
 	if diff := cmp.Diff(want, status); diff != "" {

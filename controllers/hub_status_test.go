@@ -100,9 +100,16 @@ func TestSummarize(t *testing.T) {
 			message:  "3 nodes exist, 5 are wanted", clients: 30, poll: pollChanging,
 		},
 		"nodes are replaced": {
-			seen:    settled(func(s *observed) { s.workload.Status.UpdatedReplicas = 1 }),
+			seen:    settled(func(s *observed) { s.rollout = rollout{outdated: 2, waiting: "b is not ready yet"} }),
 			want:    []string{"Progressing=True RollingOut"},
-			message: "1 of 3 nodes are updated", clients: 30, poll: pollChanging,
+			message: "1 of 3 nodes are updated; b is not ready yet", clients: 30, poll: pollChanging,
+		},
+		"a rollout is stuck": {
+			seen: settled(func(s *observed) {
+				s.rollout = rollout{outdated: 2, waiting: "c is not ready yet", stuck: "c: CrashLoopBackOff"}
+			}),
+			want:    []string{"Progressing=False RolloutStuck"},
+			message: "no further one is replaced: c: CrashLoopBackOff", clients: 30, poll: pollSettled,
 		},
 		"a node starts": {
 			seen:    settled(notReady(1, 10*time.Second)),
