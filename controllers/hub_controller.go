@@ -174,6 +174,10 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	default:
 		p.seen.err = r.applyAll(ctx, p)
 		err = errors.Join(p.seen.err, r.observe(ctx, p))
+		if err == nil { // by what is there now: the pod template may be a new one
+			p.seen.err = r.replaceOutdated(ctx, p)
+			err = p.seen.err
+		}
 	}
 	select {
 	case <-ctx.Done():
@@ -208,7 +212,6 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},
 		{"stateful set", r.applyStatefulSet},
-		{"rollout", r.replaceOutdated},
 	} {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)

@@ -196,7 +196,7 @@ func (r *HubReconciler) replaceOutdated(ctx context.Context, p *pass) error {
 		p.seen.rollout.waiting = "the disruption budget lets no node go now"
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err): // it went by itself
 	case err != nil:
-		return fmt.Errorf("evict pod %s: %w", name, err)
+		return fmt.Errorf("replace outdated nodes: evict pod %s: %w", name, err)
 	default:
 		log.FromContext(ctx).Info("Evicted", "pod", name, "outdated", p.seen.rollout.outdated)
 		r.tell(p.hub, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonReplacingNode, fmt.Sprintf("%s is replaced; %d of %d nodes run an earlier pod template", name, p.seen.rollout.outdated, len(p.seen.nodes))})

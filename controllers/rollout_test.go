@@ -94,6 +94,9 @@ func TestStuckRolloutSaysWhyAndGoesBack(t *testing.T) {
 		if got := h.evictions(); !slices.Equal(got, []string{"agents-node-2"}) {
 			return fmt.Errorf("evicted %q", got)
 		}
+		if pods := h.pods(t); len(pods) != 2 {
+			return fmt.Errorf("%d pods are there", len(pods))
+		}
 		return nil
 	})
 	sts := &appsv1.StatefulSet{}
