@@ -50,7 +50,7 @@ func (n *Node) assess() {
 		return
 	}
 	if n.ready.CompareAndSwap(false, true) {
-		n.cluster.SetState(cluster.Active)
+		n.cluster.Become(cluster.Active) // links are read on this goroutine
 		n.log.Info("node is ready")
 	}
 }

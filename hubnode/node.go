@@ -247,7 +247,6 @@ func (n *Node) drain(ctx context.Context, stopFront func()) {
 	defer cancel()
 	n.log.Info("node drains", slog.Int("clients", len(n.hub.Clients())))
 	n.cluster.SetState(cluster.Draining)
-	n.cluster.Tell()
 	stopFront()
 	n.moveClients(ctx)
 	n.hub.HandOverSessions(ctx, n.otherNodes())

@@ -106,7 +106,7 @@ func (c *idlers) connect(ctx context.Context, h *hub, n int) error {
 	if err != nil {
 		return err
 	}
-	to := h.addresses(0)
+	to := h.addresses()
 	for from := 0; from < n; from += holdMax {
 		cmd := exec.CommandContext(ctx, self, "hold", strconv.Itoa(from), strconv.Itoa(min(holdMax, n-from)), to) //nolint:gosec // itself
 		cmd.Stderr = os.Stderr

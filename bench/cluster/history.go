@@ -188,7 +188,7 @@ func restart(ctx context.Context, b *bench) error {
 	}
 	defer b.forget()
 	defer h.stop()
-	c, err := client.Connect(ctx, h.addresses(0))
+	c, err := client.Connect(ctx, h.addresses())
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func memory(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer h.stop()
-	c, err := client.Connect(ctx, h.addresses(0))
+	c, err := client.Connect(ctx, h.addresses())
 	if err != nil {
 		return err
 	}

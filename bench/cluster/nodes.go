@@ -149,13 +149,11 @@ func (h *hub) restart(n *node) error {
 	return h.run(n)
 }
 
-// addresses returns the client addresses, this node's first.
-func (h *hub) addresses(first int) string {
-	all := []string{h.nodes[first].client}
-	for i, n := range h.nodes {
-		if i != first {
-			all = append(all, n.client)
-		}
+// addresses returns the client addresses.
+func (h *hub) addresses() string {
+	var all []string
+	for _, n := range h.nodes {
+		all = append(all, n.client)
 	}
 	return strings.Join(all, ",")
 }

@@ -83,7 +83,7 @@ func kill(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer h.stop()
-	all, err := gather(ctx, h.addresses(0), b.clients, nil)
+	all, err := gather(ctx, h.addresses(), b.clients, nil)
 	if err != nil {
 		return err
 	}
@@ -220,7 +220,7 @@ func drain(ctx context.Context, b *bench) error {
 		doubled, out atomic.Int64
 		received     atomic.Int64
 	)
-	all, err := gather(ctx, h.addresses(0), b.clients, func(i int) []client.Option {
+	all, err := gather(ctx, h.addresses(), b.clients, func(i int) []client.Option {
 		r := &receivers[i]
 		return []client.Option{client.WithHandler(func(_ context.Context, a *wire.Artifact) (*wire.Artifact, error) {
 			s, n := a.Payload[0], binary.BigEndian.Uint64(a.Payload[1:])

@@ -100,9 +100,9 @@ type Cluster struct {
 	list    *memberlist.Memberlist
 	changed chan struct{} // holds one: members have to be looked at again
 	news    chan struct{} // holds one: this node says something else of itself
+	telling sync.Mutex    // held while the others are told
 	joined  atomic.Bool
 	ending  atomic.Bool
-	telling sync.Mutex
 
 	mu    sync.Mutex // guards the fields below
 	self  Member
@@ -152,7 +152,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return
 			case <-c.news:
-				c.Tell()
+				c.tell()
 			}
 		}
 	})
@@ -187,26 +187,37 @@ func (c *Cluster) Members() []Member {
 // Health returns memberlist's awareness score: 0 is healthy, higher is worse.
 func (c *Cluster) Health() int { return c.list.GetHealthScore() }
 
-// SetState says what this node is about. It does not wait until the others know,
-// which takes a second and more: Run tells them.
+// SetState tells the others what this node is about. It waits until some know, which
+// takes a second and more, or two seconds have passed.
 func (c *Cluster) SetState(s State) {
-	c.mu.Lock()
-	same := c.self.State == s
-	c.self.State = s
-	c.mu.Unlock()
-	if same {
-		return
-	}
-	select {
-	case c.news <- struct{}{}:
-	default:
+	if c.become(s) {
+		c.tell()
 	}
 }
 
-// Tell tells the others what this node says of itself, and waits until some know or
-// two seconds have passed.
-func (c *Cluster) Tell() {
-	c.telling.Lock() // memberlist takes one change of what it says at a time
+// Become is SetState that does not wait: Run tells the others.
+func (c *Cluster) Become(s State) {
+	if c.become(s) {
+		select {
+		case c.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// become reports whether it is another state than before.
+func (c *Cluster) become(s State) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.self.State
+	c.self.State = s
+	return was != s
+}
+
+// tell tells the others what this node says of itself, one time after the other:
+// memberlist forgets whoever waits for what it takes for old.
+func (c *Cluster) tell() {
+	c.telling.Lock()
 	defer c.telling.Unlock()
 	if err := c.list.UpdateNode(leaveTime); err != nil {
 		c.cfg.Log.Debug("state not gossiped yet", slog.Any("error", err))
