@@ -54,7 +54,6 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 		st, ok := states[nodeOf(m.ID)]
 		return ok && st.ID != m.ID
 	}
-	near := func(st state) bool { return st.Applied+nearEnough >= committed }
 
 	for _, m := range members { // those without a vote cost nothing to remove
 		if m.Suffrage != raft.Voter && (gone(m) || !slices.Contains(desired, nodeOf(m.ID))) {
@@ -67,10 +66,6 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 			return &step{addReplica, st.ID, node}
 		}
 	}
-	caughtUp := func(node string) bool {
-		st, ok := states[node]
-		return ok && near(st)
-	}
 	for _, m := range members {
 		if m.Suffrage != raft.Voter || !gone(m) {
 			continue
@@ -81,15 +76,12 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 		return &step{removeReplica, m.ID, nodeOf(m.ID)}
 	}
 	for _, m := range members {
-		if m.Suffrage != raft.Voter && caughtUp(nodeOf(m.ID)) {
+		if st, ok := states[nodeOf(m.ID)]; ok && m.Suffrage != raft.Voter && st.near(committed) {
 			return &step{giveVote, m.ID, nodeOf(m.ID)}
 		}
 	}
-	for _, node := range desired { // nobody goes before all who should be there are
-		m, ok := member[states[node].ID]
-		if !ok || m.Suffrage != raft.Voter || !caughtUp(node) {
-			return nil
-		}
+	if !whole(committed, desired, members, states) { // nobody goes before all who should be there are
+		return nil
 	}
 	for _, m := range members {
 		if slices.Contains(desired, nodeOf(m.ID)) {
@@ -152,12 +144,15 @@ func majorityWithout(id raft.ServerID, members []raft.Server, states map[string]
 	return there > voters/2
 }
 
+// near reports whether a replica has nearly all that is committed.
+func (st *state) near(committed uint64) bool { return st.Applied+nearEnough >= committed }
+
 // whole reports whether every node that should have a replica has one with a vote
 // that has caught up: any one of them may then stop without a majority being lost.
 func whole(committed uint64, desired []string, members []raft.Server, states map[string]state) bool {
 	for _, node := range desired {
 		st, ok := states[node]
-		if !ok || st.Applied+nearEnough < committed {
+		if !ok || !st.near(committed) {
 			return false
 		}
 		if !slices.ContainsFunc(members, func(m raft.Server) bool { return m.ID == st.ID && m.Suffrage == raft.Voter }) {

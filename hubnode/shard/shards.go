@@ -96,8 +96,7 @@ type Shards struct {
 	pulling   chan struct{} // holds one for each replica that fetches history
 	recovered atomic.Uint64 // groups whose majority was lost for good
 	remade    atomic.Uint64 // replicas whose state was damaged
-	draining  atomic.Bool
-	opening   sync.Mutex // held while a replica is opened; taken before mu
+	opening   sync.Mutex    // held while a replica is opened; taken before mu
 
 	mu       sync.Mutex // guards the fields below; never held for the disk's sake: links are read under it
 	wanted   bool       // some topic keeps history
@@ -708,10 +707,9 @@ func (s *Shards) Retain(now time.Time) {
 	})
 }
 
-// HandOver gives the leadership of this node's shards to others, and takes none
-// any more: the node is about to stop.
+// HandOver gives the leadership of this node's shards to others: the node is about to
+// stop.
 func (s *Shards) HandOver(ctx context.Context) {
-	s.draining.Store(true)
 	var handing sync.WaitGroup
 	s.eachReplica(func(r *replica) {
 		handing.Go(func() { r.handOver(ctx) })

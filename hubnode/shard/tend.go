@@ -418,7 +418,7 @@ func (r *replica) rest(ctx context.Context, desired []string, members []raft.Ser
 		return
 	}
 	st, ok := states[desired[0]]
-	if !ok || st.Applied+nearEnough < r.raft.CommitIndex() {
+	if !ok || !st.near(r.raft.CommitIndex()) {
 		return
 	}
 	for _, m := range members {
