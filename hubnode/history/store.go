@@ -15,6 +15,10 @@ var ErrCorrupt = errors.New("stored history is corrupt")
 // ErrFull reports that there is no room to append. What is held can be read.
 var ErrFull = errors.New("no room for more history")
 
+// ErrMoved refuses what has to be stored at a place of a topic that is not, or no
+// longer, its end.
+var ErrMoved = &wire.Error{Code: wire.CodeUnavailable, Detail: "something was published to the topic meanwhile: look again where it ends"}
+
 // Store keeps the histories of many topics: those of one shard. One goroutine
 // at a time may change it; reading is safe at any time.
 //

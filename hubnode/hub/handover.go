@@ -56,15 +56,18 @@ func (h *Hub) HandOverSessions(ctx context.Context, nodes []string) {
 func (h *Hub) waitForTakers(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, takersTime)
 	defer cancel()
+	h.waitForAway(ctx, false)
+}
+
+// waitForAway returns when, of the sessions that are away and that another node has, or
+// has not, taken over, none is away any more, or ctx has ended.
+func (h *Hub) waitForAway(ctx context.Context, moved bool) {
 	h.away.Range(func(_, v any) bool {
 		s, _ := v.(*session)
 		s.mu.Lock()
-		back := s.back
-		if s.moved != "" {
-			back = nil
-		}
+		back, counts := s.back, (s.moved != "") == moved
 		s.mu.Unlock()
-		if back == nil {
+		if !counts || back == nil {
 			return true
 		}
 		select {
@@ -117,9 +120,7 @@ func (h *Hub) keepSession(ctx context.Context, body []byte) error {
 		return &wire.Error{Code: wire.CodeDraining, Detail: "this node stops as well"}
 	}
 	defer arrived()
-	waiting, cancel := context.WithTimeout(ctx, turnTime)
-	defer cancel()
-	done, err := h.turns.take(waiting, want.ID)
+	done, err := h.turns.takeSoon(ctx, want.ID)
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (h *Hub) adopt(s *session) {
 func (h *Hub) Settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	h.waitForMoved(ctx)
+	h.waitForAway(ctx, true) // until the nodes that they went to have announced them
 	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
 		_, err := h.remote.Ask(ctx, node, questionLeaving, nil)
 		return func() {}, err
@@ -174,26 +175,6 @@ func (h *Hub) Settle(ctx context.Context) {
 	h.awaiting.settle(ctx)
 	h.finds.settle(ctx) // answers may have waited for a client that is just being found
 	h.askPassed(ctx)
-}
-
-// waitForMoved returns when every session that went to another node was announced
-// by that.
-func (h *Hub) waitForMoved(ctx context.Context) {
-	h.away.Range(func(_, v any) bool {
-		s, _ := v.(*session)
-		s.mu.Lock()
-		moved, announced := s.moved != "", s.back
-		s.mu.Unlock()
-		if !moved {
-			return true
-		}
-		select {
-		case <-announced:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	})
 }
 
 // answerLeaving answers another node once this one has heard from all others where

@@ -23,9 +23,6 @@ func newLocal(h *Hub) *local {
 	return &local{hub: h, store: history.NewMemory(), durables: durable.NewSet()}
 }
 
-// errMoved refuses what is to be stored at another place than the topic's end.
-var errMoved = &wire.Error{Code: wire.CodeUnavailable, Detail: "something was published to the topic meanwhile: look again where it ends"}
-
 // Leader implements [Keeper].
 func (l *local) Leader(string) (node string, self bool) { return l.hub.remote.Self(), true }
 
@@ -45,7 +42,7 @@ func (l *local) Append(f wire.Frame, skip int, by Publisher, done func(*Stage, w
 		return err
 	}
 	if by.At != 0 && by.At != b.Next {
-		return errMoved
+		return history.ErrMoved
 	}
 	now := time.Now()
 	run := history.Run{First: b.Next, Count: f.Count(), From: string(f.From()), Time: now, Body: f.Body()[skip:]}
@@ -108,8 +105,8 @@ func (l *local) extent(topic string) (first, end wire.Sequence) {
 }
 
 func (l *local) next(topic string) wire.Sequence {
-	b, _, _ := l.store.Bounds(topic) // in memory: never fails
-	return b.Next
+	_, end := l.extent(topic)
+	return end
 }
 
 // ShardOf implements [Keeper].

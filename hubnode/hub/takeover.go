@@ -238,9 +238,7 @@ func (h *Hub) giveSession(ctx context.Context, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, cancel := context.WithTimeout(ctx, turnTime)
-	defer cancel()
-	done, err := h.turns.take(waiting, want.ID)
+	done, err := h.turns.takeSoon(ctx, want.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -42,3 +42,10 @@ func (t *turns) take(ctx context.Context, id wire.ClientID) (done func(), err er
 		}
 	}
 }
+
+// takeSoon is take for a node that is asked for a session, which can't wait for long.
+func (t *turns) takeSoon(ctx context.Context, id wire.ClientID) (done func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, turnTime)
+	defer cancel()
+	return t.take(ctx, id)
+}

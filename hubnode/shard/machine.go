@@ -36,9 +36,6 @@ type Result struct {
 // errTooSoon refuses a frame that overtook one before it.
 var errTooSoon = &wire.Error{Code: wire.CodeOutOfOrder, Detail: "an artifact that was published before this one has not been stored yet: publish both again, in order"}
 
-// errMoved refuses what is to be stored at another place than the topic's end.
-var errMoved = &wire.Error{Code: wire.CodeUnavailable, Detail: "something was published to the topic meanwhile: look again where it ends"}
-
 // machine is the state machine of one replica. Raft calls it on one goroutine.
 type machine struct {
 	store   history.Store
@@ -157,7 +154,7 @@ func (m *machine) applyRecord(r record) Result {
 	case opBegin:
 		t := m.topic([]byte(r.topic))
 		if next := t.next.Load(); next != 1 {
-			return Result{First: wire.Sequence(next), Err: errMoved}
+			return Result{First: wire.Sequence(next), Err: history.ErrMoved}
 		}
 		first := max(r.before, 1)
 		if err := m.persist(func() error { return skip(m.store, r.topic, first) }); err != nil {
@@ -188,7 +185,7 @@ func (m *machine) append(r record) Result {
 	t := m.topic(f.Target())
 	first := wire.Sequence(t.next.Load())
 	if r.by.At != 0 && r.by.At != first {
-		return Result{Err: errMoved}
+		return Result{Err: history.ErrMoved}
 	}
 	run := history.Run{First: first, Count: f.Count(), From: string(f.From()), Time: r.time, Body: f.Body()}
 	err := m.persist(func() error { return m.store.Append(time.Now(), name, m.limits(name), run) })

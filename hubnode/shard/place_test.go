@@ -19,10 +19,10 @@ func TestWhatHasAPlaceIsStoredThereOrNotAtAll(t *testing.T) {
 		want    Result
 	}{
 		{"one", 1, Result{First: 1}},
-		{"one again", 1, Result{Err: errMoved}},
+		{"one again", 1, Result{Err: history.ErrMoved}},
 		{"of somebody else", 0, Result{First: 2}},
-		{"two", 2, Result{Err: errMoved}},
-		{"beyond the end", 4, Result{Err: errMoved}},
+		{"two", 2, Result{Err: history.ErrMoved}},
+		{"beyond the end", 4, Result{Err: history.ErrMoved}},
 		{"three", 3, Result{First: 3}},
 	} {
 		entry := appendAppend(nil, time.Unix(1, 0), Publisher{At: step.at}, frame("t", step.payload), 0)
