@@ -137,14 +137,7 @@ func replica(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = c.Close() }() // the nodes are gone before
-	span := func() error {
-		select {
-		case <-time.After(b.span / 3):
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	span := func() error { return pause(ctx, b.span/3) }
 	p := publish(ctx, c, topic)
 	var before, down, back, after float64
 	var took time.Duration
@@ -266,10 +259,8 @@ func memory(ctx context.Context, b *bench) error {
 	if err := report("at once"); err != nil {
 		return err
 	}
-	select {
-	case <-time.After(b.span):
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := pause(ctx, b.span); err != nil {
+		return err
 	}
 	return report("later")
 }
@@ -296,5 +287,5 @@ func shards(ctx context.Context, b *bench) error {
 	}
 	defer b.forget()
 	defer h.stop()
-	return b.idleCost(h, "shards", fmt.Sprintf("an idle hub of %d nodes that keeps history in %d shards: ", len(h.nodes), h.nodes[0].cfg.Storage.Shards), "")
+	return b.idleCost(ctx, h, "shards", fmt.Sprintf("an idle hub of %d nodes that keeps history in %d shards: ", len(h.nodes), h.nodes[0].cfg.Storage.Shards), "")
 }

@@ -365,7 +365,7 @@ func idle(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer h.stop()
-	if err := b.idleCost(h, "idle", fmt.Sprintf("an idle hub of %d nodes without clients: ", size), "≤ 10"); err != nil {
+	if err := b.idleCost(ctx, h, "idle", fmt.Sprintf("an idle hub of %d nodes without clients: ", size), "≤ 10"); err != nil {
 		return err
 	}
 	var crowd idlers
@@ -373,17 +373,31 @@ func idle(ctx context.Context, b *bench) error {
 	if err := crowd.connect(ctx, h, b.idle); err != nil {
 		return err
 	}
-	return b.idleCost(h, "idle", fmt.Sprintf("… with %d: ", b.idle), "")
+	return b.idleCost(ctx, h, "idle", fmt.Sprintf("… with %d: ", b.idle), "")
+}
+
+// pause returns after a while, or with an error when ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // idleCost measures what the nodes do meanwhile.
-func (b *bench) idleCost(h *hub, step, what, bytesTarget string) error {
-	time.Sleep(b.span / 3) // what came before is over then
+func (b *bench) idleCost(ctx context.Context, h *hub, step, what, bytesTarget string) error {
+	if err := pause(ctx, b.span/3); err != nil { // what came before is over then
+		return err
+	}
 	before, err := h.cost()
 	if err != nil {
 		return err
 	}
-	time.Sleep(b.span)
+	if err := pause(ctx, b.span); err != nil {
+		return err
+	}
 	after, err := h.cost()
 	if err != nil {
 		return err
