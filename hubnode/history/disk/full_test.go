@@ -102,19 +102,18 @@ func TestFullDiskRefusesAppendsUntilThereIsRoom(t *testing.T) {
 			}
 
 			disk.full.Store(nil)
-			for began := time.Now(); appendOne() != nil; time.Sleep(time.Millisecond) {
-				if time.Since(began) > time.Minute {
-					t.Fatal("nothing is appended though there is room")
+			soon := func(what string, try func() error) {
+				t.Helper()
+				began := time.Now()
+				for err := try(); err != nil; err = try() {
+					if time.Since(began) > time.Minute || !errors.Is(err, history.ErrFull) {
+						t.Fatalf("%s when there is room = %v", what, err)
+					}
+					time.Sleep(time.Millisecond)
 				}
 			}
-			// A try that began on the full disk may still end, and say so.
-			for began := time.Now(); ; time.Sleep(time.Millisecond) {
-				if err := db.Flush(); err == nil {
-					break
-				} else if time.Since(began) > time.Minute || !errors.Is(err, history.ErrFull) {
-					t.Fatalf("flush when there is room = %v", err)
-				}
-			}
+			soon("append", appendOne)
+			soon("flush", db.Flush) // a try that began on the full disk may still end, and say so
 			checkBodies(t, s, next)
 			if err := db.Close(); err != nil {
 				t.Error(err)
