@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
@@ -71,15 +72,22 @@ func configHash(rendered []byte) string {
 // observeSettings finds out which settings the nodes should run, of a Hub whose
 // settings are left as they are.
 func (r *HubReconciler) observeSettings(ctx context.Context, p *pass) error {
+	settings, exist, err := r.writtenSettings(ctx, p.hub)
+	if exist {
+		p.seen.configHash = configHash(settings)
+	}
+	return err
+}
+
+// writtenSettings returns the settings that the Hub's ConfigMap holds, if there is one.
+func (r *HubReconciler) writtenSettings(ctx context.Context, hub *switchboardv1alpha1.Hub) (settings []byte, exist bool, err error) {
 	live := &corev1.ConfigMap{}
-	err := r.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.ConfigMapName(p.hub)}, live)
+	err = r.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.ConfigMapName(hub)}, live)
 	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read the ConfigMap: %w", err)
+		return nil, false, fmt.Errorf("read the ConfigMap: %w", err)
 	}
-	if settings, ok := live.Data[manifests.ConfigKey]; ok {
-		p.seen.configHash = configHash([]byte(settings))
-	}
-	return nil
+	text, exist := live.Data[manifests.ConfigKey]
+	return []byte(text), exist, nil
 }
 
 // observe looks at the workload and its pods and asks the ready nodes.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -202,15 +201,4 @@ func (r *HubReconciler) replaceOutdated(ctx context.Context, p *pass) error {
 		r.tell(p.hub, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonReplacingNode, fmt.Sprintf("%s is replaced; %d of %d nodes run an earlier pod template", name, p.seen.rollout.outdated, len(p.seen.nodes))})
 	}
 	return nil
-}
-
-// lastWords is the end of what a container said before it died, on one line.
-func lastWords(message string) string {
-	const atMost = 300
-	lines := strings.Split(strings.TrimSpace(message), "\n")
-	last := strings.TrimSpace(lines[len(lines)-1])
-	if len(last) > atMost {
-		last = strings.ToValidUTF8(last[:atMost], "") + "…"
-	}
-	return last
 }

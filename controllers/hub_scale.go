@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -63,17 +62,16 @@ func planScale(v scaleView) scale {
 // decideScale plans the pass's scale by what was seen.
 func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 	v := scaleView{want: manifests.Replicas(p.hub)}
-	live := &corev1.ConfigMap{}
-	err := r.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.ConfigMapName(p.hub)}, live)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read the ConfigMap: %w", err)
+	written, exist, err := r.writtenSettings(ctx, p.hub)
+	if err != nil {
+		return err
 	}
-	settings, parseErr := config.Parse([]byte(live.Data[manifests.ConfigKey]))
-	if err == nil && parseErr == nil && p.seen.workload != nil && p.seen.workload.Spec.Replicas != nil {
+	settings, parseErr := config.Parse(written)
+	if exist && parseErr == nil && p.seen.workload != nil && p.seen.workload.Spec.Replicas != nil {
 		v.exists = true
 		v.running = *p.seen.workload.Spec.Replicas
 		v.homes = int32(settings.Replicas)
-		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash([]byte(live.Data[manifests.ConfigKey])))
+		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))
 	}
 	p.seen.scale = planScale(v)
 	return nil

@@ -223,6 +223,17 @@ func whyDead(pod *corev1.Pod) string {
 	return ""
 }
 
+// lastWords is the end of what a container said before it died, on one line.
+func lastWords(message string) string {
+	const atMost = 300
+	lines := strings.Split(strings.TrimSpace(message), "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	if len(last) > atMost {
+		last = strings.ToValidUTF8(last[:atMost], "") + "…"
+	}
+	return last
+}
+
 func configAppliedCondition(hub *switchboardv1alpha1.Hub, seen *observed) metav1.Condition {
 	c := metav1.Condition{Type: switchboardv1alpha1.ConditionConfigApplied}
 	var ready int

@@ -52,12 +52,12 @@ func TestRolloutWaitsForReplicasToCatchUp(t *testing.T) {
 	pods := h.settle(t)
 	behind := func(whole int) {
 		for i, pod := range pods {
-			report := h.nodes.get(pod.Status.PodIP)
-			report.History = controllers.HistoryReport{Shards: 4, Led: 2, Whole: 2}
-			if i == 0 {
-				report.History.Whole = whole
-			}
-			h.nodes.set(pod.Status.PodIP, report)
+			h.nodes.change(pod.Status.PodIP, func(report *controllers.NodeReport) {
+				report.History = controllers.HistoryReport{Shards: 4, Led: 2, Whole: 2}
+				if i == 0 {
+					report.History.Whole = whole
+				}
+			})
 		}
 	}
 	behind(1)
@@ -146,9 +146,7 @@ func TestPausedHubIsLeftAsItIs(t *testing.T) {
 		s.History.MaxArtifacts = 5
 	})
 	h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse, switchboardv1alpha1.ReasonPaused)
-	report := h.nodes.get(pods[0].Status.PodIP)
-	report.Clients = 100
-	h.nodes.set(pods[0].Status.PodIP, report)
+	h.nodes.change(pods[0].Status.PodIP, func(report *controllers.NodeReport) { report.Clients = 100 })
 	h.poke(t, pods[0])
 	eventually(t, func() error {
 		if got := h.get(t).Status.Clients; got != 102 {

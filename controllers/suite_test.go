@@ -256,12 +256,6 @@ func (f *fakeNodes) set(address string, report controllers.NodeReport) {
 	f.reports[address] = report
 }
 
-func (f *fakeNodes) get(address string) controllers.NodeReport {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reports[address]
-}
-
 // change changes what the node at address says.
 func (f *fakeNodes) change(address string, how func(*controllers.NodeReport)) {
 	f.mu.Lock()
