@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/internal/garbage"
 )
 
 // Options say how [RunFile] runs a node.
@@ -30,7 +31,8 @@ var ErrConfig = errors.New("the configuration is wrong")
 // RunFile runs a node by its config file and follows changes of it, until ctx
 // ends and the node has drained. A file that is wrong at the start is an
 // error; one that becomes wrong later leaves the last good one in force, which
-// the log and /v1/status say.
+// the log and /v1/status say. It sets how much garbage the process may have, as
+// [garbage.Limit] does.
 func RunFile(ctx context.Context, o Options) error {
 	cfg, hash, err := o.load()
 	if err != nil {
@@ -42,6 +44,7 @@ func RunFile(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	garbage.Limit(ctx, n.stores.inMemory)
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	var watch sync.WaitGroup

@@ -102,6 +102,16 @@ func (s *stores) store(shard int) (history.Store, error) {
 	return s.memory[shard], nil
 }
 
+// inMemory returns how many bytes of artifacts are held in memory.
+func (s *stores) inMemory() (bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.memory {
+		bytes += m.Bytes()
+	}
+	return bytes
+}
+
 // syncInterval returns how often what was stored is synced to disk: 0 for always.
 func syncInterval(s config.Storage) time.Duration {
 	if s.Sync == config.SyncInterval {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -55,6 +56,8 @@ func (e *OrderError) Error() string {
 //     fewer than MaxArtifacts.
 //   - MaxAge takes every run that is older, the newest one too.
 type Log struct {
+	total *atomic.Int64 // bytes of all logs of a store, this one's among them
+
 	mu     sync.Mutex // guards the fields below
 	limits Limits
 	next   wire.Sequence
@@ -68,7 +71,12 @@ type Log struct {
 // NewLog returns an empty log that gives next to the first artifact: 1 for a
 // new topic, which zero stands for as well.
 func NewLog(limits Limits, next wire.Sequence) *Log {
-	return &Log{limits: limits, next: max(next, 1)}
+	return newLog(limits, next, new(atomic.Int64))
+}
+
+// newLog is NewLog for a log whose bytes count in total.
+func newLog(limits Limits, next wire.Sequence, total *atomic.Int64) *Log {
+	return &Log{limits: limits, next: max(next, 1), total: total}
 }
 
 // Append stores a copy of body, which holds count artifacts, as published by
@@ -147,7 +155,7 @@ func (l *Log) appendLocked(at int64, from wire.ClientID, count int, body []byte)
 	l.next += wire.Sequence(count)
 	last.append(l.newest, from, l.next, body)
 	l.held += uint64(count)
-	l.bytes += int64(len(body))
+	l.addLocked(int64(len(body)))
 }
 
 // SetLimits replaces the limits and applies them. A higher MaxArtifacts may
@@ -211,7 +219,7 @@ func (l *Log) severalLocked() bool {
 func (l *Log) dropFrontLocked() {
 	s := l.slabs[0]
 	l.held -= uint64(s.frontCount())
-	l.bytes -= int64(s.frontSize())
+	l.addLocked(-int64(s.frontSize()))
 	s.skip++
 	if s.len() == 0 {
 		l.slabs[0] = nil // the slab is garbage now, though the array below lives on
@@ -222,8 +230,21 @@ func (l *Log) dropFrontLocked() {
 	}
 }
 
+func (l *Log) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.clearLocked()
+}
+
 func (l *Log) clearLocked() {
-	l.slabs, l.held, l.bytes = nil, 0, 0
+	l.addLocked(-l.bytes)
+	l.slabs, l.held = nil, 0
+}
+
+// addLocked counts bytes that came, or went when negative.
+func (l *Log) addLocked(bytes int64) {
+	l.bytes += bytes
+	l.total.Add(bytes)
 }
 
 // firstLocked returns the first sequence that can be read, next when there is

@@ -3,6 +3,7 @@ package history
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -10,7 +11,8 @@ import (
 
 // Memory is a [Store] whose content ends with the process.
 type Memory struct {
-	logs sync.Map // topic to *Log
+	logs  sync.Map     // topic to *Log
+	bytes atomic.Int64 // of the bodies in all of them
 }
 
 // NewMemory returns an empty store.
@@ -30,7 +32,7 @@ func (m *Memory) log(topic string) *Log {
 func (m *Memory) Append(now time.Time, topic string, limits Limits, run Run) error {
 	l := m.log(topic)
 	if l == nil {
-		l = NewLog(limits, run.First)
+		l = newLog(limits, run.First, &m.bytes)
 		m.logs.Store(topic, l)
 	}
 	err := l.appendRun(now, limits, run)
@@ -61,9 +63,17 @@ func (m *Memory) Retain(now time.Time, limits func(topic string) Limits) error {
 
 // Clear implements [Store].
 func (m *Memory) Clear() error {
-	m.logs.Clear()
+	m.logs.Range(func(k, v any) bool {
+		m.logs.Delete(k)
+		l, _ := v.(*Log)
+		l.clear()
+		return true
+	})
 	return nil
 }
+
+// Bytes returns how many bytes of bodies the store holds.
+func (m *Memory) Bytes() int64 { return m.bytes.Load() }
 
 // Flush implements [Store]: there is nothing to do.
 func (m *Memory) Flush() error { return nil }
