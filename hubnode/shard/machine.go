@@ -48,6 +48,7 @@ type machine struct {
 	pull    func(*snapshot) error  // brings the store to where a snapshot is
 	stop    chan struct{}          // closed when the replica ends
 	broken  func(error)            // what the store holds can't be relied on
+	room    int64                  // as many crowd the log
 	crowded func()                 // the log has grown enough to be cut
 	settled func(ticket, []Result) // an entry was applied; may be nil
 	latest  func() uint64          // the last log entry that the latest snapshot holds; may be nil
@@ -65,7 +66,7 @@ type topicState struct {
 }
 
 func newMachine(store history.Store) *machine {
-	return &machine{store: store, publishers: newPublishers(), durables: durable.NewSet(), topics: make(map[string]*topicState), stop: make(chan struct{})}
+	return &machine{store: store, room: logBytes, publishers: newPublishers(), durables: durable.NewSet(), topics: make(map[string]*topicState), stop: make(chan struct{})}
 }
 
 // next returns the sequence that a topic's next artifact gets.
@@ -133,7 +134,7 @@ func (m *machine) apply(l *raft.Log) {
 		m.fail(fmt.Errorf("log entry %d: %w", l.Index, err))
 	}
 	m.applied.Store(l.Index)
-	if m.grown.Add(int64(len(l.Data))) >= logBytes && m.crowded != nil {
+	if m.grown.Add(int64(len(l.Data))) >= m.room && m.crowded != nil {
 		m.crowded()
 	}
 	if m.settled != nil {

@@ -25,8 +25,11 @@ const (
 	entryBytes = 64 << 10
 	// What waits to be stored, or is on its way to a majority, is bounded.
 	pendingBytes = 64 << 20
-	// logBytes is how much is applied before the log is cut.
-	logBytes = 8 << 20
+	// How much is applied before the log is cut. On disk it is more, for each cut
+	// flushes what the store has in memory, and what is flushed early is compacted
+	// more often.
+	logBytes     = 8 << 20
+	diskLogBytes = 16 << 20
 	// trailingLogs stay in the log for followers that are a little behind; who
 	// is further behind fetches from the leader's store.
 	trailingLogs = 128
@@ -208,6 +211,9 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 // start runs Raft on the replica's logs and its store.
 func (r *replica) start() error {
 	m := newMachine(r.store)
+	if r.s.cfg.Dir != "" {
+		m.room = diskLogBytes
+	}
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
 	m.settled, m.latest = r.landing, r.snaps.last
 	upTo, err := loadLatest(m, r.snaps)

@@ -115,10 +115,11 @@ func (s *snapshots) fetched() error {
 
 // sink takes one snapshot.
 type sink struct {
-	to    *snapshots
-	meta  raft.SnapshotMeta
-	own   bool // it was made here, from what the store holds
-	state bytes.Buffer
+	to     *snapshots
+	meta   raft.SnapshotMeta
+	own    bool // it was made here, from what the store holds
+	state  bytes.Buffer
+	closed bool
 }
 
 func (s *sink) Write(b []byte) (int, error) { return s.state.Write(b) }
@@ -129,8 +130,13 @@ func (s *sink) ID() string { return s.meta.ID }
 // Cancel implements raft.SnapshotSink.
 func (s *sink) Cancel() error { return nil }
 
-// Close implements raft.SnapshotSink: the snapshot is complete.
+// Close implements raft.SnapshotSink: the snapshot is complete. Raft closes it, too,
+// after [captured.Persist] has.
 func (s *sink) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	s.meta.Size = int64(s.state.Len())
 	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes(), Lacking: !s.own})
 }
