@@ -87,7 +87,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.cfg.Store(&cfg)
 	n.members.Store(&[]cluster.Member{})
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
-	n.stores.dir, n.stores.log = cfg.Storage.Dir, n.log
+	n.stores.dir, n.stores.shards, n.stores.log = cfg.Storage.Dir, cfg.Storage.Shards, n.log
 	n.room = newRoom(cfg.Storage.Dir, cfg.Node, cfg.Storage.Shards, n.log)
 	n.keeper = keeper{Shards: n.newShards(), node: n}
 	n.hub, err = hub.New(

@@ -17,8 +17,9 @@ import (
 // stores are what the node's replicas hold, by shard: on disk when the settings
 // name a directory, else in memory.
 type stores struct {
-	dir string
-	log *slog.Logger
+	dir    string
+	shards int // in the settings
+	log    *slog.Logger
 
 	mu     sync.Mutex // guards the fields below
 	db     *disk.DB
@@ -39,6 +40,9 @@ func (s *stores) open() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("directory for history: %w", err)
 	}
+	if err := s.matchShards(); err != nil {
+		return err
+	}
 	db, err := disk.Open(s.historyDir(), disk.Options{Log: s.log})
 	if errors.Is(err, history.ErrCorrupt) {
 		s.log.Error("this node's history is broken: it is made anew from the other nodes", slog.Any("error", err))
@@ -52,6 +56,28 @@ func (s *stores) open() error {
 	}
 	s.db = db
 	return nil
+}
+
+// matchShards returns an error when the disk's history was dealt out to another number
+// of shards, where its topics would not be found. A new disk notes the number.
+func (s *stores) matchShards() error {
+	const format = "shards: %d\n"
+	path := filepath.Join(s.dir, "layout")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.WriteFile(path+".new", fmt.Appendf(nil, format, s.shards), 0o600); err != nil {
+			return fmt.Errorf("directory for history: %w", err)
+		}
+		return errors.Join(os.Rename(path+".new", path), s.syncDir())
+	}
+	if err != nil {
+		return fmt.Errorf("directory for history: %w", err)
+	}
+	var have int
+	if _, err := fmt.Sscanf(string(text), format, &have); err == nil && have != s.shards {
+		return fmt.Errorf("%s holds history in %d shards, the settings say %d: set storage.shards to %d, or give this node an empty disk (remove its claim)", s.dir, have, s.shards, have)
+	}
+	return nil // what a power cut left of the note says nothing
 }
 
 // throwAway removes all that is on the disk. The logs are gone for good before the
