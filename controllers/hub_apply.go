@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"reflect"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	networkingv1ac "k8s.io/client-go/applyconfigurations/networking/v1"
 	policyv1ac "k8s.io/client-go/applyconfigurations/policy/v1"
@@ -101,12 +99,6 @@ func (r *HubReconciler) applyServices(ctx context.Context, p *pass) error {
 
 func (r *HubReconciler) applyDisruptionBudget(ctx context.Context, p *pass) error {
 	return apply(ctx, r, p.hub, &policyv1.PodDisruptionBudget{}, manifests.PodDisruptionBudget(p.hub), policyv1ac.ExtractPodDisruptionBudget)
-}
-
-func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
-	desired := manifests.StatefulSet(p.hub, r.NodeImage)
-	desired.Spec.WithReplicas(p.seen.scale.workload)
-	return apply(ctx, r, p.hub, &appsv1.StatefulSet{}, desired, appsv1ac.ExtractStatefulSet)
 }
 
 // applyGossipSecret makes the gossip key once. It creates, rather than applies,

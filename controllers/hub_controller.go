@@ -33,9 +33,10 @@ import (
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=get;list;watch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/status,verbs=get;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/finalizers,verbs=update
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;patch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
@@ -80,6 +81,7 @@ func CacheOptions(namespaces []string) cache.Options {
 			&corev1.Service{}:               ours,
 			&corev1.ServiceAccount{}:        ours,
 			&corev1.Pod{}:                   ours,
+			&corev1.PersistentVolumeClaim{}: ours,
 			&appsv1.StatefulSet{}:           ours,
 			&policyv1.PodDisruptionBudget{}: ours,
 			&networkingv1.NetworkPolicy{}:   ours,
@@ -126,7 +128,8 @@ func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Optio
 		Owns(&appsv1.StatefulSet{}).
 		Owns(&policyv1.PodDisruptionBudget{}).
 		Owns(&networkingv1.NetworkPolicy{}).
-		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubOfPod)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the hub controller: %w", err)
@@ -134,13 +137,13 @@ func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Optio
 	return nil
 }
 
-// hubOfPod finds a pod's Hub by label: its owner is the StatefulSet.
-func hubOfPod(_ context.Context, pod client.Object) []reconcile.Request {
-	name := pod.GetLabels()[manifests.LabelInstance]
+// hubByLabel finds the Hub of what the StatefulSet makes.
+func hubByLabel(_ context.Context, obj client.Object) []reconcile.Request {
+	name := obj.GetLabels()[manifests.LabelInstance]
 	if name == "" {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: obj.GetNamespace(), Name: name}}}
 }
 
 // pass is all that one reconciliation learns; it never outlives it.
@@ -211,6 +214,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		{"network policy", r.applyNetworkPolicy},
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},
+		{"volumes", r.growVolumes},
 		{"stateful set", r.applyStatefulSet},
 	} {
 		if err := step.run(ctx, p); err != nil {

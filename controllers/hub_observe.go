@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,6 +37,8 @@ type observed struct {
 	scale scale
 	// rollout is what replacing nodes is at.
 	rollout rollout
+	// volumes is what there is of claims for history.
+	volumes volumes
 	// workload is the StatefulSet, nil when there is none.
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.
@@ -90,13 +93,14 @@ func (r *HubReconciler) writtenSettings(ctx context.Context, hub *switchboardv1a
 	return []byte(text), exist, nil
 }
 
-// observe looks at the workload and its pods and asks the ready nodes.
+// observe looks at the workload and its pods and asks the ready nodes. Pods that
+// nobody controls are the Hub's, too, while its workload is made again.
 func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 	workload := &appsv1.StatefulSet{}
 	err := r.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.NodeName(p.hub)}, workload)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil // and without it no pods
+		workload = nil
 	case err != nil:
 		return fmt.Errorf("read the StatefulSet: %w", err)
 	case !metav1.IsControlledBy(workload, p.hub):
@@ -112,7 +116,10 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 	before := p.seen.nodes
 	p.seen.nodes = nil
 	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp.IsZero() && metav1.IsControlledBy(&pod, workload) {
+		owner := metav1.GetControllerOf(&pod)
+		ours := workload != nil && owner != nil && owner.UID == workload.UID
+		orphaned := owner == nil && strings.HasPrefix(pod.Name, manifests.NodeName(p.hub)+"-")
+		if (ours || orphaned) && pod.DeletionTimestamp.IsZero() {
 			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)}.answered(before))
 		}
 	}

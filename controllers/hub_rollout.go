@@ -36,6 +36,10 @@ type rolloutView struct {
 	now       time.Time
 	nodes     []rolloutNode // by ordinal, without those being deleted
 	unsettled string        // why no node may stop now; empty: any one may
+	// lowestFirst: the nodes get volumes that they had not. Of pods without the
+	// volume of the template the StatefulSet controller reports a fault, and makes
+	// no pod with a higher ordinal.
+	lowestFirst bool
 }
 
 // rolloutNode is one pod.
@@ -101,7 +105,11 @@ func planRollout(v rolloutView) rollout {
 		r.waiting, r.after = fmt.Sprintf("the next node is replaced %s after the last one was ready", v.delay), rest
 		return r
 	}
-	for _, n := range slices.Backward(v.nodes) {
+	next := slices.Backward(v.nodes)
+	if v.lowestFirst {
+		next = slices.All(v.nodes)
+	}
+	for _, n := range next {
 		if n.outdated {
 			r.evict = n.name
 			return r
@@ -159,6 +167,7 @@ func (o *observed) rolloutView(hub *switchboardv1alpha1.Hub) rolloutView {
 			n.since = c.LastTransitionTime.Time
 		}
 		v.nodes = append(v.nodes, n)
+		v.lowestFirst = v.lowestFirst || templateSize(sts) != nil && !manifests.HasVolume(pod)
 	}
 	return v
 }

@@ -84,6 +84,10 @@ func TestPlanRollout(t *testing.T) {
 			with(view(node("a", outdated), node("b", outdated, fresh), node("c", outdated)), func(v *rolloutView) { v.delay = time.Minute }),
 			rollout{outdated: 3, evict: "c"},
 		},
+		"nodes that get volumes go the lowest ordinal first": {
+			with(view(node("a"), node("b", outdated), node("c", outdated)), func(v *rolloutView) { v.lowestFirst = true }),
+			rollout{outdated: 2, evict: "b"},
+		},
 		"Kubernetes has not seen the new template": {
 			with(view(node("a", outdated), node("b"), node("c")), func(v *rolloutView) { v.seen = false }), rollout{outdated: 1},
 		},

@@ -67,14 +67,26 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 		return err
 	}
 	settings, parseErr := config.Parse(written)
-	if exist && parseErr == nil && p.seen.workload != nil && p.seen.workload.Spec.Replicas != nil {
+	if running, exists := p.seen.asked(); exist && parseErr == nil && exists {
 		v.exists = true
-		v.running = *p.seen.workload.Spec.Replicas
+		v.running = running
 		v.homes = int32(settings.Replicas)
 		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))
 	}
 	p.seen.scale = planScale(v)
 	return nil
+}
+
+// asked is how many nodes the StatefulSet is asked for, or was until it was deleted
+// to be made again.
+func (o *observed) asked() (replicas int32, exists bool) {
+	if o.workload != nil && o.workload.Spec.Replicas != nil {
+		return *o.workload.Spec.Replicas, true
+	}
+	for i := range o.nodes {
+		replicas = max(replicas, ordinalOf(o.nodes[i].pod.Name)+1)
+	}
+	return replicas, len(o.nodes) > 0
 }
 
 // progress counts the ready pods among the first want, and reports whether

@@ -1,6 +1,10 @@
 package controllers
 
-import "testing"
+import (
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+)
 
 func TestPlanScale(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -31,6 +35,31 @@ func TestPlanScale(t *testing.T) {
 			got := planScale(tt.view)
 			if got.settings != tt.settings || got.workload != tt.workload || (got.waiting != "") != tt.waits {
 				t.Errorf("planScale = %+v; want settings %d, workload %d, waiting %v", got, tt.settings, tt.workload, tt.waits)
+			}
+		})
+	}
+}
+
+func TestNodesOfAWorkloadThatIsMadeAgainStillCount(t *testing.T) {
+	named := func(name string) observedNode {
+		n := observedNode{}
+		n.pod.Name = name
+		return n
+	}
+	five := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32(5))}}
+	for name, tt := range map[string]struct {
+		seen   observed
+		want   int32
+		exists bool
+	}{
+		"nothing":          {observed{}, 0, false},
+		"a workload":       {observed{workload: five, nodes: []observedNode{named("a-node-0")}}, 5, true},
+		"none, but nodes":  {observed{nodes: []observedNode{named("a-node-0"), named("a-node-3")}}, 4, true},
+		"a workload alone": {observed{workload: five}, 5, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, exists := tt.seen.asked(); got != tt.want || exists != tt.exists {
+				t.Errorf("asked = %d, %v; want %d, %v", got, exists, tt.want, tt.exists)
 			}
 		})
 	}

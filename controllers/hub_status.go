@@ -32,10 +32,9 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 	status.ObservedGeneration = hub.Generation
 	status.Selector = manifests.Selector(hub).String()
 	status.Address = manifests.Address(hub)
-	status.Replicas, status.ReadyReplicas = 0, 0
-	if seen.workload != nil {
-		status.Replicas = seen.workload.Status.Replicas
-		status.ReadyReplicas = seen.workload.Status.ReadyReplicas
+	status.Replicas, status.ReadyReplicas = seen.counts()
+	if seen.volumes.listed {
+		status.StorageSize = seen.volumes.largest
 	}
 	status.SafeToRestart = seen.workload != nil && seen.unsettled(manifests.Replicas(hub)) == ""
 	status.Ready = fmt.Sprintf("%d/%d", status.ReadyReplicas, manifests.Replicas(hub))
@@ -59,6 +58,21 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionReconciling, progressing, progressing.Status == metav1.ConditionTrue)
 	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionStalled, degraded, needsPerson(degraded.Reason))
 	return status
+}
+
+// counts is how many nodes exist and are ready. A StatefulSet that was just made
+// does not know its pods yet.
+func (o *observed) counts() (nodes, ready int32) {
+	if o.workload != nil && o.workload.Status.ObservedGeneration > 0 {
+		return o.workload.Status.Replicas, o.workload.Status.ReadyReplicas
+	}
+	for i := range o.nodes {
+		nodes++
+		if o.nodes[i].ready {
+			ready++
+		}
+	}
+	return nodes, ready
 }
 
 func availableCondition(hub *switchboardv1alpha1.Hub, ready int32) metav1.Condition {
@@ -102,6 +116,9 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case seen.scale.waiting != "":
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = seen.scale.waiting
+	case len(seen.volumes.growing) > 0:
+		c.Reason = switchboardv1alpha1.ReasonVolumesGrowing
+		c.Message = "volumes grow: " + enumerate(seen.volumes.growing)
 	case sts.Status.Replicas != want:
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = fmt.Sprintf("%d nodes exist, %d are wanted", sts.Status.Replicas, want)
@@ -134,6 +151,11 @@ func degradedCondition(seen *observed) metav1.Condition {
 	if seen.err != nil {
 		c.Reason = reasonOf(seen.err)
 		c.Message = seen.err.Error()
+		return c
+	}
+	if refused := seen.volumes.refused; len(refused) > 0 {
+		c.Reason = switchboardv1alpha1.ReasonVolumesNotGrown
+		c.Message = fmt.Sprintf("volumes can't grow; all else is applied. Set spec.storage.size back to %s, or let the storage class expand volumes (allowVolumeExpansion): %s", seen.volumes.largest, enumerate(refused))
 		return c
 	}
 	var failing []string
@@ -177,7 +199,7 @@ func missingPermission(err error) bool {
 // needsPerson reports whether a reason of Degraded lasts until somebody acts.
 func needsPerson(reason string) bool {
 	switch reason {
-	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec:
+	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonVolumesNotGrown:
 		return true
 	}
 	return false

@@ -177,10 +177,10 @@ func TestAPIServerRefusesChangeOfStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct{ spec, text string }{
-		"shrunk":        {"storage: {size: 9Gi, storageClassName: fast}", "size of a Hub's volumes can't be changed"},
-		"grown":         {"storage: {size: 11Gi, storageClassName: fast}", "size of a Hub's volumes can't be changed"},
-		"to memory":     {"storage: {storageClassName: null}", "history can't move between memory and volumes"},
-		"no storage":    {"{}", "history can't move between memory and volumes"},
+		"grown":         {"storage: {size: 11Gi, storageClassName: fast}", ""},
+		"no claims yet": {"storage: {size: 9Gi, storageClassName: fast}", ""},
+		"to memory":     {"storage: {}", ""},
+		"no storage":    {"{}", ""},
 		"more shards":   {"storage: {size: 10Gi, storageClassName: fast, shards: 32}", "number of shards is fixed"},
 		"another class": {"storage: {size: 10Gi, storageClassName: slow}", "storage class of a Hub can't be changed"},
 		"no class":      {"storage: {size: 10Gi}", "storage class of a Hub can't be changed"},

@@ -46,6 +46,9 @@ const (
 	// ReasonAwaitingDeletion (Progressing): nodes run an earlier pod template until
 	// somebody deletes their pods.
 	ReasonAwaitingDeletion = "AwaitingDeletion"
+	// ReasonVolumesGrowing (Progressing): volumes are not yet as large as the spec
+	// asks for.
+	ReasonVolumesGrowing = "VolumesGrowing"
 	// ReasonPaused (Progressing): the spec asks the operator to change nothing.
 	ReasonPaused = "Paused"
 	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
@@ -65,6 +68,9 @@ const (
 	// ReasonInvalidSpec (Degraded, Stalled): the spec passed the API server's
 	// validation and yet makes no valid node configuration.
 	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonVolumesNotGrown (Degraded, Stalled): the API server refuses larger
+	// volumes, as their storage class or a quota wants it.
+	ReasonVolumesNotGrown = "VolumesNotGrown"
 	// ReasonApplyFailed (Degraded): the API server refused an object, or could
 	// not be reached; the operator tries again.
 	ReasonApplyFailed = "ApplyFailed"
@@ -87,4 +93,6 @@ const (
 const (
 	// ReasonReplacingNode: a node is replaced in a rollout.
 	ReasonReplacingNode = "ReplacingNode"
+	// ReasonReplacingWorkload: the StatefulSet is made again around its pods.
+	ReasonReplacingWorkload = "ReplacingWorkload"
 )

@@ -13,8 +13,6 @@ import (
 // nodes. Changing image, resources, pod, pull settings or drain replaces the
 // nodes one by one.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.size)) == (has(oldSelf.storage) && has(oldSelf.storage.size))",message="history can't move between memory and volumes: make a new Hub",fieldPath=".storage"
-// +kubebuilder:validation:XValidation:rule="!has(self.storage) || !has(self.storage.size) || !has(oldSelf.storage) || !has(oldSelf.storage.size) || !isQuantity(string(self.storage.size)) || quantity(string(self.storage.size)).compareTo(quantity(string(oldSelf.storage.size))) == 0",message="the size of a Hub's volumes can't be changed in this version: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || !has(self.storage.size) || (has(self.storage.storageClassName) == has(oldSelf.storage.storageClassName) && (!has(self.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName))",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
 type HubSpec struct {
@@ -224,7 +222,9 @@ type TopicHistorySpec struct {
 type StorageSpec struct {
 	// size of each node's persistent volume. Absent: history is kept in the nodes'
 	// memory, and what a majority of a shard's nodes held is lost when they stop at
-	// the same time. It can't be changed in this version.
+	// the same time. Volumes grow while nodes run, where the storage class lets
+	// them; they never shrink. Set or removed, it replaces the nodes one by one, and
+	// each fetches its history from the others: a hub of one node has then lost it.
 	// +kubebuilder:validation:Schemaless
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=32
@@ -630,6 +630,14 @@ type HubStatus struct {
 	// +optional
 	SafeToRestart bool `json:"safeToRestart"`
 
+	// storageSize is the size of the largest volume that nodes keep history on:
+	// spec.storage.size can't be less.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +optional
+	StorageSize *resource.Quantity `json:"storageSize,omitempty"`
+
 	// clients is how many clients the nodes that answered hold together.
 	// +optional
 	Clients int64 `json:"clients"`
@@ -655,6 +663,7 @@ type HubStatus struct {
 // +kubebuilder:printcolumn:name=Available,type=string,JSONPath=`.status.conditions[?(@.type=="Available")].status`,description="Whether a majority of the nodes is ready"
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: must be at most 45 characters: lower case letters, digits and dashes, starting with a letter and not ending with a dash; Services and pods are named after the Hub"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.storage) || !has(self.spec.storage.size) || !has(oldSelf.status) || !has(oldSelf.status.storageSize) || (has(oldSelf.spec.storage) && has(oldSelf.spec.storage.size) && self.spec.storage.size == oldSelf.spec.storage.size) || !isQuantity(string(self.spec.storage.size)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.status.storageSize))) >= 0",message="volumes can't shrink: status.storageSize says what there is",fieldPath=".spec.storage.size"
 type Hub struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

@@ -1,8 +1,11 @@
 package manifests
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
@@ -60,8 +63,19 @@ func retention(policy switchboardv1alpha1.DeletionPolicy) appsv1.PersistentVolum
 // template.
 const historyVolume = "history"
 
-func keepsOnDisk(hub *switchboardv1alpha1.Hub) bool {
-	return hub.Spec.Storage != nil && hub.Spec.Storage.Size != nil
+func keepsOnDisk(hub *switchboardv1alpha1.Hub) bool { return VolumeSize(hub) != nil }
+
+// VolumeSize is the size of each node's volume for history, nil without one.
+func VolumeSize(hub *switchboardv1alpha1.Hub) *resource.Quantity {
+	if hub.Spec.Storage == nil {
+		return nil
+	}
+	return hub.Spec.Storage.Size
+}
+
+// HasVolume reports whether a pod keeps its history on a volume.
+func HasVolume(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == historyVolume })
 }
 
 // historyClaim is the claim of each node's volume. A template has no namespace of
@@ -71,7 +85,7 @@ func historyClaim(hub *switchboardv1alpha1.Hub) *corev1ac.PersistentVolumeClaimA
 		WithAccessModes(corev1.ReadWriteOnce).
 		WithVolumeMode(corev1.PersistentVolumeFilesystem).
 		WithResources(corev1ac.VolumeResourceRequirements().
-			WithRequests(corev1.ResourceList{corev1.ResourceStorage: *hub.Spec.Storage.Size}))
+			WithRequests(corev1.ResourceList{corev1.ResourceStorage: *VolumeSize(hub)}))
 	if class := hub.Spec.Storage.StorageClassName; class != nil {
 		spec.WithStorageClassName(*class)
 	}

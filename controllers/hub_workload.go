@@ -1,0 +1,80 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// applyStatefulSet applies the workload. Where that changes what a StatefulSet
+// can't change, it is made again around its pods.
+func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
+	live := p.seen.workload
+	if live != nil && !live.DeletionTimestamp.IsZero() {
+		return nil // it goes, and its pods stay; then a new one is made
+	}
+	hub := p.hub
+	if size := templateSize(live); size != nil && len(p.seen.volumes.refused) > 0 {
+		hub = hub.DeepCopy()
+		hub.Spec.Storage.Size = size // new nodes are like those that can't grow
+	}
+	desired := manifests.StatefulSet(hub, r.NodeImage)
+	desired.Spec.WithReplicas(p.seen.scale.workload)
+	err := apply(ctx, r, hub, &appsv1.StatefulSet{}, desired, appsv1ac.ExtractStatefulSet)
+	if live == nil || !changesWhatCannot(err) {
+		return err
+	}
+	return r.makeAgain(ctx, p, live, desired)
+}
+
+// templateSize is what a StatefulSet asks for as the size of new volumes, nil
+// when it asks for none.
+func templateSize(set *appsv1.StatefulSet) *resource.Quantity {
+	if set == nil || len(set.Spec.VolumeClaimTemplates) == 0 {
+		return nil
+	}
+	size := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
+	return &size
+}
+
+// changesWhatCannot reports whether the API server refused a change because it is of
+// a field that stays as it was made. Only the text tells it from other faults;
+// Kubernetes before 1.37 has the second one.
+func changesWhatCannot(err error) bool {
+	return apierrors.IsInvalid(err) && (strings.Contains(err.Error(), "field is immutable") || strings.Contains(err.Error(), "updates to statefulset spec for fields other than"))
+}
+
+// makeAgain deletes a StatefulSet, without its pods, for which the next pass makes
+// a new one that adopts them; after the API server has said that it will take it.
+func (r *HubReconciler) makeAgain(ctx context.Context, p *pass, live *appsv1.StatefulSet, desired *appsv1ac.StatefulSetApplyConfiguration) error {
+	trial, err := asObject(desired, &appsv1.StatefulSet{})
+	if err != nil {
+		return err
+	}
+	trial.Name, trial.GenerateName = "", trial.Name+"-"
+	if err := r.Create(ctx, trial, client.DryRunAll, client.FieldOwner(FieldOwner), client.DisableReadYourWritesConsistency); err != nil {
+		return fmt.Errorf("see whether StatefulSet %s can be made again: %w", live.Name, err)
+	}
+	err = r.Delete(ctx, live, client.PropagationPolicy(metav1.DeletePropagationOrphan), client.Preconditions{UID: &live.UID})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // somebody was faster
+	}
+	if err != nil {
+		return fmt.Errorf("make StatefulSet %s again: %w", live.Name, err)
+	}
+	log.FromContext(ctx).Info("Deleted to be made again; its pods stay", "kind", "StatefulSet", "name", live.Name)
+	r.tell(p.hub, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonReplacingWorkload, "StatefulSet " + live.Name + " is made again, for it can't be changed so far; its pods go on meanwhile"})
+	return nil
+}
