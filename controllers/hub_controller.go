@@ -121,7 +121,8 @@ func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Optio
 		Named("hub").
 		WithOptions(opts).
 		// Our own status writes change no generation and are no reason to run again.
-		For(&switchboardv1alpha1.Hub{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		// An annotation, which changes none either, may ask for a restart.
+		For(&switchboardv1alpha1.Hub{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ServiceAccount{}).

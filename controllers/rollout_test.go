@@ -14,6 +14,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 // evictions returns the pods that the operator has evicted so far, in order.
@@ -45,6 +46,33 @@ func TestNewImageReplacesNodesOneByOne(t *testing.T) {
 	if text := h.waitForEvent(t, "Normal", switchboardv1alpha1.ReasonReplacingNode); !strings.Contains(text, "agents-node-") {
 		t.Errorf("event %q names no node", text)
 	}
+}
+
+func TestAnnotationRestartsNodesOneByOne(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 2, pod: {annotations: {a: b}}}")
+	h.settle(t)
+	hub := h.get(t)
+	before := hub.DeepCopy()
+	const at = "2026-01-02T03:04:05Z"
+	hub.Annotations = map[string]string{manifests.AnnotationRestartedAt: at}
+	if err := h.Patch(t.Context(), hub, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	sts := &appsv1.StatefulSet{}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if got := sts.Spec.Template.Annotations; got[manifests.AnnotationRestartedAt] != at || got["a"] != "b" {
+			return fmt.Errorf("the pod template has the annotations %v", got)
+		}
+		return nil
+	})
+	h.observeTemplate(t)
+	eventually(t, func() error {
+		h.runPods(t)
+		if got := h.evictions(); !slices.Equal(got, []string{"agents-node-1", "agents-node-0"}) {
+			return fmt.Errorf("evicted %q, want each node once, the highest ordinal first", got)
+		}
+		return nil
+	})
 }
 
 func TestRolloutWaitsForReplicasToCatchUp(t *testing.T) {

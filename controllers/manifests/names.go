@@ -28,6 +28,11 @@ const (
 	// settings wait for them.
 	AnnotationConfigHash = "switchboard.dev/config-hash"
 
+	// AnnotationRestartedAt on a Hub asks for a rolling restart, with the time at
+	// which it was asked (RFC 3339). The pod template has the same: another value
+	// makes it another template.
+	AnnotationRestartedAt = "switchboard.dev/restarted-at"
+
 	// ManagedBy is the value of LabelManagedBy; the operator watches only
 	// objects that have it.
 	ManagedBy = "switchboard-operator"

@@ -32,6 +32,9 @@ func podTemplate(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodTempla
 	if len(want.Annotations) > 0 {
 		template.WithAnnotations(want.Annotations)
 	}
+	if at := hub.Annotations[AnnotationRestartedAt]; at != "" {
+		template.WithAnnotations(map[string]string{AnnotationRestartedAt: at})
+	}
 	return template
 }
 
