@@ -55,6 +55,9 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 	} {
 		setCondition(&status, hub, seen.now, c)
 	}
+	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
+		mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
+	}
 	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionReconciling, progressing, progressing.Status == metav1.ConditionTrue)
 	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionStalled, degraded, needsPerson(degraded.Reason))
 	return status
@@ -144,6 +147,20 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 		c.Message = fmt.Sprintf("all %d nodes are up to date", want)
 	}
 	return c
+}
+
+// updateCondition says what this operator would change of nodes that an earlier one
+// has started.
+func updateCondition(hub *switchboardv1alpha1.Hub, u update) metav1.Condition {
+	what := "this operator would start nodes by another pod template"
+	if u.from != u.to {
+		what = fmt.Sprintf("nodes run %s, this operator would run %s", u.from, u.to)
+	}
+	return metav1.Condition{
+		Reason: switchboardv1alpha1.ReasonOperatorUpdated,
+		Message: fmt.Sprintf("%s. They take it over with the next change of the spec that replaces nodes, or when asked to restart: kubectl annotate hub %s -n %s --overwrite %s=$(date +%%FT%%TZ)",
+			what, hub.Name, hub.Namespace, manifests.AnnotationRestartedAt),
+	}
 }
 
 func degradedCondition(seen *observed) metav1.Condition {

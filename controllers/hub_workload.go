@@ -32,11 +32,37 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	}
 	desired := manifests.StatefulSet(hub, r.NodeImage)
 	desired.Spec.WithReplicas(p.seen.scale.workload)
+	if live != nil {
+		owned, err := appsv1ac.ExtractStatefulSet(live, FieldOwner)
+		if err != nil {
+			return fmt.Errorf("find what we own of StatefulSet %s: %w", live.Name, err)
+		}
+		would := imageOf(desired)
+		if manifests.KeepTemplate(desired, owned) {
+			p.seen.update = update{available: true, from: imageOf(desired), to: would}
+		}
+	}
 	err := apply(ctx, r, hub, &appsv1.StatefulSet{}, desired, appsv1ac.ExtractStatefulSet)
 	if live == nil || !changesWhatCannot(err) {
 		return err
 	}
 	return r.makeAgain(ctx, p, live, desired)
+}
+
+// update is what this operator would change of nodes that an earlier one has
+// started.
+type update struct {
+	available bool
+	from, to  string // images, which may be the same
+}
+
+func imageOf(set *appsv1ac.StatefulSetApplyConfiguration) string {
+	for _, c := range set.Spec.Template.Spec.Containers {
+		if c.Image != nil {
+			return *c.Image
+		}
+	}
+	return ""
 }
 
 // templateSize is what a StatefulSet asks for as the size of new volumes, nil

@@ -3,7 +3,7 @@ package v1alpha1
 // Condition types of a Hub. Available, Progressing, Degraded and ConfigApplied
 // are always present once the operator has seen a Hub. Reconciling and Stalled
 // are present only while they are True, which is what tools that follow the
-// kstatus convention wait for.
+// kstatus convention wait for; so is UpdateAvailable.
 const (
 	// ConditionAvailable is True while a majority of the wanted nodes is ready
 	// to serve clients.
@@ -17,6 +17,9 @@ const (
 	// ConditionConfigApplied is True when every ready node runs the settings of
 	// the observed generation; Unknown when the nodes can't be asked.
 	ConditionConfigApplied = "ConfigApplied"
+	// ConditionUpdateAvailable is True while the nodes run as an earlier version of
+	// the operator started them and this one would start them differently.
+	ConditionUpdateAvailable = "UpdateAvailable"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -75,6 +78,9 @@ const (
 	// not be reached; the operator tries again.
 	ReasonApplyFailed = "ApplyFailed"
 
+	// ReasonOperatorUpdated (UpdateAvailable): the operator is a newer one.
+	ReasonOperatorUpdated = "OperatorUpdated"
+
 	// ReasonApplied (ConfigApplied): every ready node runs the current settings.
 	ReasonApplied = "Applied"
 	// ReasonApplying (ConfigApplied): some nodes run earlier settings. The kubelet
@@ -93,6 +99,9 @@ const (
 const (
 	// ReasonReplacingNode: a node is replaced in a rollout.
 	ReasonReplacingNode = "ReplacingNode"
+	// ReasonRepaired: an object of the Hub was changed or deleted by somebody else,
+	// and is as it should be again.
+	ReasonRepaired = "Repaired"
 	// ReasonReplacingWorkload: the StatefulSet is made again around its pods.
 	ReasonReplacingWorkload = "ReplacingWorkload"
 )

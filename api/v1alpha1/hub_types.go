@@ -642,8 +642,8 @@ type HubStatus struct {
 	// +optional
 	Clients int64 `json:"clients"`
 
-	// conditions: Available, Progressing, Degraded and ConfigApplied; Reconciling
-	// and Stalled only while they are True.
+	// conditions: Available, Progressing, Degraded and ConfigApplied; UpdateAvailable,
+	// Reconciling and Stalled only while they are True.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -49,7 +49,7 @@ func StatefulSet(hub *switchboardv1alpha1.Hub, image string) *appsv1ac.StatefulS
 				WithWhenDeleted(policy).
 				WithWhenScaled(scaled))
 	}
-	return set
+	return stamp(set, hub)
 }
 
 func retention(policy switchboardv1alpha1.DeletionPolicy) appsv1.PersistentVolumeClaimRetentionPolicyType {

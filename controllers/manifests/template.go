@@ -1,0 +1,85 @@
+package manifests
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+// Annotations of a StatefulSet by which the next operator knows what this one did.
+const (
+	// AnnotationTemplate is the hash of the pod template as it was applied.
+	AnnotationTemplate = "switchboard.dev/template"
+	// AnnotationInputs is the hash of what of the Hub the template was made from.
+	AnnotationInputs = "switchboard.dev/template-inputs"
+)
+
+// stamp says in a StatefulSet's annotations what its pod template is and what it was
+// made from.
+func stamp(set *appsv1ac.StatefulSetApplyConfiguration, hub *switchboardv1alpha1.Hub) *appsv1ac.StatefulSetApplyConfiguration {
+	return set.WithAnnotations(map[string]string{
+		AnnotationTemplate: hash(set.Spec.Template),
+		AnnotationInputs:   hash(podInputsOf(hub)),
+	})
+}
+
+// KeepTemplate leaves the pod template of a StatefulSet as an earlier operator made
+// it, and reports whether that is another one than desired has: so long as nothing
+// of the Hub has changed that goes into it, a new operator restarts no node. owned is
+// what the operator applied, as it is now: a template that somebody else has changed
+// is not kept.
+func KeepTemplate(desired, owned *appsv1ac.StatefulSetApplyConfiguration) bool {
+	if owned.Spec == nil || owned.Spec.Template == nil {
+		return false
+	}
+	made, has := desired.Annotations, owned.Annotations
+	if has[AnnotationInputs] != made[AnnotationInputs] || has[AnnotationTemplate] == made[AnnotationTemplate] || has[AnnotationTemplate] != hash(owned.Spec.Template) {
+		return false
+	}
+	desired.Spec.Template = owned.Spec.Template
+	desired.WithAnnotations(map[string]string{AnnotationTemplate: has[AnnotationTemplate]})
+	return true
+}
+
+// podInputs is what of a Hub goes into its pod template. What is not set is not
+// written, so that a later version with more fields makes the same of the same Hub.
+type podInputs struct {
+	Image            string                             `json:"image,omitempty"`
+	ImagePullPolicy  corev1.PullPolicy                  `json:"imagePullPolicy,omitempty"`
+	ImagePullSecrets []corev1.LocalObjectReference      `json:"imagePullSecrets,omitempty"`
+	Resources        *switchboardv1alpha1.ResourcesSpec `json:"resources,omitempty"`
+	Pod              *switchboardv1alpha1.PodSpec       `json:"pod,omitempty"`
+	DrainTimeout     time.Duration                      `json:"drainTimeout,omitempty"`
+	OnDisk           bool                               `json:"onDisk,omitempty"`
+	RestartedAt      string                             `json:"restartedAt,omitempty"`
+}
+
+func podInputsOf(hub *switchboardv1alpha1.Hub) *podInputs {
+	s := &hub.Spec
+	return &podInputs{
+		Image: s.Image, ImagePullPolicy: s.ImagePullPolicy, ImagePullSecrets: s.ImagePullSecrets, Resources: s.Resources,
+		Pod: s.Pod, DrainTimeout: s.Drain.Timeout.Duration, OnDisk: keepsOnDisk(hub),
+		RestartedAt: hub.Annotations[AnnotationRestartedAt],
+	}
+}
+
+// hash names a version of something, by what the API server would see of it.
+func hash(of any) string {
+	seen, err := runtime.DefaultUnstructuredConverter.ToUnstructured(of)
+	if err != nil {
+		panic("a type of this package that is no object: " + err.Error())
+	}
+	text, err := json.Marshal(seen)
+	if err != nil {
+		panic("an object that is no JSON: " + err.Error())
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}

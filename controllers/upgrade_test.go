@@ -1,0 +1,112 @@
+package controllers_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+)
+
+// startedByAnEarlierOperator makes the StatefulSet as an operator with another image
+// would have made it, and returns it.
+func (h *hubInTest) startedByAnEarlierOperator(t *testing.T) *appsv1.StatefulSet {
+	t.Helper()
+	// Paused, so that the operator does not come between.
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Paused = true })
+	h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse, switchboardv1alpha1.ReasonPaused)
+	earlier := manifests.StatefulSet(h.get(t), "switchboard:earlier")
+	if err := h.Apply(t.Context(), earlier, client.FieldOwner(controllers.FieldOwner), client.ForceOwnership); err != nil {
+		t.Fatal(err)
+	}
+	sts := &appsv1.StatefulSet{}
+	h.read(t, sts, "agents-node")
+	h.removePods(t, sts, 0)
+	h.runPods(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Paused = false })
+	return sts
+}
+
+func image(sts *appsv1.StatefulSet) string { return sts.Spec.Template.Spec.Containers[0].Image }
+
+func TestNewOperatorRestartsNoNode(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 2")
+	h.settle(t)
+	sts := h.startedByAnEarlierOperator(t)
+	c := h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	for _, want := range []string{"nodes run switchboard:earlier", "would run " + nodeImage, "kubectl annotate hub agents"} {
+		if !strings.Contains(c.Message, want) {
+			t.Errorf("message %q, want it to say %q", c.Message, want)
+		}
+	}
+	// What nodes reload changes, what they are started with does not.
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.History.MaxArtifacts = 7
+		s.Replicas = new(int32(3))
+	})
+	h.settle(t)
+	h.read(t, sts, "agents-node")
+	if image(sts) != "switchboard:earlier" || *sts.Spec.Replicas != 3 || len(h.evictions()) > 0 {
+		t.Fatalf("%d nodes run %s, evicted %q", *sts.Spec.Replicas, image(sts), h.evictions())
+	}
+
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.Pod = &switchboardv1alpha1.PodSpec{Annotations: map[string]string{"a": "b"}}
+	})
+	h.settle(t)
+	h.read(t, sts, "agents-node")
+	if image(sts) != nodeImage || len(h.evictions()) != 3 {
+		t.Errorf("nodes run %s, evicted %q; want all to take over this operator's image with another change", image(sts), h.evictions())
+	}
+	eventually(t, func() error {
+		if c := meta.FindStatusCondition(h.get(t).Status.Conditions, switchboardv1alpha1.ConditionUpdateAvailable); c != nil {
+			return fmt.Errorf("still %+v", c)
+		}
+		return nil
+	})
+}
+
+func TestRestartTakesOverTheOperatorsVersion(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 1")
+	h.settle(t)
+	sts := h.startedByAnEarlierOperator(t)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	hub := h.get(t)
+	before := hub.DeepCopy()
+	hub.Annotations = map[string]string{manifests.AnnotationRestartedAt: "2026-11-25T01:02:03Z"}
+	if err := h.Patch(t.Context(), hub, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if image(sts) != nodeImage {
+			return errors.New("nodes run " + image(sts))
+		}
+		return nil
+	})
+}
+
+func TestTemplateChangedByHandIsNotKept(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 1")
+	h.settle(t)
+	sts := h.startedByAnEarlierOperator(t)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	h.read(t, sts, "agents-node")
+	sts.Spec.Template.Spec.Containers[0].Image = "switchboard:of-mine"
+	if err := h.Update(t.Context(), sts, client.FieldOwner("kubectl-edit")); err != nil {
+		t.Fatal(err)
+	}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if image(sts) != nodeImage {
+			return errors.New("nodes run " + image(sts))
+		}
+		return nil
+	})
+}
