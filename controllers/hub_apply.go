@@ -191,10 +191,22 @@ func applyOver[O client.Object, A configuration](
 			return nil
 		}
 	}
-	if err := r.Apply(ctx, desired, append(opts, client.FieldOwner(FieldOwner), client.ForceOwnership)...); err != nil {
+	// Not by force at first: the API server then tells of fields that somebody else
+	// has set since.
+	opts = append(opts, client.FieldOwner(FieldOwner))
+	err := r.Apply(ctx, desired, opts...)
+	repaired := apierrors.IsConflict(err)
+	if repaired {
+		r.tell(hub, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonRepaired, fmt.Sprintf("%s %s was changed, and is set back: %v", kind, name, err)})
+		err = r.Apply(ctx, desired, append(opts, client.ForceOwnership)...)
+	}
+	if err != nil {
 		return fmt.Errorf("apply %s %s: %w", kind, name, err)
 	}
-	log.FromContext(ctx).Info("Applied", "kind", kind, "name", name, "existed", exists)
+	if !exists && hub.Status.ObservedGeneration > 0 {
+		r.tell(hub, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonRepaired, fmt.Sprintf("%s %s was not there, and is made", kind, name)})
+	}
+	log.FromContext(ctx).Info("Applied", "kind", kind, "name", name, "existed", exists, "repaired", repaired)
 	return nil
 }
 

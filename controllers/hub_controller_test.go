@@ -346,7 +346,7 @@ func TestDriftIsRepaired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h.read(t, tt.obj, tt.name)
 			tt.spoil()
-			if err := h.Update(t.Context(), tt.obj); err != nil {
+			if err := h.Update(t.Context(), tt.obj, client.FieldOwner("somebody")); err != nil {
 				t.Fatal(err)
 			}
 			h.waitFor(t, tt.obj, tt.name, func() error {
@@ -356,6 +356,9 @@ func TestDriftIsRepaired(t *testing.T) {
 				return nil
 			})
 		})
+	}
+	if text := h.waitForEvent(t, "Warning", switchboardv1alpha1.ReasonRepaired); !strings.Contains(text, "agents") || !strings.Contains(text, `"somebody"`) {
+		t.Errorf("event %q names not what was changed, or not by whom", text)
 	}
 	for key, obj := range children() {
 		t.Run("without "+key, func(t *testing.T) {
@@ -371,6 +374,9 @@ func TestDriftIsRepaired(t *testing.T) {
 				return nil
 			})
 		})
+	}
+	if text := h.waitForEvent(t, "Normal", switchboardv1alpha1.ReasonRepaired); !strings.Contains(text, "was not there") {
+		t.Errorf("event %q, want it to say what was not there", text)
 	}
 }
 
