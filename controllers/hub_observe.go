@@ -45,6 +45,8 @@ type observed struct {
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.
 	nodes []observedNode
+	// leaving are the pods that are being deleted.
+	leaving []corev1.Pod
 }
 
 // observedNode is one pod, and what the node in it says when the pod is ready.
@@ -116,12 +118,16 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 		return fmt.Errorf("list pods: %w", err)
 	}
 	before := p.seen.nodes
-	p.seen.nodes = nil
+	p.seen.nodes, p.seen.leaving = nil, nil
 	for _, pod := range pods.Items {
 		owner := metav1.GetControllerOf(&pod)
 		ours := workload != nil && owner != nil && owner.UID == workload.UID
 		orphaned := owner == nil && strings.HasPrefix(pod.Name, manifests.NodeName(p.hub)+"-")
-		if (ours || orphaned) && pod.DeletionTimestamp.IsZero() {
+		switch {
+		case !ours && !orphaned:
+		case !pod.DeletionTimestamp.IsZero():
+			p.seen.leaving = append(p.seen.leaving, pod)
+		default:
 			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)}.answered(before))
 		}
 	}

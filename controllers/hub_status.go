@@ -2,15 +2,12 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,10 +15,6 @@ import (
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
-
-// notReadyGrace is how long a node may take to become ready, again too, before
-// the Hub counts as degraded.
-const notReadyGrace = time.Minute
 
 // namedAtMost bounds how many nodes a message names: it must fit a condition.
 const namedAtMost = 5
@@ -161,116 +154,6 @@ func updateCondition(hub *switchboardv1alpha1.Hub, u update) metav1.Condition {
 		Message: fmt.Sprintf("%s. They take it over with the next change of the spec that replaces nodes, or when asked to restart: kubectl annotate hub %s -n %s --overwrite %s=$(date +%%FT%%TZ)",
 			what, hub.Name, hub.Namespace, manifests.AnnotationRestartedAt),
 	}
-}
-
-func degradedCondition(seen *observed) metav1.Condition {
-	c := metav1.Condition{Type: switchboardv1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}
-	if seen.err != nil {
-		c.Reason = reasonOf(seen.err)
-		c.Message = seen.err.Error()
-		return c
-	}
-	if refused := seen.volumes.refused; len(refused) > 0 {
-		c.Reason = switchboardv1alpha1.ReasonVolumesNotGrown
-		c.Message = fmt.Sprintf("volumes can't grow; all else is applied. Set spec.storage.size back to %s, or let the storage class expand volumes (allowVolumeExpansion): %s", seen.volumes.largest, enumerate(refused))
-		return c
-	}
-	var failing []string
-	for i := range seen.nodes {
-		if why := whyFailing(&seen.nodes[i].pod, seen.now); why != "" {
-			failing = append(failing, seen.nodes[i].pod.Name+": "+why)
-		}
-	}
-	if len(failing) > 0 {
-		c.Reason = switchboardv1alpha1.ReasonNodesFailing
-		c.Message = enumerate(failing)
-		return c
-	}
-	c.Status = metav1.ConditionFalse
-	c.Reason = switchboardv1alpha1.ReasonAsExpected
-	c.Message = "nothing is known to be wrong"
-	return c
-}
-
-// reasonOf sorts the errors that stop applying.
-func reasonOf(err error) string {
-	var taken *NameTakenError
-	var invalid *InvalidSpecError
-	switch {
-	case missingPermission(err):
-		return switchboardv1alpha1.ReasonMissingPermission
-	case errors.As(err, &taken):
-		return switchboardv1alpha1.ReasonNameTaken
-	case errors.As(err, &invalid):
-		return switchboardv1alpha1.ReasonInvalidSpec
-	}
-	return switchboardv1alpha1.ReasonApplyFailed
-}
-
-// missingPermission reports whether the API server refused a right. A quota or
-// a policy refuses with the same status and says something else.
-func missingPermission(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
-}
-
-// needsPerson reports whether a reason of Degraded lasts until somebody acts.
-func needsPerson(reason string) bool {
-	switch reason {
-	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonVolumesNotGrown:
-		return true
-	}
-	return false
-}
-
-// whyFailing says why a pod does not work, or nothing when it works or may yet
-// be starting. What it says is the same as long as the cause is.
-func whyFailing(pod *corev1.Pod, now time.Time) string {
-	if why := whyDead(pod); why != "" {
-		return why
-	}
-	c := podCondition(pod, corev1.PodReady)
-	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
-		return "not ready for more than " + notReadyGrace.String()
-	}
-	return ""
-}
-
-// whyDead says why a pod's containers don't run, or nothing when they do or may
-// yet be starting.
-func whyDead(pod *corev1.Pod) string {
-	for _, cs := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		w := cs.State.Waiting
-		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
-			continue
-		}
-		t := cs.LastTerminationState.Terminated
-		switch {
-		case t == nil && w.Message != "":
-			return w.Reason + ": " + lastWords(w.Message)
-		case t == nil:
-			return w.Reason
-		case t.Reason == "OOMKilled":
-			return w.Reason + " after it was killed for its memory: raise spec.resources.limits.memory"
-		case t.Message != "":
-			return fmt.Sprintf("%s after exit status %d: %s", w.Reason, t.ExitCode, lastWords(t.Message))
-		}
-		return fmt.Sprintf("%s after exit status %d", w.Reason, t.ExitCode)
-	}
-	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-		return "can't be scheduled: " + c.Message
-	}
-	return ""
-}
-
-// lastWords is the end of what a container said before it died, on one line.
-func lastWords(message string) string {
-	const atMost = 300
-	lines := strings.Split(strings.TrimSpace(message), "\n")
-	last := strings.TrimSpace(lines[len(lines)-1])
-	if len(last) > atMost {
-		last = strings.ToValidUTF8(last[:atMost], "") + "…"
-	}
-	return last
 }
 
 func configAppliedCondition(hub *switchboardv1alpha1.Hub, seen *observed) metav1.Condition {

@@ -66,6 +66,29 @@ func waiting(reason string, exitCode int32) func(*observed) {
 	}
 }
 
+func outOfMemoryAgo(d time.Duration) func(*observed) {
+	return func(seen *observed) {
+		seen.nodes[2].pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			State:                corev1.ContainerState{Running: &corev1.ContainerStateRunning{}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "OOMKilled", FinishedAt: metav1.NewTime(testNow.Add(-d))}},
+		}}
+	}
+}
+
+// leaving lets the last node's pod be one whose grace has ended so long ago.
+func leaving(ago time.Duration) func(*observed) {
+	return func(seen *observed) {
+		pod := seen.nodes[2].pod
+		pod.DeletionTimestamp, pod.Spec.NodeName = new(metav1.NewTime(testNow.Add(-ago))), "m-1"
+		seen.nodes, seen.leaving = seen.nodes[:2], []corev1.Pod{pod}
+	}
+}
+
+// shards lets the first node lead so many of them.
+func shards(all, led int) func(*observed) {
+	return func(seen *observed) { seen.nodes[0].report.History = HistoryReport{Shards: all, Led: led, Whole: led} }
+}
+
 func TestSummarize(t *testing.T) {
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "statefulsets"}, "agents-node",
 		errors.New(`User "operator" cannot patch resource "statefulsets" in API group "apps" in the namespace "default"`))
@@ -157,6 +180,56 @@ func TestSummarize(t *testing.T) {
 			}),
 			want:    []string{"Degraded=True NodesFailing"},
 			message: "agents-node-2: can't be scheduled: 0/1 nodes are available", clients: 20, poll: pollChanging,
+		},
+		"a pod was evicted": {
+			seen: settled(notReady(1, time.Second), func(s *observed) {
+				s.nodes[2].pod.Status.Phase, s.nodes[2].pod.Status.Reason, s.nodes[2].pod.Status.Message = corev1.PodFailed, "Evicted", "The node was low on resource: memory."
+			}),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "agents-node-2: ended by the kubelet: Evicted The node was low on resource: memory.", clients: 20, poll: pollChanging,
+		},
+		"a node was killed for its memory and runs again": {
+			seen:    settled(outOfMemoryAgo(time.Minute)),
+			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
+			message: "agents-node-2: was killed for its memory at 2026-02-03T04:04:06Z: raise spec.resources.limits.memory", clients: 30,
+		},
+		"a node was killed for its memory long ago": {
+			seen:    settled(outOfMemoryAgo(time.Hour)),
+			want:    []string{"Degraded=False AsExpected"},
+			clients: 30,
+		},
+		"a machine is lost": {
+			seen:    settled(notReady(1, time.Second), leaving(2*time.Minute)),
+			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
+			message: "agents-node-2: does not end; its machine m-1 seems to be lost. When that is off for good: kubectl delete node m-1", clients: 20, poll: pollChanging,
+		},
+		"a pod is ending": {
+			seen:    settled(notReady(1, time.Second), leaving(time.Second)),
+			want:    []string{"Degraded=False AsExpected"},
+			clients: 20, poll: pollChanging,
+		},
+		"a disk is full": {
+			seen: settled(func(s *observed) {
+				s.nodes[0].report.Disk = &DiskReport{}
+				s.nodes[1].report.Disk = &DiskReport{FullSince: new(testNow)}
+			}),
+			want:    []string{"Available=True MajorityReady", "Degraded=True DiskFull"},
+			message: "raise spec.storage.size, or keep less by maxBytes or maxAge: agents-node-1 since 2026-02-03T04:05:06Z", clients: 30,
+		},
+		"shards have lost their majority": {
+			seen:    settled(shards(4, 3), notReady(2, 2*time.Minute)),
+			want:    []string{"Available=False TooFewNodesReady", "Degraded=True QuorumLost"},
+			message: "1 of 4 shards have lost the majority of their nodes, and refuse what is published; bring these nodes back, with their disks. agents-node-1: not ready", clients: 10, poll: pollChanging,
+		},
+		"shards elect leaders": {
+			seen:    settled(shards(4, 3), notReady(2, time.Second)),
+			want:    []string{"Degraded=False AsExpected"},
+			clients: 10, poll: pollChanging,
+		},
+		"volumes grow": {
+			seen:    settled(func(s *observed) { s.volumes.growing = []string{"history-agents-node-0"} }),
+			want:    []string{"Progressing=True VolumesGrowing"},
+			message: "volumes grow: history-agents-node-0", clients: 30, poll: pollChanging,
 		},
 		"scaled to zero": {
 			replicas: 0,

@@ -84,3 +84,15 @@ func requested(claim *corev1.PersistentVolumeClaim) *resource.Quantity {
 	q := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 	return &q
 }
+
+// trouble says what is wrong with the claims, or nothing.
+func (v *volumes) trouble() string {
+	return said(v.refused, "volumes can't grow; all else is applied. Set spec.storage.size back to "+v.size()+", or let the storage class expand volumes (allowVolumeExpansion): %s")
+}
+
+func (v *volumes) size() string {
+	if v.largest == nil {
+		return "what it was"
+	}
+	return v.largest.String()
+}

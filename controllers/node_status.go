@@ -31,6 +31,15 @@ type NodeReport struct {
 	Clients int64 `json:"clients"`
 	// History is about the shards that it leads.
 	History HistoryReport `json:"history"`
+	// Disk is about the disk that its history is on; nil: it is in memory.
+	Disk *DiskReport `json:"disk"`
+}
+
+// DiskReport says how a node's disk is.
+type DiskReport struct {
+	// FullSince is since when it has been nearly full, so that publishes are refused;
+	// nil: there is room.
+	FullSince *time.Time `json:"fullSince"`
 }
 
 // HistoryReport says how the shards are that a node leads.

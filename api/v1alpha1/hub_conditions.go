@@ -62,6 +62,10 @@ const (
 	// ReasonNodesFailing (Degraded): nodes crash, can't be scheduled, can't get
 	// their image, or have not been ready for long.
 	ReasonNodesFailing = "NodesFailing"
+	// ReasonQuorumLost (Degraded): nodes fail, and shards have no majority left.
+	ReasonQuorumLost = "QuorumLost"
+	// ReasonDiskFull (Degraded): nodes refuse publishes, as their disks are nearly full.
+	ReasonDiskFull = "DiskFull"
 	// ReasonMissingPermission (Degraded, Stalled): the API server refuses the
 	// operator a right that it needs; the message names verb and resource.
 	ReasonMissingPermission = "MissingPermission"

@@ -1,0 +1,206 @@
+package controllers
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+const (
+	// notReadyGrace is how long a node may take to become ready, again too, or to
+	// be gone, before the Hub counts as degraded.
+	notReadyGrace = time.Minute
+	// outOfMemoryShown is how long a node that was killed for its memory, and runs
+	// again, is shown.
+	outOfMemoryShown = 10 * time.Minute
+)
+
+// trouble is one thing that is wrong, and what to do about it.
+type trouble struct{ reason, message string }
+
+// degradedCondition names all that is wrong, the worst first.
+func degradedCondition(seen *observed) metav1.Condition {
+	c := metav1.Condition{Type: switchboardv1alpha1.ConditionDegraded, Status: metav1.ConditionTrue}
+	if seen.err != nil {
+		c.Reason = reasonOf(seen.err)
+		c.Message = seen.err.Error()
+		return c
+	}
+	var messages []string
+	for _, t := range seen.troubles() {
+		if t.message != "" {
+			c.Reason = cmp.Or(c.Reason, t.reason)
+			messages = append(messages, t.message)
+		}
+	}
+	if len(messages) > 0 {
+		c.Message = strings.Join(messages, ". ")
+		return c
+	}
+	c.Status = metav1.ConditionFalse
+	c.Reason = switchboardv1alpha1.ReasonAsExpected
+	c.Message = "nothing is known to be wrong"
+	return c
+}
+
+// troubles are all that is wrong with the Hub's nodes, the worst first; of what is
+// not wrong the message is empty. What they say is the same for as long as the
+// cause is.
+func (o *observed) troubles() []trouble {
+	var failing, full []string
+	for i := range o.nodes {
+		n := &o.nodes[i]
+		if why := whyFailing(&n.pod, o.now); why != "" {
+			failing = append(failing, n.pod.Name+": "+why)
+		}
+		if disk := n.report.Disk; n.err == nil && disk != nil && disk.FullSince != nil {
+			full = append(full, fmt.Sprintf("%s since %s", n.pod.Name, disk.FullSince.UTC().Format(time.RFC3339)))
+		}
+	}
+	for i := range o.leaving {
+		if why := whyNotGone(&o.leaving[i], o.now); why != "" {
+			failing = append(failing, o.leaving[i].Name+": "+why)
+		}
+	}
+	return []trouble{
+		{switchboardv1alpha1.ReasonVolumesNotGrown, o.volumes.trouble()},
+		{switchboardv1alpha1.ReasonQuorumLost, o.quorumLost(len(failing) > 0)},
+		{switchboardv1alpha1.ReasonNodesFailing, enumerate(failing)},
+		{switchboardv1alpha1.ReasonDiskFull, said(full, "disks are nearly full, and publishes to what these nodes lead are refused; raise spec.storage.size, or keep less by maxBytes or maxAge: %s")},
+	}
+}
+
+// said puts the items into a text, if there are any.
+func said(items []string, text string) string {
+	if len(items) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(text, enumerate(items))
+}
+
+// quorumLost says how many shards have no leader while nodes fail. Without that, a
+// leader is just being elected.
+func (o *observed) quorumLost(failing bool) string {
+	var shards, led int
+	for i := range o.nodes {
+		if n := &o.nodes[i]; n.ready && n.err == nil {
+			shards = max(shards, n.report.History.Shards)
+			led += n.report.History.Led
+		}
+	}
+	if !failing || led >= shards {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d shards have lost the majority of their nodes, and refuse what is published; bring these nodes back, with their disks", shards-led, shards)
+}
+
+// reasonOf sorts the errors that stop applying.
+func reasonOf(err error) string {
+	var taken *NameTakenError
+	var invalid *InvalidSpecError
+	switch {
+	case missingPermission(err):
+		return switchboardv1alpha1.ReasonMissingPermission
+	case errors.As(err, &taken):
+		return switchboardv1alpha1.ReasonNameTaken
+	case errors.As(err, &invalid):
+		return switchboardv1alpha1.ReasonInvalidSpec
+	}
+	return switchboardv1alpha1.ReasonApplyFailed
+}
+
+// missingPermission reports whether the API server refused a right. A quota or
+// a policy refuses with the same status and says something else.
+func missingPermission(err error) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
+}
+
+// needsPerson reports whether a reason of Degraded lasts until somebody acts.
+func needsPerson(reason string) bool {
+	switch reason {
+	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonVolumesNotGrown:
+		return true
+	}
+	return false
+}
+
+// whyFailing says why a pod does not work, or nothing when it works or may yet
+// be starting.
+func whyFailing(pod *corev1.Pod, now time.Time) string {
+	if why := whyDead(pod); why != "" {
+		return why
+	}
+	c := podCondition(pod, corev1.PodReady)
+	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
+		return "not ready for more than " + notReadyGrace.String()
+	}
+	for _, cs := range pod.Status.ContainerStatuses {
+		if t := cs.LastTerminationState.Terminated; t != nil && t.Reason == outOfMemory && now.Sub(t.FinishedAt.Time) < outOfMemoryShown {
+			return "was killed for its memory at " + t.FinishedAt.UTC().Format(time.RFC3339) + ": raise spec.resources.limits.memory"
+		}
+	}
+	return ""
+}
+
+// whyNotGone says why a pod that was deleted is still there, or nothing when it may
+// yet be ending.
+func whyNotGone(pod *corev1.Pod, now time.Time) string {
+	if pod.DeletionTimestamp == nil || now.Sub(pod.DeletionTimestamp.Time) < notReadyGrace { // the timestamp is when its grace ends
+		return ""
+	}
+	return fmt.Sprintf("does not end; its machine %[1]s seems to be lost. When that is off for good: kubectl delete node %[1]s; only when it is certainly off: kubectl delete pod %[2]s -n %[3]s --force", pod.Spec.NodeName, pod.Name, pod.Namespace)
+}
+
+const outOfMemory = "OOMKilled" // the kubelet's word
+
+// whyDead says why a pod's containers don't run, or nothing when they do or may
+// yet be starting.
+func whyDead(pod *corev1.Pod) string {
+	if pod.Status.Phase == corev1.PodFailed { // by the kubelet; the StatefulSet makes another
+		return strings.TrimSpace(fmt.Sprintf("ended by the kubelet: %s %s", pod.Status.Reason, lastWords(pod.Status.Message)))
+	}
+	for _, cs := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		w := cs.State.Waiting
+		if w == nil || w.Reason == "ContainerCreating" || w.Reason == "PodInitializing" {
+			continue
+		}
+		t := cs.LastTerminationState.Terminated
+		switch {
+		case strings.Contains(w.Reason, "Image"):
+			return fmt.Sprintf("%s: %s; correct spec.image or spec.imagePullSecrets", w.Reason, lastWords(w.Message))
+		case t == nil && w.Message != "":
+			return w.Reason + ": " + lastWords(w.Message)
+		case t == nil:
+			return w.Reason
+		case t.Reason == outOfMemory:
+			return w.Reason + " after it was killed for its memory: raise spec.resources.limits.memory"
+		case t.Message != "":
+			return fmt.Sprintf("%s after exit status %d: %s", w.Reason, t.ExitCode, lastWords(t.Message))
+		}
+		return fmt.Sprintf("%s after exit status %d", w.Reason, t.ExitCode)
+	}
+	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+		return "can't be scheduled: " + c.Message
+	}
+	return ""
+}
+
+// lastWords is the end of what a container said before it died, on one line.
+func lastWords(message string) string {
+	const atMost = 300
+	lines := strings.Split(strings.TrimSpace(message), "\n")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	if len(last) > atMost {
+		last = strings.ToValidUTF8(last[:atMost], "") + "…"
+	}
+	return last
+}
