@@ -8,14 +8,19 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
+
+// growingClass is a class of volumes like the cluster's own, whose volumes may grow.
+const growingClass = "switchboard-e2e"
 
 // Few shards, each with several of the ledger's topics or one.
 const ledgerShards = 8
@@ -26,7 +31,7 @@ metadata:
   name: agents
 spec:
   replicas: 3
-  storage: {size: 1Gi, shards: %d}
+  storage: {shards: %d}
   drain:
     timeout: 10s
   topics:
@@ -34,7 +39,7 @@ spec:
     history: {maxArtifacts: 1000000}
 `, ledgerShards)
 
-// TestHistory does to a hub with volumes what people and Kubernetes do, while a load
+// TestHistory does to a hub with history what people and Kubernetes do, while a load
 // publishes to it, follows it and works on it. Nothing that was acknowledged may be
 // lost, stored twice, or in another order for some reader.
 func TestHistory(t *testing.T) {
@@ -43,18 +48,21 @@ func TestHistory(t *testing.T) {
 		s.tidy(t,
 			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
 			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
+			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"},
+			[]string{"delete", "storageclass", growingClass, "--ignore-not-found"})
 	})
 	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
 	s.makeNamespaces(t)
 	s.installChart(t)
 	h := &historyTest{suite: s}
 
-	_ = t.Run("a hub with volumes becomes available", h.begin) &&
+	_ = t.Run("a hub in memory becomes available", h.begin) &&
+		t.Run("its history moves to volumes", h.moveToVolumes) &&
 		t.Run("evictions take one pod at a time", h.evictEachPod) &&
 		t.Run("a pod goes with its claim", h.loseADisk) &&
 		t.Run("all pods go at once", h.deleteAllPods) &&
 		t.Run("a rolling restart", h.restart) &&
+		t.Run("the volumes grow", h.growVolumes) &&
 		t.Run("the hub grows to five", func(t *testing.T) { h.resize(t, 5) }) &&
 		t.Run("the hub shrinks to three", func(t *testing.T) { h.resize(t, 3) }) &&
 		t.Run("nothing was lost", h.judge)
@@ -71,7 +79,7 @@ func (h *historyTest) begin(t *testing.T) {
 	start := time.Now()
 	h.mustRun(t, h.kubectl, ledgerYAML, "-n", hubNamespace, "apply", "-f", "-")
 	h.waitNodes(t, 3)
-	t.Logf("three nodes with volumes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
+	t.Logf("three nodes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
 	h.asker = h.startAgent(t, "asker", 1, service(), "listen", "--id", "asker")
 	h.load = h.startLedger(t, 3)
 	h.asker.waitRunning(t)
@@ -96,6 +104,80 @@ func (h *historyTest) step(t *testing.T, nodes int, what string, do func()) {
 	silence := h.load.flows(t)
 	t.Logf("%s: all nodes are ready after %.1fs, all replicas where they belong after %.1fs; at most %.1fs without an acknowledgement",
 		what, ready.Seconds(), whole.Seconds(), silence.Seconds())
+}
+
+// moveToVolumes replaces nodes that keep all in memory by nodes that keep it on disk.
+func (h *historyTest) moveToVolumes(t *testing.T) {
+	var standard storagev1.StorageClassList
+	if err := h.client.List(h.ctx, &standard); err != nil {
+		t.Fatal(err)
+	}
+	if len(standard.Items) == 0 {
+		t.Fatal("the cluster has no class of volumes")
+	}
+	growing := &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: growingClass},
+		Provisioner: standard.Items[0].Provisioner, Parameters: standard.Items[0].Parameters,
+		VolumeBindingMode: standard.Items[0].VolumeBindingMode, AllowVolumeExpansion: new(true),
+	}
+	if err := h.client.Create(h.ctx, growing); err != nil {
+		t.Fatal(err)
+	}
+	pods := h.hubPods(t)
+	h.step(t, 3, "moved the history to volumes", func() {
+		h.patchStorage(t, `{"size": "1Gi", "storageClassName": "`+growingClass+`"}`)
+		h.waitReplaced(t, pods...)
+	})
+}
+
+func (h *historyTest) patchStorage(t *testing.T, storage string) {
+	t.Helper()
+	h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "patch", "hub", hubName, "--type=merge", "-p", `{"spec": {"storage": `+storage+`}}`)
+}
+
+// growVolumes makes the StatefulSet anew around its pods. The cluster's volumes are
+// folders, so that nobody has to make them larger; the test says that they are.
+func (h *historyTest) growVolumes(t *testing.T) {
+	pods := h.hubPods(t)
+	h.step(t, 3, "grown the volumes", func() {
+		h.patchStorage(t, `{"size": "2Gi"}`)
+		h.eventually(t, rolloutWithin, "the claims ask for more", func(context.Context) error {
+			var claims corev1.PersistentVolumeClaimList
+			if err := h.client.List(h.ctx, &claims, client.InNamespace(hubNamespace)); err != nil {
+				return err
+			}
+			for i := range claims.Items {
+				claim := &claims.Items[i]
+				asked := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+				if asked.String() != "2Gi" {
+					return fmt.Errorf("%s asks for %s", claim.Name, &asked)
+				}
+				before := claim.DeepCopy()
+				claim.Status.Capacity = claim.Spec.Resources.Requests
+				if err := h.client.Status().Patch(h.ctx, claim, client.MergeFrom(before)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		h.eventually(t, rolloutWithin, "new volumes are as large, and nothing is left to do", func(ctx context.Context) error {
+			var set appsv1.StatefulSet
+			if err := h.client.Get(h.ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node"}, &set); err != nil {
+				return err
+			}
+			size := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
+			if size.String() != "2Gi" || set.Status.ReadyReplicas != 3 {
+				return fmt.Errorf("%s for new volumes, %d nodes are ready", &size, set.Status.ReadyReplicas)
+			}
+			return nil
+		})
+	})
+	after := h.hubPods(t)
+	for i := range after {
+		if after[i].UID != pods[i].UID {
+			t.Errorf("%s is another pod", after[i].Name)
+		}
+	}
 }
 
 // evictEachPod does what kubectl drain does. While a pod is away no other may be
