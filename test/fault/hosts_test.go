@@ -42,11 +42,9 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	bin = filepath.Join(dir, "hubnode")
-	build := exec.Command("go", "build", "-o", bin, "../../cmd/hubnode")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
 	code := 1
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+	if err := build("../..", bin); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
 	}
@@ -56,6 +54,16 @@ func TestMain(m *testing.M) {
 
 // bin is the program of the nodes.
 var bin string
+
+// build makes the nodes' program of the sources in a folder, as it is shipped.
+func build(sources, to string) error {
+	cmd := exec.Command("go", "build", "-C", sources, "-o", to, "./cmd/hubnode")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return nil
+}
 
 // cannot ends a test that needs what this machine does not have. In CI that is a
 // failure: what never runs there can't fail there.
@@ -81,6 +89,7 @@ type host struct {
 	name  string // of the namespace
 	ip    string
 	cfg   config.Config
+	bin   string // the program that start runs
 	cmd   *exec.Cmd
 	ended chan struct{}
 }
@@ -105,7 +114,7 @@ func newNetwork(t *testing.T, size int, settings ...func(*config.Config)) *netwo
 		peers = append(peers, fmt.Sprintf("10.99.0.%d:7402", i+1))
 	}
 	for i := range size {
-		h := &host{net: n, name: fmt.Sprintf("%s%d", n.prefix, i), ip: fmt.Sprintf("10.99.0.%d", i+1)}
+		h := &host{net: n, bin: bin, name: fmt.Sprintf("%s%d", n.prefix, i), ip: fmt.Sprintf("10.99.0.%d", i+1)}
 		n.plug(h.name, h.ip)
 		h.cfg = config.Default()
 		h.cfg.Hub, h.cfg.Node, h.cfg.Replicas, h.cfg.Peers = "fault", fmt.Sprintf("node-%d", i), size, peers
@@ -156,7 +165,7 @@ func (h *host) start() {
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		h.net.t.Fatal(err)
 	}
-	h.cmd = exec.Command("ip", "netns", "exec", h.name, bin, "--config", path)
+	h.cmd = exec.Command("ip", "netns", "exec", h.name, h.bin, "--config", path)
 	h.cmd.Stderr = os.Stderr
 	if *logs != "" {
 		log, err := os.OpenFile(filepath.Join(*logs, strings.ReplaceAll(h.net.t.Name(), "/", "-")+"-"+h.cfg.Node+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
