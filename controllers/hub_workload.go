@@ -32,6 +32,9 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	}
 	desired := manifests.StatefulSet(hub, r.NodeImage)
 	desired.Spec.WithReplicas(p.seen.scale.workload)
+	if at := p.seen.restartedByKubectl(); live == nil && at != "" {
+		return r.createRestarted(ctx, desired, at)
+	}
 	if live != nil {
 		owned, err := appsv1ac.ExtractStatefulSet(live, FieldOwner)
 		if err != nil {
@@ -47,6 +50,35 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		return err
 	}
 	return r.makeAgain(ctx, p, live, desired)
+}
+
+// restartedAnnotation is what kubectl rollout restart writes into a pod template.
+const restartedAnnotation = "kubectl.kubernetes.io/restartedAt"
+
+// restartedByKubectl is when somebody last restarted the nodes by it, as their pods
+// say, or nothing.
+func (o *observed) restartedByKubectl() (at string) {
+	for i := range o.nodes {
+		at = max(at, o.nodes[i].pod.Annotations[restartedAnnotation])
+	}
+	return at
+}
+
+// createRestarted makes a StatefulSet again whose pods were restarted by kubectl. With
+// another template than theirs they would be replaced for nothing.
+func (r *HubReconciler) createRestarted(ctx context.Context, desired *appsv1ac.StatefulSetApplyConfiguration, at string) error {
+	set, err := asObject(desired, &appsv1.StatefulSet{})
+	if err != nil {
+		return err
+	}
+	if set.Spec.Template.Annotations == nil {
+		set.Spec.Template.Annotations = make(map[string]string)
+	}
+	set.Spec.Template.Annotations[restartedAnnotation] = at
+	if err := r.Create(ctx, set, client.FieldOwner(FieldOwner)); err != nil {
+		return fmt.Errorf("make StatefulSet %s again: %w", set.Name, err)
+	}
+	return nil
 }
 
 // update is what this operator would change of nodes that an earlier one has

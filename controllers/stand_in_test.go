@@ -132,9 +132,10 @@ func (h *hubInTest) runPod(t *testing.T, sts *appsv1.StatefulSet, ordinal int) *
 	t.Helper()
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: sts.Namespace,
-			Name:      fmt.Sprintf("%s-%d", sts.Name, ordinal),
-			Labels:    maps.Clone(sts.Spec.Template.Labels),
+			Namespace:   sts.Namespace,
+			Name:        fmt.Sprintf("%s-%d", sts.Name, ordinal),
+			Labels:      maps.Clone(sts.Spec.Template.Labels),
+			Annotations: maps.Clone(sts.Spec.Template.Annotations),
 		},
 		Spec: *sts.Spec.Template.Spec.DeepCopy(),
 	}

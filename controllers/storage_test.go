@@ -106,6 +106,25 @@ func (h *hubInTest) adopt(t *testing.T, sts *appsv1.StatefulSet) {
 	}
 }
 
+// restarted is what kubectl rollout restart writes into a pod template.
+const restarted = "kubectl.kubernetes.io/restartedAt"
+
+// settleRestarted settles a Hub whose nodes kubectl restarts.
+func (h *hubInTest) settleRestarted(t *testing.T) []*corev1.Pod {
+	t.Helper()
+	var pods []*corev1.Pod
+	eventually(t, func() error {
+		pods = h.settle(t)
+		for _, pod := range pods {
+			if pod.Annotations[restarted] == "" {
+				return fmt.Errorf("%s is the pod of before", pod.Name)
+			}
+		}
+		return nil
+	})
+	return pods
+}
+
 func (h *hubInTest) grow(t *testing.T, size string) {
 	t.Helper()
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Storage.Size = new(resource.MustParse(size)) })
@@ -121,9 +140,15 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 	storageClass(t, c, "expands", true)
 	h := createHub(t, c, "{replicas: 2, storage: {size: 1Gi, storageClassName: expands}}")
 	claims := h.bindClaims(t)
-	pods := h.settle(t)
+	h.settle(t)
 	before := &appsv1.StatefulSet{}
 	h.read(t, before, "agents-node")
+	// As kubectl rollout restart does.
+	before.Spec.Template.Annotations = map[string]string{restarted: "2026-11-25T01:02:03Z"}
+	if err := h.Update(t.Context(), before, client.FieldOwner("kubectl-rollout")); err != nil {
+		t.Fatal(err)
+	}
+	pods := h.settleRestarted(t)
 
 	h.grow(t, "2Gi")
 	for _, claim := range claims {
@@ -145,6 +170,9 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 	if got := after.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]; got.String() != "2Gi" {
 		t.Errorf("volumes of new nodes have %s", &got)
 	}
+	if got := after.Spec.Template.Annotations[restarted]; got != "2026-11-25T01:02:03Z" {
+		t.Errorf("the pods were restarted, the new template says %q", got)
+	}
 	if hub := h.get(t); hub.Status.ReadyReplicas != 2 || !meta.IsStatusConditionTrue(hub.Status.Conditions, switchboardv1alpha1.ConditionAvailable) {
 		t.Errorf("meanwhile the status is %+v", hub.Status)
 	}
@@ -155,7 +183,7 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 		h.provide(t, claim)
 	}
 	h.settle(t)
-	if got := h.pods(t); len(got) != 2 || got[0].UID != pods[0].UID || got[1].UID != pods[1].UID || len(h.evictions()) > 0 {
+	if got := h.pods(t); len(got) != 2 || got[0].UID != pods[0].UID || got[1].UID != pods[1].UID || len(h.evictions()) != 2 {
 		t.Errorf("%d pods are not those of before; evicted %q", len(got), h.evictions())
 	}
 	if got := h.get(t).Status.StorageSize; got == nil || got.String() != "2Gi" {
