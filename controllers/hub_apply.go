@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -63,6 +65,14 @@ func (e *InvalidSpecError) Error() string {
 // Unwrap returns the rule violations.
 func (e *InvalidSpecError) Unwrap() error { return e.Err }
 
+// InvalidSecretError says that a Secret which nodes need can't be what they need.
+type InvalidSecretError struct{ Name, Key, Why string }
+
+// Error says what is wrong with the Secret and what to do about it.
+func (e *InvalidSecretError) Error() string {
+	return fmt.Sprintf("Secret %q, key %q: %s. Set it right, or delete the Secret: the operator makes a new one, which nodes take at their next restart", e.Name, e.Key, e.Why)
+}
+
 func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	nodeConfig := manifests.NodeConfig(p.hub)
 	nodeConfig.Replicas = int(p.seen.scale.settings)
@@ -117,6 +127,9 @@ func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
 	key := live.Data[manifests.GossipKey]
 	if len(key) == 0 {
 		key = newGossipKey()
+	}
+	if raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(key))); err != nil || !slices.Contains([]int{16, 24, 32}, len(raw)) {
+		return &InvalidSecretError{Name: live.Name, Key: manifests.GossipKey, Why: "must be 16, 24 or 32 bytes in base64"}
 	}
 	desired := manifests.GossipSecret(p.hub, key)
 	if exists {

@@ -107,6 +107,7 @@ func (o *observed) quorumLost(failing bool) string {
 func reasonOf(err error) string {
 	var taken *NameTakenError
 	var invalid *InvalidSpecError
+	var secret *InvalidSecretError
 	switch {
 	case missingPermission(err):
 		return switchboardv1alpha1.ReasonMissingPermission
@@ -114,6 +115,8 @@ func reasonOf(err error) string {
 		return switchboardv1alpha1.ReasonNameTaken
 	case errors.As(err, &invalid):
 		return switchboardv1alpha1.ReasonInvalidSpec
+	case errors.As(err, &secret):
+		return switchboardv1alpha1.ReasonInvalidSecret
 	}
 	return switchboardv1alpha1.ReasonApplyFailed
 }
@@ -127,7 +130,8 @@ func missingPermission(err error) bool {
 // needsPerson reports whether a reason of Degraded lasts until somebody acts.
 func needsPerson(reason string) bool {
 	switch reason {
-	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonVolumesNotGrown:
+	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec,
+		switchboardv1alpha1.ReasonInvalidSecret, switchboardv1alpha1.ReasonVolumesNotGrown:
 		return true
 	}
 	return false

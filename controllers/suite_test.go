@@ -2,8 +2,11 @@ package controllers_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +49,7 @@ const (
 type cluster struct {
 	client.Client
 	nodes    *fakeNodes
+	faults   *faults
 	requests *requestLog
 	role     *rbacv1.ClusterRole
 
@@ -109,6 +113,7 @@ func startCluster() (_ *cluster, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &cluster{
 		nodes:    &fakeNodes{},
+		faults:   &faults{},
 		requests: &requestLog{},
 		stop:     stop,
 		done:     make(chan error, 1),
@@ -142,6 +147,7 @@ func startCluster() (_ *cluster, err error) {
 		return nil, err
 	}
 	userConfig := user.Config()
+	userConfig.Wrap(c.faults.wrap)
 	userConfig.Wrap(c.requests.wrap)
 	userConfig.QPS = -1
 	mgr, err := ctrl.NewManager(userConfig, ctrl.Options{
@@ -306,6 +312,61 @@ func (l *requestLog) wrap(next http.RoundTripper) http.RoundTripper {
 			l.mu.Unlock()
 		}
 		return next.RoundTrip(req)
+	})
+}
+
+// faults lets the API server fail some of the operator's writes.
+type faults struct {
+	mu   sync.Mutex // guards the fields below
+	in   string     // the namespace; empty: none
+	next []int      // statuses of the next answers; 0 is a connection that breaks
+}
+
+// begin lets the next writes to a namespace fail.
+func (f *faults) begin(namespace string, statuses ...int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.in, f.next = namespace, statuses
+}
+
+// left returns how many are yet to come.
+func (f *faults) left() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.next)
+}
+
+func (f *faults) take(req *http.Request) (status int, fails bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if req.Method == http.MethodGet || len(f.next) == 0 || !strings.Contains(req.URL.Path, "/namespaces/"+f.in+"/") || strings.Contains(req.URL.Path, "/events") {
+		return 0, false
+	}
+	status, f.next = f.next[0], f.next[1:]
+	return status, true
+}
+
+func (f *faults) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(req *http.Request) (*http.Response, error) {
+		status, fails := f.take(req)
+		switch {
+		case !fails:
+			return next.RoundTrip(req)
+		case status == 0:
+			return nil, errors.New("the connection broke")
+		}
+		answer := httptest.NewRecorder()
+		answer.Header().Set("Content-Type", "application/json")
+		if status == http.StatusTooManyRequests {
+			answer.Header().Set("Retry-After", "0")
+		}
+		answer.WriteHeader(status)
+		reason := map[int]metav1.StatusReason{http.StatusConflict: metav1.StatusReasonConflict, http.StatusGatewayTimeout: metav1.StatusReasonTimeout}[status]
+		_ = json.NewEncoder(answer).Encode(metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+			Status:   metav1.StatusFailure, Code: int32(status), Reason: reason, Message: http.StatusText(status),
+		})
+		return answer.Result(), nil
 	})
 }
 

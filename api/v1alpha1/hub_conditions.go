@@ -75,6 +75,8 @@ const (
 	// ReasonInvalidSpec (Degraded, Stalled): the spec passed the API server's
 	// validation and yet makes no valid node configuration.
 	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonInvalidSecret (Degraded, Stalled): a Secret that nodes need is malformed.
+	ReasonInvalidSecret = "InvalidSecret"
 	// ReasonVolumesNotGrown (Degraded, Stalled): the API server refuses larger
 	// volumes, as their storage class or a quota wants it.
 	ReasonVolumesNotGrown = "VolumesNotGrown"

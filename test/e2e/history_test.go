@@ -43,7 +43,24 @@ spec:
 // publishes to it, follows it and works on it. Nothing that was acknowledged may be
 // lost, stored twice, or in another order for some reader.
 func TestHistory(t *testing.T) {
-	s := newSuite(t)
+	h := newSuite(t).newHistoryTest(t)
+	_ = t.Run("a hub in memory becomes available", h.begin) &&
+		t.Run("its history moves to volumes", h.moveToVolumes) &&
+		t.Run("evictions take one pod at a time", h.evictEachPod) &&
+		t.Run("a pod goes with its claim", h.loseADisk) &&
+		t.Run("all pods go at once", h.deleteAllPods) &&
+		t.Run("a rolling restart", h.restart) &&
+		t.Run("the volumes grow", h.growVolumes) &&
+		t.Run("the hub grows to five", func(t *testing.T) { h.resize(t, 5) }) &&
+		t.Run("the hub shrinks to three", func(t *testing.T) { h.resize(t, 3) }) &&
+		t.Run("the hub shrinks to one", func(t *testing.T) { h.resize(t, 1) }) &&
+		t.Run("the hub grows to three", func(t *testing.T) { h.resize(t, 3) }) &&
+		t.Run("the hub stops and starts", h.stopAndStart) &&
+		t.Run("nothing was lost", h.judge)
+}
+
+// newHistoryTest installs the operator, and tidies up after the test.
+func (s *suite) newHistoryTest(t *testing.T) *historyTest {
 	t.Cleanup(func() {
 		s.tidy(t,
 			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
@@ -54,18 +71,7 @@ func TestHistory(t *testing.T) {
 	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
 	s.makeNamespaces(t)
 	s.installChart(t)
-	h := &historyTest{suite: s}
-
-	_ = t.Run("a hub in memory becomes available", h.begin) &&
-		t.Run("its history moves to volumes", h.moveToVolumes) &&
-		t.Run("evictions take one pod at a time", h.evictEachPod) &&
-		t.Run("a pod goes with its claim", h.loseADisk) &&
-		t.Run("all pods go at once", h.deleteAllPods) &&
-		t.Run("a rolling restart", h.restart) &&
-		t.Run("the volumes grow", h.growVolumes) &&
-		t.Run("the hub grows to five", func(t *testing.T) { h.resize(t, 5) }) &&
-		t.Run("the hub shrinks to three", func(t *testing.T) { h.resize(t, 3) }) &&
-		t.Run("nothing was lost", h.judge)
+	return &historyTest{suite: s}
 }
 
 // historyTest is what the steps of TestHistory share.
@@ -245,6 +251,19 @@ func (h *historyTest) restart(t *testing.T) {
 func (h *historyTest) resize(t *testing.T, nodes int) {
 	t.Helper()
 	h.step(t, nodes, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
+}
+
+func (h *historyTest) stopAndStart(t *testing.T) {
+	h.step(t, 3, "stopped the hub and started it", func() {
+		h.scale(t, 0)
+		h.eventually(t, rolloutWithin, "no node is left", func(context.Context) error {
+			if pods := h.hubPods(t); len(pods) > 0 {
+				return fmt.Errorf("%d are", len(pods))
+			}
+			return nil
+		})
+		h.scale(t, 3)
+	})
 }
 
 // judge tells what came of it all. The claims of the nodes that went are still there.
