@@ -106,10 +106,11 @@ tidy: ## Tidy every module of the repository
 ##@ Check
 
 .PHONY: lint
-lint: ## Run golangci-lint, formatting included
+lint: ## Run golangci-lint, formatting included, and kube-score on the manifests
 	$(GOLANGCI_LINT) run ./...
 	@for dir in image alerts; do (cd tools/$$dir && go tool -modfile=../lint/go.mod golangci-lint run -c ../../.golangci.yml ./...); done
 	@cd bench && go tool -modfile=../tools/lint/go.mod golangci-lint run -c ../.golangci.yml ./...
+	@$(TEST_ENV); set -x; tools/lint-manifests
 
 .PHONY: vet
 vet: ## Run go vet, on what only tags switch on too
