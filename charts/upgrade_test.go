@@ -170,6 +170,12 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "switchboard-operator"}, deployment); !apierrors.IsNotFound(err) {
 		t.Errorf("the operator after it was uninstalled: %v, want not found", err)
 	}
+	definition := &unstructured.Unstructured{}
+	definition.SetAPIVersion("apiextensions.k8s.io/v1")
+	definition.SetKind("CustomResourceDefinition")
+	if err := c.Get(t.Context(), client.ObjectKey{Name: "hubs.switchboard.dev"}, definition); err != nil || definition.GetDeletionTimestamp() != nil {
+		t.Fatalf("the definition after uninstalling: deleted %v, error %v", definition.GetDeletionTimestamp(), err)
+	}
 	see("after uninstalling", agents, "replicas", "topics")
 	see("after uninstalling", ours)
 

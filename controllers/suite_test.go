@@ -17,6 +17,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -47,6 +48,7 @@ type cluster struct {
 	client.Client
 	nodes    *fakeNodes
 	requests *requestLog
+	rights   *rightsLog
 	role     *rbacv1.ClusterRole
 
 	env  *envtest.Environment
@@ -110,6 +112,7 @@ func startCluster() (_ *cluster, err error) {
 	c := &cluster{
 		nodes:    &fakeNodes{},
 		requests: &requestLog{},
+		rights:   &rightsLog{used: sets.New[string]()},
 		stop:     stop,
 		done:     make(chan error, 1),
 		env: &envtest.Environment{
@@ -143,6 +146,7 @@ func startCluster() (_ *cluster, err error) {
 	}
 	userConfig := user.Config()
 	userConfig.Wrap(c.requests.wrap)
+	userConfig.Wrap(c.rights.wrap)
 	userConfig.QPS = -1
 	mgr, err := ctrl.NewManager(userConfig, ctrl.Options{
 		Scheme:  scheme,
