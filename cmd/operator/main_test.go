@@ -96,6 +96,7 @@ func start(t *testing.T) (*envtest.Environment, client.Client) {
 			t.Errorf("stop the API server: %v", err)
 		}
 	})
+	auditRequests(t, env)
 	cfg, err := env.Start()
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
@@ -219,6 +220,7 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 	t.Run("metrics are for who may read them", func(t *testing.T) { readMetrics(t, p, c, "https://"+metrics+"/metrics") })
 
 	p.stop(t)
+	t.Run("no right is idle", func(t *testing.T) { compareRights(t, env) })
 	lease := &coordinationv1.Lease{}
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: name}, lease); err != nil {
 		t.Fatal(err)
