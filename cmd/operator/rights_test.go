@@ -49,9 +49,14 @@ func used(t *testing.T, env *envtest.Environment) []string {
 	dec := json.NewDecoder(file)
 	for {
 		var request struct {
-			Verb           string
-			ObjectRef      struct{ APIGroup, Resource string }
-			ResponseStatus struct{ Code int }
+			Verb      string `json:"verb"`
+			ObjectRef struct {
+				APIGroup string `json:"apiGroup"`
+				Resource string `json:"resource"`
+			} `json:"objectRef"`
+			ResponseStatus struct {
+				Code int `json:"code"`
+			} `json:"responseStatus"`
 		}
 		err := dec.Decode(&request)
 		if errors.Is(err, io.EOF) {

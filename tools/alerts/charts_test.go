@@ -84,12 +84,17 @@ func dashboard(t *testing.T) (panels, variables []query) {
 	t.Helper()
 	var d struct {
 		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
+			Title   string `json:"title"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
 		Templating struct {
-			List []struct{ Name, Definition string }
-		}
+			List []struct {
+				Name       string `json:"name"`
+				Definition string `json:"definition"`
+			} `json:"list"`
+		} `json:"templating"`
 	}
 	text, _ := rendered(t, "ConfigMap", "dashboard")["switchboard.json"].(string)
 	if err := json.Unmarshal([]byte(text), &d); err != nil {

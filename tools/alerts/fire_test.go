@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -105,7 +105,7 @@ func TestAlertsFireWhenTheyShould(t *testing.T) {
 			}
 			for _, selector := range parser.ExtractSelectors(parsed) {
 				for _, m := range selector {
-					if m.Name == labels.MetricName && !strings.Contains(healthy, "\t"+m.Value+"{") {
+					if m.Name == model.MetricNameLabel && !strings.Contains(healthy, "\t"+m.Value+"{") {
 						t.Errorf("it is quiet for want of %s", m.Value)
 					}
 				}
