@@ -102,7 +102,7 @@ func TestKustomizeRendersTheSameOperator(t *testing.T) {
 	kustomize, helm := objects(t, out), objects(t, helmTemplate(t))
 	// Helm makes the namespace by its own flag.
 	delete(kustomize, "Namespace switchboard-system")
-	ours := []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
+	helms := []string{"app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"}
 	for _, obj := range slices.Concat(slices.Collect(maps.Values(kustomize)), slices.Collect(maps.Values(helm))) {
 		meta := obj["metadata"].(map[string]any)
 		if obj["kind"] == "CustomResourceDefinition" {
@@ -112,7 +112,7 @@ func TestKustomizeRendersTheSameOperator(t *testing.T) {
 			continue
 		}
 		if labels, ok := meta["labels"].(map[string]any); ok {
-			maps.DeleteFunc(labels, func(k string, _ any) bool { return !slices.Contains(ours, k) })
+			maps.DeleteFunc(labels, func(k string, _ any) bool { return slices.Contains(helms, k) })
 		}
 	}
 	if diff := cmp.Diff(kustomize, helm); diff != "" {
@@ -124,14 +124,8 @@ func TestChartRenders(t *testing.T) {
 	for name, args := range map[string][]string{
 		"default":    nil,
 		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
-		"everything": {
-			"--set", "image.repository=registry.example/switchboard", "--set", "image.tag=v9", "--set", "image.pullPolicy=Never",
-			"--set", "imagePullSecrets[0].name=pull", "--set", "nodeImage=registry.example/node:8", "--set", "log.level=debug",
-			"--set", "log.format=text", "--set", "extraArgs={--max-concurrent-reconciles=8}", "--set", "nodeSelector.disk=ssd",
-			"--set", "tolerations[0].operator=Exists", "--set", "podAnnotations.team=messaging", "--set", "metrics.port=9090",
-			"--set", "serviceAccount.name=custom", "--set", "fullnameOverride=hubs",
-		},
-		"bare": {"--set", "rbac.create=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false"},
+		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "switchboard.dev/v1alpha1", "--api-versions", "monitoring.coreos.com/v1"},
+		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The CRD is compared with config/crd elsewhere.
@@ -163,17 +157,122 @@ func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
 }
 
 func TestWrongValuesAreRefused(t *testing.T) {
-	for _, set := range []string{
-		"nope=1", "image.nope=1", "image.pullPolicy=Sometimes", "replicas=-1", "log.level=loud",
-		"watchNamespaces={Team A}", "metrics.port=80", "crds.keep=maybe",
+	for set, named := range map[string]string{
+		"nope=1":                                     "nope",
+		"image.nope=1":                               "/image",
+		"image.pullPolicy=Sometimes":                 "/image/pullPolicy",
+		"replicas=-1":                                "/replicas",
+		"log.level=loud":                             "/log/level",
+		"watchNamespaces={Team A}":                   "/watchNamespaces/0",
+		"metrics.port=80":                            "/metrics/port",
+		"metrics.readers[0].name=bob":                "/metrics/readers/0",
+		"monitoring.interval=often":                  "/monitoring/interval",
+		"hubs[0].spec.replicas=3":                    "/hubs/0",
+		"crds.keep=maybe":                            "/crds/keep",
+		`commonLabels.app\.kubernetes\.io/name=mine`: "app.kubernetes.io/name", // which selects pods
 	} {
 		t.Run(set, func(t *testing.T) {
-			key, _, _ := strings.Cut(set, "=")
 			_, err := tool(t, "HELM", "template", "switchboard", chart, "--set", set)
-			if err == nil || !strings.Contains(err.Error(), key[strings.LastIndex(key, ".")+1:]) {
-				t.Errorf("error %v, want one that names %s", err, key)
+			if err == nil {
+				t.Fatal("it renders")
+			}
+			if _, said, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(said, named) {
+				t.Errorf("error %q, want one that names %s", said, named)
 			}
 		})
+	}
+}
+
+func TestWhatCantBeInstalledIsRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args []string
+		want string // in the error; none: it renders
+	}{
+		"monitors without their resource":     {[]string{"--set", "monitoring.enabled=true"}, "install the Prometheus operator first"},
+		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
+		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
+		"a first Hub with the definition":     {[]string{"--set", "hubs[0].name=agents"}, "Install without hubs first, then upgrade with them"},
+		"a Hub, and the definition is there":  {[]string{"--set", "hubs[0].name=agents", "--api-versions", "switchboard.dev/v1alpha1"}, ""},
+		"a Hub that nobody would look at":     {[]string{"--set", "hubs[0].name=agents,hubs[0].namespace=team-b,watchNamespaces={team-a},checkAPIs=false"}, "add it to watchNamespaces"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tool(t, "HELM", append([]string{"template", "switchboard", chart}, tt.args...)...)
+			switch {
+			case tt.want == "" && err != nil:
+				t.Error(err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNodesAreMonitoredWhereHubsAre(t *testing.T) {
+	for namespaces, want := range map[string]map[string]any{
+		"null":            {"any": true},
+		"{team-a,team-b}": {"matchNames": []any{"team-a", "team-b"}},
+	} {
+		rendered := helmTemplate(t, "--set", "monitoring.enabled=true,checkAPIs=false", "--set", "watchNamespaces="+namespaces)
+		spec := objects(t, rendered)["PodMonitor switchboard-operator-nodes"]["spec"].(map[string]any)
+		if diff := cmp.Diff(want, spec["namespaceSelector"]); diff != "" {
+			t.Errorf("namespaces %s (-want +got):\n%s", namespaces, diff)
+		}
+	}
+}
+
+// TestRightsAreTheLeast reads the roles of each profile. That the operator uses
+// each verb is a test of controllers.
+func TestRightsAreTheLeast(t *testing.T) {
+	type rule struct {
+		Resources, Verbs []string
+		APIGroups        []string `yaml:"apiGroups"`
+	}
+	for _, profile := range []string{"default", "namespaces", "everything"} {
+		rendered, err := os.ReadFile(filepath.Join("testdata", profile+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles := 0
+		dec := yaml.NewDecoder(bytes.NewReader(rendered))
+		for {
+			var role struct {
+				Kind     string
+				Metadata struct {
+					Name   string
+					Labels map[string]string
+				}
+				Rules []rule
+			}
+			err := dec.Decode(&role)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if role.Kind != "Role" && role.Kind != "ClusterRole" {
+				continue
+			}
+			roles++
+			for _, r := range role.Rules {
+				at := fmt.Sprintf("%s: %s %s: %+v", profile, role.Kind, role.Metadata.Name, r)
+				if slices.Contains(slices.Concat(r.Resources, r.Verbs, r.APIGroups), "*") {
+					t.Errorf("%s: a wildcard", at)
+				}
+				if slices.Contains(r.Resources, "secrets") && slices.ContainsFunc(r.Verbs, func(v string) bool { return v == "list" || v == "watch" || v == "delete" }) {
+					t.Errorf("%s: Secrets are got by name only", at)
+				}
+				// Roles that others have are no right of the operator.
+				others := role.Metadata.Labels["rbac.authorization.k8s.io/aggregate-to-admin"] != ""
+				reviews := slices.Contains(r.Resources, "tokenreviews") || slices.Contains(r.Resources, "subjectaccessreviews")
+				if profile == "namespaces" && role.Kind == "ClusterRole" && len(r.Resources) > 0 && !reviews && !others {
+					t.Errorf("%s: a right in all namespaces", at)
+				}
+			}
+		}
+		if roles == 0 {
+			t.Errorf("%s has no roles", profile)
+		}
 	}
 }
 

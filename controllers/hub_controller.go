@@ -31,14 +31,14 @@ import (
 // The rights below are all that the operator has. Secrets are neither listed
 // nor watched: it reads and makes only the one of each Hub, by name.
 //
-// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=list;watch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/status,verbs=patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;create;patch
-// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=list;watch;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list;watch;patch
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch

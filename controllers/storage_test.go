@@ -51,6 +51,16 @@ func (h *hubInTest) bindClaims(t *testing.T) []*corev1.PersistentVolumeClaim {
 	return claims
 }
 
+// claims returns those of the Hub's namespace.
+func (h *hubInTest) claims(t *testing.T) []corev1.PersistentVolumeClaim {
+	t.Helper()
+	list := &corev1.PersistentVolumeClaimList{}
+	if err := h.List(t.Context(), list, client.InNamespace(h.key.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	return list.Items
+}
+
 // provide gives a claim the volume that it asks for.
 func (h *hubInTest) provide(t *testing.T, claim *corev1.PersistentVolumeClaim) {
 	t.Helper()

@@ -20,6 +20,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -38,7 +39,7 @@ const (
 	nodeImage = "switchboard:test"
 	// patience is for what a loaded machine takes long for; nothing waits for it
 	// to pass when all is well.
-	patience = 30 * time.Second
+	patience = time.Minute
 	operator = "the-operator"
 )
 
@@ -51,6 +52,7 @@ type cluster struct {
 	nodes    *fakeNodes
 	faults   *faults
 	requests *requestLog
+	rights   *rightsLog
 	role     *rbacv1.ClusterRole
 
 	env  *envtest.Environment
@@ -115,6 +117,7 @@ func startCluster() (_ *cluster, err error) {
 		nodes:    &fakeNodes{},
 		faults:   &faults{},
 		requests: &requestLog{},
+		rights:   &rightsLog{used: sets.New[string]()},
 		stop:     stop,
 		done:     make(chan error, 1),
 		env: &envtest.Environment{
@@ -149,6 +152,7 @@ func startCluster() (_ *cluster, err error) {
 	userConfig := user.Config()
 	userConfig.Wrap(c.faults.wrap)
 	userConfig.Wrap(c.requests.wrap)
+	userConfig.Wrap(c.rights.wrap)
 	userConfig.QPS = -1
 	mgr, err := ctrl.NewManager(userConfig, ctrl.Options{
 		Scheme:  scheme,

@@ -20,6 +20,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -100,7 +102,7 @@ func newManager(cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager,
 		Logger:                  log,
 		Cache:                   controllers.CacheOptions(opts.watchNamespaces),
 		Client:                  controllers.ClientOptions(),
-		Metrics:                 metricsserver.Options{BindAddress: opts.metricsAddress},
+		Metrics:                 metricsOptions(opts),
 		HealthProbeBindAddress:  opts.healthAddress,
 		LeaderElection:          opts.leaderElect,
 		LeaderElectionID:        name,
@@ -121,8 +123,23 @@ func newManager(cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager,
 	if err := r.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
 		return nil, err
 	}
+	hubMetrics := controllers.HubMetrics{Reader: mgr.GetCache(), Acting: mgr.Elected()}
+	if err := metrics.Registry.Register(hubMetrics); err != nil {
+		return nil, fmt.Errorf("register the metrics of Hubs: %w", err)
+	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return nil, fmt.Errorf("set up the probes: %w", err)
 	}
 	return mgr, nil
+}
+
+// metricsOptions serves the metrics over HTTPS, with a certificate made at each
+// start, and asks the API server who may read them, unless opts say otherwise.
+func metricsOptions(opts *options) metricsserver.Options {
+	o := metricsserver.Options{BindAddress: opts.metricsAddress}
+	if opts.metricsSecure {
+		o.SecureServing = true
+		o.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	return o
 }

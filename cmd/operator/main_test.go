@@ -16,12 +16,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/switchboardhub/switchboard/test/ports"
 )
 
 const (
@@ -76,9 +79,9 @@ func createAll(t *testing.T, c client.Client, pattern string) {
 	}
 }
 
-// TestOperatorRunsWithItsRights runs the program as its ServiceAccount, with the
-// rights of config/rbac and the lease, on the samples.
-func TestOperatorRunsWithItsRights(t *testing.T) {
+// start starts an API server with the Hub resource and the operator's namespace.
+func start(t *testing.T) (*envtest.Environment, client.Client) {
+	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: it names the folder of etcd and kube-apiserver; `make test` sets it")
 	}
@@ -93,6 +96,7 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 			t.Errorf("stop the API server: %v", err)
 		}
 	})
+	auditRequests(t, env)
 	cfg, err := env.Start()
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
@@ -101,11 +105,33 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}); err != nil {
-		t.Fatal(err)
+	makeNamespaces(t, c, systemNamespace)
+	return env, c
+}
+
+// makeNamespaces makes namespaces in which only pods run that pass the
+// restricted level.
+func makeNamespaces(t *testing.T, c client.Client, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+			Name:   name,
+			Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+		}}
+		if err := c.Create(t.Context(), ns); err != nil {
+			t.Fatal(err)
+		}
 	}
-	createAll(t, c, filepath.Join("..", "..", "config", "rbac", "*.yaml"))
-	createAll(t, c, filepath.Join("..", "..", "config", "samples", "*.yaml"))
+}
+
+// process is an operator that runs as its ServiceAccount.
+type process struct {
+	cmd  *exec.Cmd
+	done chan error
+}
+
+func runOperator(t *testing.T, env *envtest.Environment, args ...string) *process {
+	t.Helper()
 	user, err := env.AddUser(envtest.User{Name: "system:serviceaccount:" + systemNamespace + ":" + name}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -118,58 +144,123 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 	if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	operator := exec.CommandContext(t.Context(), self,
-		"--node-image=switchboard:test", "--kubeconfig="+file, "--watch-namespaces=default",
-		"--leader-elect", "--leader-election-namespace="+systemNamespace,
-		"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0",
-	)
-	operator.Env = append(os.Environ(), beOperator+"=1")
-	operator.Stdout, operator.Stderr = t.Output(), t.Output()
-	if err := operator.Start(); err != nil {
+	p := &process{done: make(chan error, 1)}
+	p.cmd = exec.CommandContext(t.Context(), self, append(args, "--kubeconfig="+file,
+		"--leader-election-namespace="+systemNamespace, "--health-probe-bind-address=127.0.0.1:0")...)
+	p.cmd.Env = append(os.Environ(), beOperator+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = t.Output(), t.Output()
+	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- operator.Wait() }()
+	go func() { p.done <- p.cmd.Wait() }()
+	return p
+}
 
-	for _, hub := range []string{"agents", "minimal"} {
-		sts := &appsv1.StatefulSet{}
-		err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
-			select {
-			case err := <-done:
-				return false, fmt.Errorf("the operator ended: %w", err)
-			default:
-			}
-			return c.Get(ctx, client.ObjectKey{Namespace: "default", Name: hub + "-node"}, sts) == nil, nil
-		})
-		if err != nil {
-			t.Fatalf("no StatefulSet for the sample %s: %v", hub, err)
+// eventually waits until check returns nil, as long as the operator runs.
+func (p *process) eventually(t *testing.T, check func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		select {
+		case err := <-p.done:
+			return false, fmt.Errorf("the operator ended: %w", err)
+		default:
 		}
-		if got := sts.Spec.Template.Spec.Containers[0].Image; got != "switchboard:test" {
-			t.Errorf("nodes of %s run %s, want the image of the flag", hub, got)
-		}
+		last = check(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%v: %v", err, last)
 	}
+}
 
-	if err := operator.Process.Signal(syscall.SIGTERM); err != nil {
+// waitForNodes waits for the StatefulSet of a Hub and returns the nodes' image.
+func (p *process) waitForNodes(t *testing.T, c client.Client, namespace, hub string) string {
+	t.Helper()
+	sts := &appsv1.StatefulSet{}
+	p.eventually(t, func(ctx context.Context) error {
+		return c.Get(ctx, client.ObjectKey{Namespace: namespace, Name: hub + "-node"}, sts)
+	})
+	return sts.Spec.Template.Spec.Containers[0].Image
+}
+
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case err := <-done:
+	case err := <-p.done:
 		if err != nil {
 			t.Errorf("the operator ended: %v", err)
 		}
 	case <-time.After(patience):
 		t.Fatal("the operator does not end")
 	}
+}
+
+// TestOperatorRunsWithItsRights runs the program as its ServiceAccount, with the
+// rights of config/rbac and the lease, on the samples.
+func TestOperatorRunsWithItsRights(t *testing.T) {
+	env, c := start(t)
+	createAll(t, c, filepath.Join("..", "..", "config", "rbac", "*.yaml"))
+	createAll(t, c, filepath.Join("..", "..", "config", "samples", "*.yaml"))
+
+	metrics := ports.Free(t)
+	p := runOperator(t, env, "--node-image=switchboard:test", "--watch-namespaces=default", "--leader-elect", "--metrics-bind-address="+metrics)
+	for _, hub := range []string{"agents", "minimal"} {
+		if got := p.waitForNodes(t, c, "default", hub); got != "switchboard:test" {
+			t.Errorf("nodes of %s run %s, want the image of the flag", hub, got)
+		}
+	}
+	t.Run("metrics are for who may read them", func(t *testing.T) { readMetrics(t, p, c, "https://"+metrics+"/metrics") })
+
+	p.stop(t)
+	t.Run("no right is idle", func(t *testing.T) { compareRights(t, env) })
 	lease := &coordinationv1.Lease{}
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: name}, lease); err != nil {
 		t.Fatal(err)
 	}
 	if holder := lease.Spec.HolderIdentity; holder != nil && *holder != "" {
 		t.Errorf("the lease is still held by %s: the next operator has to wait", *holder)
+	}
+}
+
+// TestOperatorOfSeveralNamespaces runs the program as the chart does for two
+// namespaces: by its arguments, and with its Roles.
+func TestOperatorOfSeveralNamespaces(t *testing.T) {
+	env, c := start(t)
+	makeNamespaces(t, c, "team-a", "team-b", "elsewhere")
+	rendered := filepath.Join("..", "..", "charts", "testdata", "namespaces.yaml")
+	createAll(t, c, rendered)
+	// First the one that nobody is to look at: it has the most time to be seen.
+	for _, ns := range []string{"elsewhere", "team-a", "team-b"} {
+		hub := &unstructured.Unstructured{}
+		hub.SetAPIVersion("switchboard.dev/v1alpha1")
+		hub.SetKind("Hub")
+		hub.SetNamespace(ns)
+		hub.SetName("agents")
+		if err := c.Create(t.Context(), hub); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	deployment := &appsv1.Deployment{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: name}, deployment); err != nil {
+		t.Fatal(err)
+	}
+	container := deployment.Spec.Template.Spec.Containers[0]
+	p := runOperator(t, env, append(container.Args, "--node-image=switchboard:test", "--metrics-bind-address=127.0.0.1:0")...)
+	for _, ns := range []string{"team-a", "team-b"} {
+		p.waitForNodes(t, c, ns, "agents")
+	}
+	p.stop(t)
+	err := c.Get(t.Context(), client.ObjectKey{Namespace: "elsewhere", Name: "agents-node"}, &appsv1.StatefulSet{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the StatefulSet of a Hub that the operator was not told to look at: %v, want not found", err)
 	}
 }

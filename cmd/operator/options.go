@@ -26,8 +26,8 @@ Examples:
   operator --node-image switchboard:dev --kubeconfig ~/.kube/config --log-format text   # beside a cluster
   SWITCHBOARD_WATCH_NAMESPACES=team-a,team-b operator --node-image switchboard:dev
 
-Metrics are at http://METRICS-ADDRESS/metrics, probes at /healthz and /readyz of the
-health address. Exit status: 0 stopped, 1 failed, 2 wrong usage.
+Metrics are at https://METRICS-ADDRESS/metrics (http:// with --metrics-secure=false), probes
+at /healthz and /readyz of the health address. Exit status: 0 stopped, 1 failed, 2 wrong usage.
 `
 
 // errUsage marks what the caller has to mend before trying again.
@@ -42,6 +42,7 @@ type options struct {
 	nodeImage       string
 	watchNamespaces []string
 	metricsAddress  string
+	metricsSecure   bool
 	healthAddress   string
 	leaderElect     bool
 	leaderNamespace string
@@ -73,7 +74,8 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 		}
 		return nil
 	})
-	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "`address` to serve metrics on; 0 serves none")
+	flags.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "`address` to serve metrics on; 0 serves none")
+	flags.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve metrics over HTTPS and only to who has the right to get the URL /metrics;\nfalse: over HTTP to everybody")
 	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` to serve probes on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease, so that several operators can stand by")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "`namespace` of the lease (default the operator's own; required outside a cluster)")

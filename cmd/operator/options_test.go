@@ -13,7 +13,7 @@ import (
 
 func TestParseOptions(t *testing.T) {
 	defaults := options{
-		nodeImage: "i", metricsAddress: ":8080", healthAddress: ":8081", concurrency: 4, logFormat: "json",
+		nodeImage: "i", metricsAddress: ":8443", metricsSecure: true, healthAddress: ":8081", concurrency: 4, logFormat: "json",
 	}
 	with := func(change func(*options)) *options {
 		o := defaults
@@ -32,6 +32,7 @@ func TestParseOptions(t *testing.T) {
 		"an empty variable sets nothing": {args: []string{"--node-image=i"}, env: map[string]string{"SWITCHBOARD_LEADER_ELECT": ""}, want: &defaults},
 		"namespaces":                     {args: []string{"--node-image=i", "--watch-namespaces=a, b,"}, want: with(func(o *options) { o.watchNamespaces = []string{"a", "b"} })},
 		"log level":                      {args: []string{"--node-image=i", "--log-level=debug"}, want: with(func(o *options) { o.logLevel = slog.LevelDebug })},
+		"metrics for everybody":          {args: []string{"--node-image=i"}, env: map[string]string{"SWITCHBOARD_METRICS_SECURE": "false"}, want: with(func(o *options) { o.metricsSecure = false })},
 		"no image":                       {err: "--node-image is required"},
 		"unknown flag":                   {args: []string{"--nodes=3"}, err: "flag provided but not defined"},
 		"unknown argument":               {args: []string{"--node-image=i", "start"}, err: `unknown argument "start"`},

@@ -74,6 +74,8 @@ func TestAPI(t *testing.T) {
 	expect("/v1/status", http.StatusServiceUnavailable, `{"error":`) // this hub has no node around it
 	expect("/metrics", http.StatusOK, "\nswitchboard_mesh_links 2\n")
 	expect("/metrics", http.StatusOK, "\nswitchboard_clients 0\n")
+	expect("/metrics", http.StatusOK, "\nprocess_cpu_seconds_total ")
+	expect("/metrics", http.StatusOK, "\nprocess_resident_memory_bytes ")
 	expect("/", http.StatusOK, "/metrics")
 	expect("/nothing", http.StatusNotFound, "")
 	expect("POST /v1/rebalance", http.StatusOK, `{"moved":7}`)

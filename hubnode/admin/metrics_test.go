@@ -176,30 +176,31 @@ func TestMetricsAreConsistent(t *testing.T) {
 	}
 }
 
-// The page has a row for each metric, and no other.
+// The page has a row for each metric, with its label, and no other.
 func TestMetricsPageIsComplete(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reference/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	described := make(map[string]bool)
-	for _, row := range regexp.MustCompile("(?m)^\\| `switchboard_([a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
-		described[row[1]] = true
+	nodes, _, _ := strings.Cut(string(page), "\n## The operator\n")
+	described := make(map[string]string) // labels, by name
+	for _, row := range regexp.MustCompile("(?m)^\\| `switchboard_([a-z_]+)` \\| (?:`([a-z]+)`)? \\|").FindAllStringSubmatch(nodes, -1) {
+		described[row[1]] = row[2]
 	}
 	var m hub.Metrics
 	var n Counts
 	next := 0
 	fill(t, reflect.ValueOf(&m).Elem(), &next)
 	fill(t, reflect.ValueOf(&n).Elem(), &next)
-	exposed := make(map[string]bool)
+	exposed := make(map[string]string)
 	for one := range series(t, expose(t, m, n)) {
-		name, _, _ := strings.Cut(one, "{")
+		name, labels, _ := strings.Cut(one, "{")
 		if base, ok := strings.CutSuffix(name, "_seconds_count"); ok {
 			name = base + "_seconds"
 		} else if base, ok := strings.CutSuffix(name, "_seconds_sum"); ok {
 			name = base + "_seconds"
 		}
-		exposed[name] = true
+		exposed[name], _, _ = strings.Cut(labels, "=")
 	}
 	if diff := cmp.Diff(exposed, described); diff != "" {
 		t.Errorf("the page (-exposed +described):\n%s", diff)

@@ -25,6 +25,39 @@ app.kubernetes.io/component: operator
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/*
+Metadata of an object: from root (the chart's context), name, namespace (none
+for what has none), and what else it has of labels and annotations.
+*/}}
+{{- define "switchboard.metadata" -}}
+name: {{ .name }}
+{{- with .namespace }}
+namespace: {{ . }}
+{{- end }}
+labels:
+  {{- include "switchboard.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/*
+Fails unless the cluster knows an API; what asks for it, and says what to do
+otherwise.
+*/}}
+{{- define "switchboard.requireAPI" -}}
+{{- if and .root.Values.checkAPIs (not (.root.Capabilities.APIVersions.Has .api)) -}}
+{{- fail (printf "%s needs %s, which the cluster does not know: %s. If it will know it by then, as when a tool renders the chart without a cluster, set checkAPIs=false" .what .api .instead) -}}
+{{- end -}}
 {{- end }}
 
 {{- define "switchboard.serviceAccount" -}}

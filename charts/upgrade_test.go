@@ -1,0 +1,185 @@
+package charts_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+const (
+	namespace = "switchboard-system"
+	patience  = 30 * time.Second
+)
+
+// startCluster starts an API server that knows nothing of hubs, and returns a
+// client and a function that runs helm on it.
+func startCluster(t *testing.T) (client.Client, func(args ...string)) {
+	t.Helper()
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		t.Fatal("KUBEBUILDER_ASSETS is not set: it names the folder of etcd and kube-apiserver; `make test` sets it")
+	}
+	env := &envtest.Environment{ControlPlaneStartTimeout: patience, ControlPlaneStopTimeout: patience}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Errorf("stop the API server: %v", err)
+		}
+	})
+	cfg, err := env.Start()
+	if err != nil {
+		t.Fatalf("start the API server: %v", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := env.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, err := user.KubeConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c, func(args ...string) {
+		t.Helper()
+		if _, err := tool(t, "HELM", append(args, "--kubeconfig", file, "--namespace", namespace)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// firstChart makes a chart of what the first one rendered.
+func firstChart(t *testing.T) string {
+	t.Helper()
+	rendered, err := os.ReadFile(filepath.Join("testdata", "upgrade", "first.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "templates"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"Chart.yaml":         "apiVersion: v2\nname: switchboard\nversion: 0.0.1\n",
+		"templates/all.yaml": string(rendered),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func hub(name string) *unstructured.Unstructured {
+	h := &unstructured.Unstructured{}
+	h.SetAPIVersion("switchboard.dev/v1alpha1")
+	h.SetKind("Hub")
+	h.SetNamespace(namespace)
+	h.SetName(name)
+	return h
+}
+
+// eventually waits until do succeeds: a definition is not served at once.
+func eventually(t *testing.T, what string, do func(context.Context) error) {
+	t.Helper()
+	var last error
+	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		last = do(ctx)
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", what, last)
+	}
+}
+
+func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
+	c, helm := startCluster(t)
+	helm("install", "switchboard", firstChart(t), "--create-namespace")
+
+	agents := hub("agents")
+	topics := []any{map[string]any{"pattern": "orders.>", "filter": "artifact.size <= 65536"}}
+	agents.Object["spec"] = map[string]any{"replicas": int64(5), "topics": topics}
+	eventually(t, "create a Hub", func(ctx context.Context) error { return c.Create(ctx, agents) })
+	pause := func(ctx context.Context) error {
+		return c.Patch(ctx, hub("agents"), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)),
+			client.FieldValidation(metav1.FieldValidationStrict))
+	}
+	if err := pause(t.Context()); err == nil {
+		t.Fatal("the first definition takes a field of today's: this would test nothing")
+	}
+	// kept reports whether a Hub is the one that it was, and has what it had.
+	kept := func(ctx context.Context, want *unstructured.Unstructured, fields ...string) error {
+		got := hub(want.GetName())
+		if err := c.Get(ctx, client.ObjectKeyFromObject(got), got); err != nil {
+			return err
+		}
+		if got.GetUID() != want.GetUID() || got.GetDeletionTimestamp() != nil {
+			return fmt.Errorf("it was deleted: %v", got)
+		}
+		for _, field := range fields {
+			before, _, _ := unstructured.NestedFieldNoCopy(want.Object, "spec", field)
+			now, _, _ := unstructured.NestedFieldNoCopy(got.Object, "spec", field)
+			if diff := cmp.Diff(before, now); diff != "" {
+				return fmt.Errorf("spec.%s (-before +now):\n%s", field, diff)
+			}
+		}
+		return nil
+	}
+	see := func(when string, want *unstructured.Unstructured, fields ...string) {
+		t.Helper()
+		if err := kept(t.Context(), want, fields...); err != nil {
+			t.Fatalf("Hub %s %s: %v", want.GetName(), when, err)
+		}
+	}
+
+	helm("upgrade", "switchboard", chart, "--set", "hubs[0].name=ours")
+	see("after the upgrade", agents, "replicas", "topics", "healthCheck")
+	eventually(t, "set a new field", pause)
+	ours := hub("ours")
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(ours), ours); err != nil {
+		t.Fatalf("the Hub that the chart makes: %v", err)
+	}
+
+	helm("upgrade", "switchboard", chart)
+	see("that is taken out of the values", ours)
+
+	helm("uninstall", "switchboard")
+	deployment := &appsv1.Deployment{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "switchboard-operator"}, deployment); !apierrors.IsNotFound(err) {
+		t.Errorf("the operator after it was uninstalled: %v, want not found", err)
+	}
+	definition := &unstructured.Unstructured{}
+	definition.SetAPIVersion("apiextensions.k8s.io/v1")
+	definition.SetKind("CustomResourceDefinition")
+	if err := c.Get(t.Context(), client.ObjectKey{Name: "hubs.switchboard.dev"}, definition); err != nil || definition.GetDeletionTimestamp() != nil {
+		t.Fatalf("the definition after uninstalling: deleted %v, error %v", definition.GetDeletionTimestamp(), err)
+	}
+	see("after uninstalling", agents, "replicas", "topics")
+	see("after uninstalling", ours)
+
+	helm("install", "switchboard", chart, "--set", "hubs[0].name=ours")
+	see("after installing again", agents, "replicas", "topics")
+	see("after installing again", ours)
+}
