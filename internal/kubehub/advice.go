@@ -1,0 +1,74 @@
+package kubehub
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+func newCondition(hub *switchboardv1alpha1.Hub, c metav1.Condition) Condition {
+	r := Condition{
+		Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
+		Bad: bad(c), Next: adviceFor(hub.Name, c.Reason),
+	}
+	if c.Type == switchboardv1alpha1.ConditionDegraded && c.Reason == switchboardv1alpha1.ReasonApplyFailed || c.Type == switchboardv1alpha1.ConditionProgressing {
+		if !needsPerson(c.Reason) && c.Reason != switchboardv1alpha1.ReasonAwaitingDeletion && c.Reason != switchboardv1alpha1.ReasonPaused {
+			r.Next = "" // what it waits for is in the message, and Degraded has the rest
+		}
+	}
+	return r
+}
+
+// bad reports whether a condition is none that one wishes for.
+func bad(c metav1.Condition) bool {
+	switch c.Type {
+	case switchboardv1alpha1.ConditionAvailable:
+		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonScaledToZero
+	case switchboardv1alpha1.ConditionConfigApplied:
+		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying
+	case switchboardv1alpha1.ConditionDegraded:
+		return c.Status == metav1.ConditionTrue
+	}
+	return needsPerson(c.Reason)
+}
+
+// needsPerson reports whether a reason lasts until somebody acts.
+func needsPerson(reason string) bool {
+	switch reason {
+	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonMissingPermission,
+		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected:
+		return true
+	}
+	return false
+}
+
+// adviceFor says what to do about a reason, or nothing when there is nothing to do.
+func adviceFor(hub, reason string) string {
+	switch reason {
+	case switchboardv1alpha1.ReasonTooFewNodesReady:
+		return "see why nodes are not ready: the table below, and kubectl hub logs " + hub
+	case switchboardv1alpha1.ReasonScaledToZero:
+		return "kubectl scale hub/" + hub + " --replicas=3"
+	case switchboardv1alpha1.ReasonNodesFailing:
+		return "kubectl hub logs " + hub + " NODE --previous, and kubectl describe pod NODE"
+	case switchboardv1alpha1.ReasonRolloutStuck:
+		return "correct the spec or set it back; nodes that the rollout has not come to are left alone"
+	case switchboardv1alpha1.ReasonMissingPermission:
+		return "upgrade the chart, or grant the operator's role what the message names; it tries again within 30 s"
+	case switchboardv1alpha1.ReasonNameTaken:
+		return "remove the object that the message names, or give the Hub another name"
+	case switchboardv1alpha1.ReasonInvalidSpec:
+		return "correct the spec: kubectl edit hub " + hub
+	case switchboardv1alpha1.ReasonApplyFailed:
+		return "the operator tries again by itself; if it lasts: the API server's answer is in the message"
+	case switchboardv1alpha1.ReasonRejected:
+		return "correct the spec: the message has the nodes' own words; they go on with their last good settings"
+	case switchboardv1alpha1.ReasonNodesUnreachable:
+		return "look for a network policy between the operator and port 7480 of the nodes"
+	case switchboardv1alpha1.ReasonAwaitingDeletion:
+		return "kubectl hub drain " + hub + " NODE, one after the other"
+	case switchboardv1alpha1.ReasonPaused:
+		return "set spec.paused to false when you are done"
+	}
+	return ""
+}
