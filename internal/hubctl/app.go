@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/internal/kubehub"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -57,6 +58,7 @@ func Main(version string) int {
 	// "dev" has nodes to stop. The signal is caught rather than ignored, for
 	// commands that are started would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	kubehub.SilenceLogs()
 	return Run(ctx, os.Args[0], version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 

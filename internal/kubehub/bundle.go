@@ -328,17 +328,29 @@ func (b *bundle) addLogs(ctx context.Context, dir string, pod *corev1.Pod) {
 				}
 				file = dir + container.Name + ".previous.log"
 			}
-			text, err := b.core.Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
+			text, err := b.log(ctx, pod, &corev1.PodLogOptions{
 				Container: container.Name, Previous: previous, Timestamps: true,
 				TailLines: new(int64(bundleLogLines)), LimitBytes: new(int64(bundleLogBytes)),
-			}).DoRaw(ctx)
+			})
 			if err != nil {
 				b.missing(file, err)
-				continue
 			}
-			b.add(file, text)
+			if err == nil || len(text) > 0 {
+				b.add(file, text)
+			}
 		}
 	}
+}
+
+// log returns what there is of a log. (Asked for it raw, client-go hides why there is
+// none.)
+func (b *bundle) log(ctx context.Context, pod *corev1.Pod, o *corev1.PodLogOptions) ([]byte, error) {
+	stream, err := b.core.Pods(pod.Namespace).GetLogs(pod.Name, o).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stream.Close() }() // it was only read
+	return io.ReadAll(io.LimitReader(stream, 2*bundleLogBytes))
 }
 
 // operator collects the operator's part, in whatever namespace it is, as far as one

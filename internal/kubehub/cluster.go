@@ -45,13 +45,15 @@ type Cluster struct {
 	core   corev1client.CoreV1Interface
 }
 
-// Connect returns the cluster that o names. It asks nobody yet.
-//
-// It silences the logs that the Kubernetes libraries write for the process: what
-// they say is in the errors, too.
-func Connect(o Options) (*Cluster, error) {
+// SilenceLogs ends the logs of the Kubernetes libraries, which are the process's: what
+// they say is in the errors, too. Call it before anything else.
+func SilenceLogs() {
 	log.SetLogger(logr.Discard())
 	klog.SetLogger(logr.Discard())
+}
+
+// Connect returns the cluster that o names. It asks nobody yet.
+func Connect(o Options) (*Cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.Kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: o.Context}

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 // lookEvery is the time between two looks of what waits.
@@ -39,11 +40,12 @@ type Progress func(format string, args ...any)
 //
 // When ctx ends it stops waiting. What it has begun goes on.
 func (c *Cluster) Drain(ctx context.Context, hub *switchboardv1alpha1.Hub, pod *corev1.Pod, force bool, tell Progress) (*Replaced, error) {
-	before := c.look(ctx, hub)
-	if !before.SafeToRestart && !force {
-		return nil, &NotSafeError{pod.Name, before.NotSafe}
+	if !force {
+		if err := c.awaitSafe(ctx, hub.Name, pod.Name, tell); err != nil {
+			return nil, err
+		}
 	}
-	if before.Replicas == 1 {
+	if manifests.Replicas(hub) == 1 {
 		tell("%s is the only node: its clients are away until the next one is ready", pod.Name)
 	}
 	started := time.Now()
@@ -91,6 +93,29 @@ func (r *Replaced) String() string {
 		text += fmt.Sprintf(", %d of %d shards have all replicas", r.Shards.Whole, r.Shards.Shards)
 	}
 	return text
+}
+
+// settles is how long what is not safe may be so for no reason that lasts: a shard is
+// without a leader for a moment when its leader changes.
+const settles = 5 * time.Second
+
+// awaitSafe returns nil when a node may be stopped now, or in a moment.
+func (c *Cluster) awaitSafe(ctx context.Context, hubName, node string, tell Progress) error {
+	deadline := time.Now().Add(settles)
+	return wait(ctx, tell, func(ctx context.Context) (string, error) {
+		hub, err := c.Hub(ctx, hubName)
+		if err != nil {
+			return "", err
+		}
+		r := c.look(ctx, hub)
+		if r.NotSafe != "" && time.Now().After(deadline) {
+			return "", &finalError{&NotSafeError{node, r.NotSafe}}
+		}
+		if r.NotSafe != "" {
+			return "not now: " + r.NotSafe, nil
+		}
+		return "", nil
+	})
 }
 
 // evict asks until the disruption budget lets the pod go.

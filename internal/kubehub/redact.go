@@ -73,10 +73,10 @@ func (r *redactor) text(b []byte) []byte {
 	return secretPair.ReplaceAllFunc(b, func(m []byte) []byte {
 		parts := secretPair.FindSubmatch(m)
 		value := parts[2]
-		quote := value[:len(value)-len(bytes.TrimLeft(value, `\"'`))]
-		if bytes.Contains(value, []byte(redacted)) || len(value) == 2*len(quote) {
+		if bytes.Contains(value, []byte(redacted)) || len(bytes.Trim(value, `\"'`)) == 0 {
 			return m
 		}
+		quote := value[:len(value)-len(bytes.TrimLeft(value, `\"'`))]
 		r.count++
 		return slices.Concat(parts[1], quote, []byte(redacted), quote)
 	})

@@ -115,6 +115,8 @@ func (c *Cluster) look(ctx context.Context, hub *switchboardv1alpha1.Hub) *Repor
 	pods, err := c.nodes(ctx, hub)
 	if err != nil {
 		r.unread("pods", err)
+		r.NotSafe = r.operatorsWord()
+		return r
 	}
 	set := &appsv1.StatefulSet{}
 	err = c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.NodeName(hub)}, set)
@@ -140,7 +142,7 @@ func (c *Cluster) look(ctx context.Context, hub *switchboardv1alpha1.Hub) *Repor
 		})
 	}
 	asking.Wait()
-	r.conclude(err == nil && set.Status.UpdateRevision != "")
+	r.conclude(set.Status.UpdateRevision != "")
 	return r
 }
 
@@ -252,10 +254,16 @@ func (r *Report) notSafe() string {
 		return fmt.Sprintf("%d of %d shards have no leader", s.Shards-s.Led, s.Shards)
 	case !silent && s != nil && s.Whole < s.Shards:
 		return fmt.Sprintf("%d of %d shards wait for replicas to catch up", s.Shards-s.Whole, s.Shards)
-	case !r.SafeToRestart:
-		return "the operator does not say yet that it is safe"
 	}
-	return ""
+	return r.operatorsWord()
+}
+
+// operatorsWord is why no node may stop now as far as the operator says.
+func (r *Report) operatorsWord() string {
+	if r.SafeToRestart {
+		return ""
+	}
+	return "the operator does not say that it is safe"
 }
 
 // eventsAtMost is how many events fit the screen.
