@@ -9,14 +9,22 @@ import (
 func newCondition(hub *switchboardv1alpha1.Hub, c metav1.Condition) Condition {
 	r := Condition{
 		Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
-		Bad: bad(c), Next: adviceFor(hub.Name, c.Reason),
+		Bad: bad(c),
 	}
-	if c.Type == switchboardv1alpha1.ConditionDegraded && c.Reason == switchboardv1alpha1.ReasonApplyFailed || c.Type == switchboardv1alpha1.ConditionProgressing {
-		if !needsPerson(c.Reason) && c.Reason != switchboardv1alpha1.ReasonAwaitingDeletion && c.Reason != switchboardv1alpha1.ReasonPaused {
-			r.Next = "" // what it waits for is in the message, and Degraded has the rest
-		}
+	if r.Bad || meant(c.Reason) {
+		r.Next = adviceFor(hub.Name, c.Reason)
 	}
 	return r
+}
+
+// meant reports whether a person has brought about a reason on purpose, who may have
+// forgotten.
+func meant(reason string) bool {
+	switch reason {
+	case switchboardv1alpha1.ReasonAwaitingDeletion, switchboardv1alpha1.ReasonPaused, switchboardv1alpha1.ReasonScaledToZero:
+		return true
+	}
+	return false
 }
 
 // bad reports whether a condition is none that one wishes for.
@@ -50,7 +58,7 @@ func adviceFor(hub, reason string) string {
 	case switchboardv1alpha1.ReasonScaledToZero:
 		return "kubectl scale hub/" + hub + " --replicas=3"
 	case switchboardv1alpha1.ReasonNodesFailing:
-		return "kubectl hub logs " + hub + " NODE --previous, and kubectl describe pod NODE"
+		return "kubectl hub logs " + hub + " NODE --previous; kubectl describe pod NODE says more"
 	case switchboardv1alpha1.ReasonRolloutStuck:
 		return "correct the spec or set it back; nodes that the rollout has not come to are left alone"
 	case switchboardv1alpha1.ReasonMissingPermission:

@@ -152,8 +152,9 @@ type kind struct {
 	maybe   bool                                  // the cluster may not know the kind
 }
 
-func gvk(group, version, name string) schema.GroupVersionKind {
-	return schema.GroupVersionKind{Group: group, Version: version, Kind: name}
+// v1 is a kind of Kubernetes' own.
+func v1(group, name string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: group, Version: "v1", Kind: name}
 }
 
 // objects collects the Hub and what belongs to it. All are read before the first is
@@ -162,17 +163,19 @@ func (b *bundle) objects(ctx context.Context) {
 	here, ours := client.InNamespace(b.hub.Namespace), client.MatchingLabels(manifests.Selector(b.hub))
 	api := switchboardv1alpha1.GroupVersion
 	b.collect(ctx, []kind{
-		{file: "objects/hub.yaml", kind: api.WithKind("Hub"), options: []client.ListOption{here},
-			keep: func(o *unstructured.Unstructured) bool { return o.GetName() == b.hub.Name }},
+		{
+			file: "objects/hub.yaml", kind: api.WithKind("Hub"), options: []client.ListOption{here},
+			keep: func(o *unstructured.Unstructured) bool { return o.GetName() == b.hub.Name },
+		},
 		{file: "objects/topics.yaml", kind: api.WithKind("Topic"), options: []client.ListOption{here}, maybe: true},
-		{file: "objects/statefulset.yaml", kind: gvk("apps", "v1", "StatefulSet"), options: []client.ListOption{here, ours}},
-		{file: "objects/services.yaml", kind: gvk("", "v1", "Service"), options: []client.ListOption{here, ours}},
-		{file: "objects/poddisruptionbudget.yaml", kind: gvk("policy", "v1", "PodDisruptionBudget"), options: []client.ListOption{here, ours}},
-		{file: "objects/networkpolicy.yaml", kind: gvk("networking.k8s.io", "v1", "NetworkPolicy"), options: []client.ListOption{here, ours}},
-		{file: "objects/configmap.yaml", kind: gvk("", "v1", "ConfigMap"), options: []client.ListOption{here, ours}},
-		{file: "objects/pods.yaml", kind: gvk("", "v1", "Pod"), options: []client.ListOption{here, ours}},
-		{file: "objects/persistentvolumeclaims.yaml", kind: gvk("", "v1", "PersistentVolumeClaim"), options: []client.ListOption{here, ours}},
-		{file: "objects/events.yaml", kind: gvk("", "v1", "Event"), options: []client.ListOption{here}, keep: func(o *unstructured.Unstructured) bool {
+		{file: "objects/statefulset.yaml", kind: v1("apps", "StatefulSet"), options: []client.ListOption{here, ours}},
+		{file: "objects/services.yaml", kind: v1("", "Service"), options: []client.ListOption{here, ours}},
+		{file: "objects/poddisruptionbudget.yaml", kind: v1("policy", "PodDisruptionBudget"), options: []client.ListOption{here, ours}},
+		{file: "objects/networkpolicy.yaml", kind: v1("networking.k8s.io", "NetworkPolicy"), options: []client.ListOption{here, ours}},
+		{file: "objects/configmap.yaml", kind: v1("", "ConfigMap"), options: []client.ListOption{here, ours}},
+		{file: "objects/pods.yaml", kind: v1("", "Pod"), options: []client.ListOption{here, ours}},
+		{file: "objects/persistentvolumeclaims.yaml", kind: v1("", "PersistentVolumeClaim"), options: []client.ListOption{here, ours}},
+		{file: "objects/events.yaml", kind: v1("", "Event"), options: []client.ListOption{here}, keep: func(o *unstructured.Unstructured) bool {
 			name, _, _ := unstructured.NestedString(o.Object, "involvedObject", "name")
 			what, _, _ := unstructured.NestedString(o.Object, "involvedObject", "kind")
 			return about(b.hub, corev1.ObjectReference{Kind: what, Name: name})
@@ -360,8 +363,8 @@ func (b *bundle) operator(ctx context.Context) {
 		client.InNamespace(b.OperatorNamespace), client.MatchingLabels{manifests.LabelName: "switchboard", manifests.LabelComponent: "operator"},
 	}
 	lists := b.collect(ctx, []kind{
-		{file: "operator/deployment.yaml", kind: gvk("apps", "v1", "Deployment"), options: options},
-		{file: "operator/pods.yaml", kind: gvk("", "v1", "Pod"), options: options},
+		{file: "operator/deployment.yaml", kind: v1("apps", "Deployment"), options: options},
+		{file: "operator/pods.yaml", kind: v1("", "Pod"), options: options},
 	})
 	for i := range lists[1].Items {
 		pod := &corev1.Pod{}

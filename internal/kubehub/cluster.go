@@ -159,9 +159,9 @@ func (c *Cluster) Node(ctx context.Context, hub *switchboardv1alpha1.Hub, called
 		names = append(names, name)
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("Hub %s has no nodes now", hub.Name) //nolint:staticcheck // a kind, not the start of a sentence
+		return nil, fmt.Errorf("Hub %s has no nodes now", hub.Name)
 	}
-	return nil, fmt.Errorf("Hub %s has no node %q: name one by its ordinal or pod, of %s", hub.Name, called, strings.Join(names, ", ")) //nolint:staticcheck // as above
+	return nil, fmt.Errorf("Hub %s has no node %q: name one by its ordinal or pod, of %s", hub.Name, called, strings.Join(names, ", "))
 }
 
 // nodePod is how pods of nodes are called.

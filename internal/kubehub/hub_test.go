@@ -95,6 +95,7 @@ func (h *hubInTest) waitSafe(t *testing.T) {
 // play does until ctx ends what the StatefulSet controller, the disruption controller
 // and the kubelet do.
 func (h *hubInTest) play(ctx context.Context, t *testing.T) {
+	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -104,13 +105,13 @@ func (h *hubInTest) play(ctx context.Context, t *testing.T) {
 		case <-tick.C:
 		}
 		// What fails is tried again; what lasts fails the test that waits for it.
-		if err := h.act(ctx, t); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		if err := h.act(ctx); err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
 			t.Logf("playing Kubernetes: %v", err)
 		}
 	}
 }
 
-func (h *hubInTest) act(ctx context.Context, t *testing.T) error {
+func (h *hubInTest) act(ctx context.Context) error {
 	set := &appsv1.StatefulSet{}
 	if err := h.Get(ctx, h.key("agents-node"), set); err != nil {
 		return err
@@ -160,7 +161,7 @@ func (h *hubInTest) runPod(ctx context.Context, set *appsv1.StatefulSet, i int, 
 		return false, err
 	case pod.DeletionTimestamp != nil:
 		h.nodes.Node(i).Stop()
-		h.nodes.Run(i)
+		h.nodes.Run(i) //nolint:contextcheck // it ends with the test, not with this call
 		return false, h.Delete(ctx, pod, client.GracePeriodSeconds(0))
 	}
 	resp, err := http.Get(h.http[i] + "/readyz")

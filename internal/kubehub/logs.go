@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -42,7 +43,7 @@ func (c *Cluster) Logs(ctx context.Context, hub *switchboardv1alpha1.Hub, o LogO
 		pods = []corev1.Pod{*pod}
 	}
 	if len(pods) == 0 {
-		return fmt.Errorf("Hub %s has no nodes now", hub.Name) //nolint:staticcheck // a kind, not the start of a sentence
+		return fmt.Errorf("Hub %s has no nodes now", hub.Name)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -127,8 +128,13 @@ func (c *Cluster) awaitRunning(ctx context.Context, pod *corev1.Pod) error {
 		now, err := c.core.Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
 		first := !looked
 		looked = true
-		if err != nil || first || incarnation(now) == "" {
-			return "it does not run yet", nil // or only just: Kubernetes may not know yet that it ended
+		switch {
+		case apierrors.IsNotFound(err):
+			return "the next pod is not there yet", nil
+		case err != nil:
+			return "", err
+		case first, incarnation(now) == "": // at first Kubernetes may not know yet that it has ended
+			return "it does not run yet", nil
 		}
 		*pod = *now
 		return "", nil
@@ -167,7 +173,8 @@ func (w *lineWriter) write(node string, line []byte) bool {
 		if err != nil {
 			return false // strings always can be
 		}
-		line = append(encoded, '\n')
+		encoded = append(encoded, '\n')
+		line = encoded
 	case w.prefix:
 		line = append([]byte("["+node+"] "), line...)
 	}

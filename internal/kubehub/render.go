@@ -71,9 +71,9 @@ func (r *Report) conditions(b *bytes.Buffer, now time.Time) {
 		if c.Bad {
 			mark = "!"
 		}
-		fmt.Fprintf(w, "%s %s\t%s\tfor %s\t%s: %s\n", mark, c.Type, yesNo[c.Status], since(c.Since, now), c.Reason, c.Message)
+		w.row("%s %s\t%s\tfor %s\t%s: %s\n", mark, c.Type, yesNo[c.Status], since(c.Since, now), c.Reason, c.Message)
 	}
-	flush(w)
+	w.flush()
 	for _, c := range r.Conditions {
 		if c.Next != "" {
 			fmt.Fprintf(b, "  → %s: %s\n", c.Reason, c.Next)
@@ -89,7 +89,7 @@ func (r *Report) nodes(b *bytes.Buffer, now time.Time) {
 	}
 	b.WriteByte('\n')
 	w := newTable(b)
-	fmt.Fprintln(w, "NODE\tREADY\tCLIENTS\tLEADS\tDISK\tRESTARTS\tAGE\tMACHINE\tIMAGE")
+	w.row("NODE\tREADY\tCLIENTS\tLEADS\tDISK\tRESTARTS\tAGE\tMACHINE\tIMAGE\n")
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
 		clients, leads, disk := "-", "-", "-"
@@ -105,10 +105,10 @@ func (r *Report) nodes(b *bytes.Buffer, now time.Time) {
 				}
 			}
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", n.Node, n.ready(), clients, leads, disk,
+		w.row("%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", n.Node, n.ready(), clients, leads, disk,
 			n.Restarts, since(n.Created, now), orDash(n.Machine), n.Image)
 	}
-	flush(w)
+	w.flush()
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
 		if n.Status != nil && n.Status.ConfigError != "" {
@@ -148,14 +148,19 @@ func (r *Report) events(b *bytes.Buffer, now time.Time) {
 		if e.Count > 1 {
 			times = fmt.Sprintf(" (%d times)", e.Count)
 		}
-		fmt.Fprintf(w, "%s %s ago\t%s\t%s%s: %s\n", mark, since(e.Time, now), e.Object, e.Reason, times, oneLine(e.Message))
+		w.row("%s %s ago\t%s\t%s%s: %s\n", mark, since(e.Time, now), e.Object, e.Reason, times, oneLine(e.Message))
 	}
-	flush(w)
+	w.flush()
 }
 
-func newTable(b *bytes.Buffer) *tabwriter.Writer { return tabwriter.NewWriter(b, 0, 0, 2, ' ', 0) }
+// table is one in a buffer, which takes everything.
+type table struct{ w *tabwriter.Writer }
 
-func flush(w *tabwriter.Writer) { _ = w.Flush() } // a buffer takes everything
+func newTable(b *bytes.Buffer) table { return table{tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)} }
+
+func (t table) row(format string, cells ...any) { _, _ = fmt.Fprintf(t.w, format, cells...) }
+
+func (t table) flush() { _ = t.w.Flush() }
 
 // oneLine is the beginning of a text that may be long.
 func oneLine(text string) string {

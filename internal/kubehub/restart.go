@@ -17,7 +17,7 @@ import (
 func (c *Cluster) Restart(ctx context.Context, hub *switchboardv1alpha1.Hub, now time.Time) (string, error) {
 	switch {
 	case hub.Spec.Paused:
-		return "", fmt.Errorf("Hub %s is paused, the operator would not restart it: set spec.paused to false first", hub.Name) //nolint:staticcheck // a kind, not the start of a sentence
+		return "", fmt.Errorf("Hub %s is paused, the operator would not restart it: set spec.paused to false first", hub.Name)
 	case hub.Spec.Updates.Strategy == switchboardv1alpha1.UpdateOnDelete:
 		return "", fmt.Errorf("spec.updates.strategy of Hub %s is OnDelete, the operator replaces no node: use kubectl hub drain %[1]s NODE, one after the other", hub.Name)
 	}
