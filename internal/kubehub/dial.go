@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,17 +66,17 @@ func (c *Cluster) Dial(ctx context.Context, pod string, port int32) (net.Conn, e
 // dialer asks for a websocket first, as kubectl does: many proxies know no SPDY,
 // and older API servers no websockets.
 func (c *Cluster) dialer(pod string) (httpstream.Dialer, error) {
-	url := c.core.RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).SubResource("portforward").URL()
+	address := c.core.RESTClient().Post().Resource("pods").Namespace(c.Namespace).Name(pod).SubResource("portforward").URL()
 	transport, upgrader, err := spdy.RoundTripperFor(c.config)
 	if err != nil {
 		return nil, err
 	}
-	websocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, c.config)
+	websocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(address, c.config)
 	if err != nil {
 		return nil, err
 	}
 	return portforward.NewFallbackDialerForStreaming(websocket,
-		spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url),
+		spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, address),
 		func(err error) bool { return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err) }), nil
 }
 
@@ -235,6 +236,9 @@ func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 		return nil, err
 	}
 	resp, err := web.Do(req)
+	if problem, ok := errors.AsType[*url.Error](err); ok {
+		err = problem.Err // which pod was asked, and how, is nobody's business
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", pod, err)
 	}

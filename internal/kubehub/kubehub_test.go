@@ -2,13 +2,18 @@ package kubehub_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
+	"github.com/switchboardhub/switchboard/test/ports"
 )
 
 // whole runs a command until it sees all shards whole: they may change their leader
@@ -71,6 +76,41 @@ func TestLookingAtAHub(t *testing.T) {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in:\n%s", want, out)
 			}
+		}
+	})
+
+	kubernetes, err := kubehub.Connect(kubehub.Options{Kubeconfig: h.kubeconfig, Namespace: h.namespace})
+	must(t, err)
+	t.Run("a node by the address that nodes call it", func(t *testing.T) {
+		conn, err := kubernetes.HubDialer(h.hub)(t.Context(), "tcp", h.pod(t, "agents-node-1").Status.PodIP+":7480")
+		must(t, err)
+		_, err = io.WriteString(conn, "GET /v1/status HTTP/1.0\r\n\r\n")
+		must(t, err)
+		answer, err := io.ReadAll(conn)
+		must(t, err)
+		if !strings.Contains(string(answer), `"node":"agents-node-1"`) {
+			t.Errorf("it answers %s", answer)
+		}
+		must(t, conn.Close())
+		if _, err := kubernetes.HubDialer(h.hub)(t.Context(), "tcp", "10.255.0.1:7400"); err == nil || !strings.Contains(err.Error(), "no node of Hub agents has the address 10.255.0.1 now") {
+			t.Errorf("an address that no node has: %v", err)
+		}
+	})
+	t.Run("a connection that nobody reads is given up in time", func(t *testing.T) {
+		conn, err := kubernetes.Dial(t.Context(), "agents-node-1", 7480)
+		must(t, err)
+		must(t, conn.SetReadDeadline(time.Now()))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read: %v", err)
+		}
+		must(t, conn.Close())
+	})
+	t.Run("a node that does not listen", func(t *testing.T) {
+		h.freeze()
+		h.kubelet.set(h.namespace, "agents-node-1", &podOnMachine{ended: make(chan struct{}), ports: map[string]string{"7480": ports.Free(t)}})
+		out, _ := h.hubctl(t, 0, "status")
+		if want := "! agents-node-1 does not answer: ask agents-node-1: connect to port 7480 inside the pod"; !strings.Contains(out, want) {
+			t.Errorf("status does not say %q:\n%s", want, out)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -233,6 +234,21 @@ func TestWithFewRightsOneSeesWhatOneMay(t *testing.T) {
 	for _, want := range []string{"MajorityReady", "1 of 1 ready", "Could not read pods: you have no right to", "Could not read events: you have no right to"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("status does not say %q:\n%s", want, &out)
+		}
+	}
+
+	file := filepath.Join(t.TempDir(), "b.tar.gz")
+	status = hubctl.Run(t.Context(), "kubectl-hub", "v1", []string{"bundle", "agents", "-n", h.namespace, "--kubeconfig", kubeconfig, "--file", file}, strings.NewReader(""), &out, &notes)
+	if status != 0 {
+		t.Fatalf("bundle exited with %d: %s", status, &notes)
+	}
+	files := untar(t, file)
+	if !strings.Contains(files["objects/hub.yaml"], "name: agents") {
+		t.Errorf("the bundle lacks the Hub: %v", files)
+	}
+	for _, want := range []string{"objects/pods.yaml: ", "operator/deployment.yaml: ", "nodes: "} {
+		if !strings.Contains(files["errors.txt"], want) {
+			t.Errorf("errors.txt does not tell of %s\n%s", want, files["errors.txt"])
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -56,6 +57,13 @@ func (c *Cluster) AwaitRestart(ctx context.Context, name, at string, tell Progre
 			if condition.Type == switchboardv1alpha1.ConditionProgressing && condition.Reason == switchboardv1alpha1.ReasonRolloutStuck {
 				return "", &finalError{fmt.Errorf("the restart is stuck: %s", condition.Message)}
 			}
+		}
+		set := &appsv1.StatefulSet{}
+		if err := c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.NodeName(hub)}, set); err != nil {
+			return "", err
+		}
+		if set.Spec.Template.Annotations[manifests.AnnotationRestartedAt] != at {
+			return "the operator has not taken it up yet; if this lasts: does it run, and is it no older than this program?", nil
 		}
 		pods, err := c.nodes(ctx, hub)
 		if err != nil {

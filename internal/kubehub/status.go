@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -109,6 +109,9 @@ func (c *Cluster) Status(ctx context.Context, name string) (*Report, error) {
 	return r, nil
 }
 
+// askAtOnce bounds how many nodes are asked at the same time.
+const askAtOnce = 16
+
 // look is Status without events.
 func (c *Cluster) look(ctx context.Context, hub *switchboardv1alpha1.Hub) *Report {
 	r := newReport(hub)
@@ -124,7 +127,8 @@ func (c *Cluster) look(ctx context.Context, hub *switchboardv1alpha1.Hub) *Repor
 		r.unread("the StatefulSet", err)
 	}
 	r.Nodes = make([]NodeReport, len(pods))
-	var asking sync.WaitGroup
+	var asking errgroup.Group
+	asking.SetLimit(askAtOnce)
 	for i := range pods {
 		n := &r.Nodes[i]
 		*n = newNodeReport(&pods[i], set.Status.UpdateRevision)
@@ -132,16 +136,16 @@ func (c *Cluster) look(ctx context.Context, hub *switchboardv1alpha1.Hub) *Repor
 			n.Silent = "its pod does not run"
 			continue
 		}
-		asking.Go(func() {
+		asking.Go(func() error {
 			status, err := c.nodeStatus(ctx, n.Node)
 			if err != nil {
 				n.Silent = err.Error()
-				return
 			}
 			n.Status = status
+			return nil
 		})
 	}
-	asking.Wait()
+	_ = asking.Wait() // that one does not answer is no error
 	r.conclude(set.Status.UpdateRevision != "")
 	return r
 }
