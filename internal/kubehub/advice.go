@@ -21,7 +21,8 @@ func newCondition(hub *switchboardv1alpha1.Hub, c metav1.Condition) Condition {
 // forgotten.
 func meant(reason string) bool {
 	switch reason {
-	case switchboardv1alpha1.ReasonAwaitingDeletion, switchboardv1alpha1.ReasonPaused, switchboardv1alpha1.ReasonScaledToZero:
+	case switchboardv1alpha1.ReasonAwaitingDeletion, switchboardv1alpha1.ReasonPaused, switchboardv1alpha1.ReasonScaledToZero,
+		switchboardv1alpha1.ReasonOperatorUpdated:
 		return true
 	}
 	return false
@@ -44,7 +45,8 @@ func bad(c metav1.Condition) bool {
 func needsPerson(reason string) bool {
 	switch reason {
 	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonMissingPermission,
-		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected:
+		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected,
+		switchboardv1alpha1.ReasonVolumesNotGrown:
 		return true
 	}
 	return false
@@ -59,6 +61,14 @@ func adviceFor(hub, reason string) string {
 		return "kubectl scale hub/" + hub + " --replicas=3"
 	case switchboardv1alpha1.ReasonNodesFailing:
 		return "kubectl hub logs " + hub + " NODE --previous; kubectl describe pod NODE says more"
+	case switchboardv1alpha1.ReasonQuorumLost:
+		return "bring the failing nodes back with their disks: without them the shards can't be published to; live topics go on"
+	case switchboardv1alpha1.ReasonDiskFull:
+		return "raise spec.storage.size, or keep less (spec.history, spec.topics); publishes are taken again once there is room"
+	case switchboardv1alpha1.ReasonVolumesNotGrown:
+		return "set spec.storage.size back to what the message says, or let the storage class expand volumes"
+	case switchboardv1alpha1.ReasonOperatorUpdated:
+		return "kubectl hub restart " + hub + " when it suits; until then nodes go on as they are"
 	case switchboardv1alpha1.ReasonRolloutStuck:
 		return "correct the spec or set it back; nodes that the rollout has not come to are left alone"
 	case switchboardv1alpha1.ReasonMissingPermission:

@@ -1,6 +1,10 @@
 package kubehub
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -200,24 +204,48 @@ func TestStateInOneWord(t *testing.T) {
 	}
 }
 
-func TestWhatNeedsAPersonHasAdvice(t *testing.T) {
-	for reason, conditionType := range map[string]string{
-		switchboardv1alpha1.ReasonTooFewNodesReady:  switchboardv1alpha1.ConditionAvailable,
-		switchboardv1alpha1.ReasonRolloutStuck:      switchboardv1alpha1.ConditionProgressing,
-		switchboardv1alpha1.ReasonNodesFailing:      switchboardv1alpha1.ConditionDegraded,
-		switchboardv1alpha1.ReasonMissingPermission: switchboardv1alpha1.ConditionDegraded,
-		switchboardv1alpha1.ReasonNameTaken:         switchboardv1alpha1.ConditionDegraded,
-		switchboardv1alpha1.ReasonInvalidSpec:       switchboardv1alpha1.ConditionDegraded,
-		switchboardv1alpha1.ReasonApplyFailed:       switchboardv1alpha1.ConditionDegraded,
-		switchboardv1alpha1.ReasonRejected:          switchboardv1alpha1.ConditionConfigApplied,
-		switchboardv1alpha1.ReasonNodesUnreachable:  switchboardv1alpha1.ConditionConfigApplied,
-	} {
-		status := metav1.ConditionFalse
-		if conditionType == switchboardv1alpha1.ConditionDegraded {
-			status = metav1.ConditionTrue
+func TestEveryReasonIsGoodOrHasAdvice(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", "hub.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is as it should be, or becomes so by itself.
+	fine := []string{
+		"MajorityReady", "Scaling", "RollingOut", "VolumesGrowing", "NodesStarting", "Complete", "AsExpected", "Applied", "Applying", "NoNodesReady",
+		"Blocked", // see Degraded, its message says
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(Available|Progressing|Degraded|ConfigApplied|UpdateAvailable)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(string(page), -1)
+	if len(rows) != 5 {
+		t.Fatalf("the page has %d conditions: %q", len(rows), rows)
+	}
+	for _, row := range rows {
+		for _, reason := range regexp.MustCompile("`([A-Za-z]+)`").FindAllStringSubmatch(row[2], -1) {
+			if has := adviceFor("agents", reason[1]) != ""; has == slices.Contains(fine, reason[1]) {
+				t.Errorf("%s of %s: there is advice: %v", reason[1], row[1], has)
+			}
 		}
-		if c := newCondition(hubWith(), conditionOf(conditionType, status, reason, "")); !c.Bad || c.Next == "" {
-			t.Errorf("%s: bad %v, advice %q", reason, c.Bad, c.Next)
+	}
+}
+
+func TestAdviceIsForWhatIsBadOrMeant(t *testing.T) {
+	for _, test := range []struct {
+		condition   metav1.Condition
+		bad, advice bool
+	}{
+		{conditionOf("Available", metav1.ConditionFalse, "TooFewNodesReady", ""), true, true},
+		{conditionOf("Available", metav1.ConditionFalse, "ScaledToZero", ""), false, true},
+		{conditionOf("Available", metav1.ConditionTrue, "MajorityReady", ""), false, false},
+		{conditionOf("Progressing", metav1.ConditionTrue, "ApplyFailed", ""), false, false}, // Degraded has it
+		{conditionOf("Progressing", metav1.ConditionFalse, "RolloutStuck", ""), true, true},
+		{conditionOf("Progressing", metav1.ConditionFalse, "Paused", ""), false, true},
+		{conditionOf("Degraded", metav1.ConditionTrue, "ApplyFailed", ""), true, true},
+		{conditionOf("Degraded", metav1.ConditionTrue, "DiskFull", ""), true, true},
+		{conditionOf("ConfigApplied", metav1.ConditionUnknown, "NodesUnreachable", ""), true, true},
+		{conditionOf("ConfigApplied", metav1.ConditionFalse, "Applying", ""), false, false},
+		{conditionOf("UpdateAvailable", metav1.ConditionTrue, "OperatorUpdated", ""), false, true},
+	} {
+		if c := newCondition(hubWith(), test.condition); c.Bad != test.bad || (c.Next != "") != test.advice {
+			t.Errorf("%s for %s: bad %v, advice %q", c.Type, c.Reason, c.Bad, c.Next)
 		}
 	}
 }
