@@ -62,6 +62,10 @@ build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode and bin/hubctl, st
 $(COMMANDS:%=bin/%): bin/%:
 	@$(GO_BUILD) -o $@ ./cmd/$*
 
+.PHONY: kubectl-hub
+kubectl-hub: bin/hubctl ## Build bin/hubctl and link it as kubectl's plugin, bin/kubectl-hub
+	@ln -sf hubctl bin/kubectl-hub
+
 .PHONY: image
 image: ## Build the image with docker (IMAGE=switchboard:dev)
 	docker build --build-arg VERSION='$(VERSION)' -t '$(IMAGE)' .

@@ -11,13 +11,16 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/internal/kubehub"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -29,6 +32,7 @@ const (
 // app is what the commands share: the global flags, and where input comes from
 // and output goes to.
 type app struct {
+	program string // as people call it
 	version string
 	in      io.Reader
 	out     io.Writer
@@ -39,9 +43,12 @@ type app struct {
 	tokenFile string
 	caFile    string
 	output    string
+
+	dial client.Dialer // nil: over the network
 }
 
-// Main runs hubctl with the process's arguments and returns its exit status.
+// Main runs hubctl, or the plugin of kubectl when the process was started under its
+// name, with the process's arguments and returns its exit status.
 // The first interrupt ends a command in order, the second one at once.
 func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -51,13 +58,21 @@ func Main(version string) int {
 	// "dev" has nodes to stop. The signal is caught rather than ignored, for
 	// commands that are started would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return Run(ctx, version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	kubehub.SilenceLogs()
+	return Run(ctx, os.Args[0], version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
-// Run runs one command and returns its exit status. Errors go to errOut.
-func Run(ctx context.Context, version string, args []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{version: version, in: in, out: out, errOut: errOut}
-	root := a.root() //nolint:contextcheck // commands get ctx from ExecuteContext
+// Run runs one command and returns its exit status. Errors go to errOut. Called as
+// kubectl-hub, wherever that is, the commands are those of the plugin.
+func Run(ctx context.Context, calledAs, version string, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{program: "hubctl", version: version, in: in, out: out, errOut: errOut}
+	var root *cobra.Command
+	if strings.TrimSuffix(filepath.Base(calledAs), ".exe") == pluginFile {
+		a.program = pluginName
+		root = a.pluginRoot() //nolint:contextcheck // commands get ctx from ExecuteContext
+	} else {
+		root = a.root() //nolint:contextcheck // as above
+	}
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)
@@ -65,7 +80,7 @@ func Run(ctx context.Context, version string, args []string, in io.Reader, out, 
 	err := root.ExecuteContext(ctx)
 	status, tell := exitStatus(ctx, err)
 	if tell {
-		_, _ = fmt.Fprintln(errOut, "hubctl:", err) // nowhere else to complain
+		a.tellf("%v", err)
 	}
 	return status
 }
@@ -83,40 +98,54 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
   hubctl pub orders.new '{"x":1}'
   hubctl listen --id b                      # be client "b"
   hubctl send b hello`,
-		Version:       a.version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			hint := ""
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = ", did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return usagef(cmd, "unknown command %q%s", args[0], hint)
-		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: a.checkGlobals,
 	}
-	root.SuggestionsMinimumDistance = 2
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	a.makeRoot(root)
+	group(root)
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes (SWITCHBOARD_SERVER)")
 	f.StringVar(&a.id, "id", os.Getenv("SWITCHBOARD_ID"), "client `ID` to be known as; made up when empty (SWITCHBOARD_ID)")
-	f.StringVar(&a.tokenFile, "token-file", os.Getenv("SWITCHBOARD_TOKEN_FILE"), "`file` with the token that proves who this is (SWITCHBOARD_TOKEN_FILE)")
-	f.StringVar(&a.caFile, "ca-file", os.Getenv("SWITCHBOARD_CA_FILE"), "PEM `file` with the hub's CA; turns TLS on (SWITCHBOARD_CA_FILE)")
-	f.StringVarP(&a.output, "output", "o", "text", "`format` of the output: text or json")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	a.credentialFlags(f)
 	root.AddCommand(
 		a.devCommand(), a.nodeCommand(),
 		a.subCommand(), a.pubCommand(), a.historyCommand(),
 		a.sendCommand(), a.listenCommand(),
 		a.requestCommand(), a.replyCommand(),
 		a.clientsCommand(), a.topicsCommand(), a.durablesCommand(), a.backupCommand(), a.restoreCommand(), a.listCommand(nodesList),
-		a.benchCommand(),
+		a.benchCommand(), a.kubeCommand(),
 	)
 	return root
+}
+
+// makeRoot gives a command what is the same for every root: how it tells mistakes,
+// and the flag for the output.
+func (a *app) makeRoot(root *cobra.Command) {
+	root.Version = a.version
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.PersistentPreRunE = a.checkGlobals
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "`format` of the output: text or json")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+}
+
+func (a *app) credentialFlags(f *pflag.FlagSet) {
+	f.StringVar(&a.tokenFile, "token-file", os.Getenv("SWITCHBOARD_TOKEN_FILE"), "`file` with the token that proves who this is (SWITCHBOARD_TOKEN_FILE)")
+	f.StringVar(&a.caFile, "ca-file", os.Getenv("SWITCHBOARD_CA_FILE"), "PEM `file` with the hub's CA; turns TLS on (SWITCHBOARD_CA_FILE)")
+}
+
+// group makes a command be only the parent of others.
+func group(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		hint := ""
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = ", did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usagef(cmd, "unknown command %q%s", args[0], hint)
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 func (a *app) checkGlobals(cmd *cobra.Command, _ []string) error {
@@ -142,6 +171,9 @@ func (a *app) connect(ctx context.Context, opts ...client.Option) (*client.Clien
 
 func (a *app) connectTo(ctx context.Context, server string, opts ...client.Option) (*client.Client, error) {
 	all := []client.Option{client.WithID(a.clientID()), client.WithName("hubctl", a.version)}
+	if a.dial != nil {
+		all = append(all, client.WithDialer(a.dial))
+	}
 	if a.tokenFile != "" {
 		token, err := os.ReadFile(a.tokenFile)
 		if err != nil {
@@ -214,7 +246,7 @@ func madeUpID() wire.ClientID {
 
 // tellf writes a line for people to the standard error.
 func (a *app) tellf(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.errOut, "hubctl: "+format+"\n", args...) // nowhere else to complain
+	_, _ = fmt.Fprintf(a.errOut, a.program+": "+format+"\n", args...) // nowhere else to complain
 }
 
 // notices are the options of a client that stays connected for long: what

@@ -27,18 +27,18 @@ of durable subscriptions. A file is there whole or not at all.`,
 			if args[0] == "-" {
 				return a.backup(cmd.Context(), a.out, false)
 			}
-			return a.backupTo(cmd.Context(), args[0])
+			return wholeFile(args[0], func(f io.Writer) error { return a.backup(cmd.Context(), f, true) })
 		},
 	}
 }
 
-// backupTo writes a file that is there only once it is complete.
-func (a *app) backupTo(ctx context.Context, path string) error {
+// wholeFile writes a file that is there only once it is complete.
+func wholeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	err = a.backup(ctx, f, true)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}

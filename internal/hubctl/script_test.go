@@ -40,10 +40,11 @@ func (c checked) Run() int {
 	return status
 }
 
-// TestMain makes the test binary be hubctl when it is called by that name.
+// TestMain makes the test binary be hubctl when it is called by one of its names.
 func TestMain(m *testing.M) {
 	testscript.Main(checked{m}, map[string]func(){
-		"hubctl": func() { os.Exit(hubctl.Main("v0.0.0-test")) },
+		"hubctl":      func() { os.Exit(hubctl.Main("v0.0.0-test")) },
+		"kubectl-hub": func() { os.Exit(hubctl.Main("v0.0.0-test")) },
 	})
 }
 

@@ -1,0 +1,92 @@
+package kubehub
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+)
+
+func newCondition(hub *switchboardv1alpha1.Hub, c metav1.Condition) Condition {
+	r := Condition{
+		Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
+		Bad: bad(c),
+	}
+	if r.Bad || meant(c.Reason) {
+		r.Next = adviceFor(hub.Name, c.Reason)
+	}
+	return r
+}
+
+// meant reports whether a person has brought about a reason on purpose, who may have
+// forgotten.
+func meant(reason string) bool {
+	switch reason {
+	case switchboardv1alpha1.ReasonAwaitingDeletion, switchboardv1alpha1.ReasonPaused, switchboardv1alpha1.ReasonScaledToZero,
+		switchboardv1alpha1.ReasonOperatorUpdated:
+		return true
+	}
+	return false
+}
+
+// bad reports whether a condition is none that one wishes for.
+func bad(c metav1.Condition) bool {
+	switch c.Type {
+	case switchboardv1alpha1.ConditionAvailable:
+		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonScaledToZero
+	case switchboardv1alpha1.ConditionConfigApplied:
+		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying
+	case switchboardv1alpha1.ConditionDegraded:
+		return c.Status == metav1.ConditionTrue
+	}
+	return needsPerson(c.Reason)
+}
+
+// needsPerson reports whether a reason lasts until somebody acts.
+func needsPerson(reason string) bool {
+	switch reason {
+	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonMissingPermission,
+		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected,
+		switchboardv1alpha1.ReasonVolumesNotGrown:
+		return true
+	}
+	return false
+}
+
+// adviceFor says what to do about a reason, or nothing when there is nothing to do.
+func adviceFor(hub, reason string) string {
+	switch reason {
+	case switchboardv1alpha1.ReasonTooFewNodesReady:
+		return "see why nodes are not ready: the table below, and kubectl hub logs " + hub
+	case switchboardv1alpha1.ReasonScaledToZero:
+		return "kubectl scale hub/" + hub + " --replicas=3"
+	case switchboardv1alpha1.ReasonNodesFailing:
+		return "kubectl hub logs " + hub + " NODE --previous; kubectl describe pod NODE says more"
+	case switchboardv1alpha1.ReasonQuorumLost:
+		return "bring the failing nodes back with their disks: without them the shards can't be published to; live topics go on"
+	case switchboardv1alpha1.ReasonDiskFull:
+		return "raise spec.storage.size, or keep less (spec.history, spec.topics); publishes are taken again once there is room"
+	case switchboardv1alpha1.ReasonVolumesNotGrown:
+		return "set spec.storage.size back to what the message says, or let the storage class expand volumes"
+	case switchboardv1alpha1.ReasonOperatorUpdated:
+		return "kubectl hub restart " + hub + " when it suits; until then nodes go on as they are"
+	case switchboardv1alpha1.ReasonRolloutStuck:
+		return "correct the spec or set it back; nodes that the rollout has not come to are left alone"
+	case switchboardv1alpha1.ReasonMissingPermission:
+		return "upgrade the chart, or grant the operator's role what the message names; it tries again within 30 s"
+	case switchboardv1alpha1.ReasonNameTaken:
+		return "remove the object that the message names, or give the Hub another name"
+	case switchboardv1alpha1.ReasonInvalidSpec:
+		return "correct the spec: kubectl edit hub " + hub
+	case switchboardv1alpha1.ReasonApplyFailed:
+		return "the operator tries again by itself; if it lasts: the API server's answer is in the message"
+	case switchboardv1alpha1.ReasonRejected:
+		return "correct the spec: the message has the nodes' own words; they go on with their last good settings"
+	case switchboardv1alpha1.ReasonNodesUnreachable:
+		return "look for a network policy between the operator and port 7480 of the nodes"
+	case switchboardv1alpha1.ReasonAwaitingDeletion:
+		return "kubectl hub drain " + hub + " NODE, one after the other"
+	case switchboardv1alpha1.ReasonPaused:
+		return "set spec.paused to false when you are done"
+	}
+	return ""
+}
