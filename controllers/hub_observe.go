@@ -40,6 +40,8 @@ type observed struct {
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.
 	nodes []observedNode
+	// topics are the Topics that refer to the Hub, the oldest first.
+	topics []*claim
 }
 
 // observedNode is one pod, and what the node in it says when the pod is ready.

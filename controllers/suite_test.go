@@ -46,6 +46,7 @@ const (
 type cluster struct {
 	client.Client
 	nodes    *fakeNodes
+	purger   *fakePurger
 	requests *requestLog
 	role     *rbacv1.ClusterRole
 
@@ -76,6 +77,8 @@ func TestMain(m *testing.M) {
 			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 			goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*ClientConn).readLoop"),
 			goleak.IgnoreAnyFunction("net/http.(*http2ClientConn).readLoop"),
+			// Of a node: memberlist's Shutdown does not wait for the probe under way.
+			goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"),
 		); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -109,6 +112,7 @@ func startCluster() (_ *cluster, err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	c := &cluster{
 		nodes:    &fakeNodes{},
+		purger:   &fakePurger{},
 		requests: &requestLog{},
 		stop:     stop,
 		done:     make(chan error, 1),
@@ -161,6 +165,10 @@ func startCluster() (_ *cluster, err error) {
 		NodeImage: nodeImage,
 	}
 	if err := r.SetupWithManager(mgr, controller.Options{}); err != nil {
+		return nil, err
+	}
+	topics := &controllers.TopicReconciler{Hubs: r, Purger: c.purger}
+	if err := topics.SetupWithManager(mgr, controller.Options{}); err != nil {
 		return nil, err
 	}
 	go func() { c.done <- mgr.Start(ctx) }()

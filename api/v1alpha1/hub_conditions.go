@@ -17,6 +17,9 @@ const (
 	// ConditionConfigApplied is True when every ready node runs the settings of
 	// the observed generation; Unknown when the nodes can't be asked.
 	ConditionConfigApplied = "ConfigApplied"
+	// ConditionTopicsAccepted is True when the hub has taken every Topic that refers
+	// to it. It is present only while there are any.
+	ConditionTopicsAccepted = "TopicsAccepted"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -81,6 +84,11 @@ const (
 	ReasonNodesUnreachable = "NodesUnreachable"
 	// ReasonNoNodesReady (ConfigApplied): there is no ready node to ask.
 	ReasonNoNodesReady = "NoNodesReady"
+
+	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
+	ReasonAllAccepted = "AllAccepted"
+	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
+	ReasonSomeRefused = "SomeRefused"
 )
 
 // Reasons of events that no condition carries.

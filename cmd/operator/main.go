@@ -117,8 +117,14 @@ func newManager(cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager,
 		Recorder:  mgr.GetEventRecorder(name),
 		Nodes:     controllers.HTTPNodes{},
 		NodeImage: opts.nodeImage,
+
+		Namespaces: opts.watchNamespaces,
 	}
 	if err := r.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
+		return nil, err
+	}
+	topics := &controllers.TopicReconciler{Hubs: r, Purger: controllers.HubClient{}}
+	if err := topics.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {

@@ -16,12 +16,17 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
 
 const (
@@ -97,7 +102,11 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
 	}
-	c, err := client.New(cfg, client.Options{})
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), switchboardv1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +161,15 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 		if got := sts.Spec.Template.Spec.Containers[0].Image; got != "switchboard:test" {
 			t.Errorf("nodes of %s run %s, want the image of the flag", hub, got)
 		}
+	}
+
+	topic := &switchboardv1alpha1.Topic{}
+	err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		err := c.Get(ctx, client.ObjectKey{Namespace: "default", Name: "payments"}, topic)
+		return meta.IsStatusConditionTrue(topic.Status.Conditions, switchboardv1alpha1.ConditionAccepted), err
+	})
+	if err != nil {
+		t.Errorf("the sample Topic is not accepted: %v, status %+v", err, topic.Status)
 	}
 
 	if err := operator.Process.Signal(syscall.SIGTERM); err != nil {
