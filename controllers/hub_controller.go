@@ -40,8 +40,8 @@ import (
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
-// +kubebuilder:rbac:groups=switchboard.dev,resources=topics,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=switchboard.dev,resources=topics/status,verbs=get;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=topics,verbs=list;watch;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=topics/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // How often a Hub is looked at when nothing happens in the cluster: nodes are
@@ -110,9 +110,9 @@ func ClientOptions() client.Options {
 }
 
 // SetupWithManager registers the reconciler and its watches. Options that are
-// zero get this operator's defaults.
-func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Options) error {
-	if err := indexTopics(mgr); err != nil {
+// zero get this operator's defaults. ctx bounds nothing but the call.
+func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opts controller.Options) error {
+	if err := indexTopics(ctx, mgr); err != nil {
 		return err
 	}
 	err := ctrl.NewControllerManagedBy(mgr).

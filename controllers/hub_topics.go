@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -26,13 +25,13 @@ const indexHubRef = "spec.hubRef"
 // writeAtOnce bounds how many Topics' statuses are written at the same time.
 const writeAtOnce = 8
 
-func indexTopics(mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(context.Background(), &switchboardv1alpha1.Topic{}, indexHubRef, func(obj client.Object) []string {
-		var hubs []string
-		for _, request := range hubOfTopic(context.Background(), obj) {
-			hubs = append(hubs, request.String())
+func indexTopics(ctx context.Context, mgr ctrl.Manager) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &switchboardv1alpha1.Topic{}, indexHubRef, func(obj client.Object) []string {
+		topic, ok := obj.(*switchboardv1alpha1.Topic)
+		if !ok {
+			return nil
 		}
-		return hubs
+		return []string{hubKey(topic).String()}
 	})
 	if err != nil {
 		return fmt.Errorf("index Topics by their Hub: %w", err)
@@ -46,7 +45,12 @@ func hubOfTopic(_ context.Context, obj client.Object) []reconcile.Request {
 	if !ok {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: topic.HubNamespace(), Name: topic.Spec.HubRef.Name}}}
+	return []reconcile.Request{{NamespacedName: hubKey(topic)}}
+}
+
+// hubKey names the Hub that a Topic refers to.
+func hubKey(topic *switchboardv1alpha1.Topic) client.ObjectKey {
+	return client.ObjectKey{Namespace: topic.HubNamespace(), Name: topic.Spec.HubRef.Name}
 }
 
 // findHub returns a Hub, or why there is none.

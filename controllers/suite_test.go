@@ -164,7 +164,7 @@ func startCluster() (_ *cluster, err error) {
 		Nodes:     c.nodes,
 		NodeImage: nodeImage,
 	}
-	if err := r.SetupWithManager(mgr, controller.Options{}); err != nil {
+	if err := r.SetupWithManager(ctx, mgr, controller.Options{}); err != nil {
 		return nil, err
 	}
 	topics := &controllers.TopicReconciler{Hubs: r, Purger: c.purger}

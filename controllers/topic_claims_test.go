@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
@@ -395,5 +396,13 @@ func TestHubTellsOfItsTopics(t *testing.T) {
 	setTopicsAccepted(&conditions, 1, seen)
 	if len(conditions) != 0 {
 		t.Errorf("got %+v without Topics, want none", conditions)
+	}
+}
+
+func TestHubsAreFoundWhereTheOperatorLooks(t *testing.T) {
+	r := &HubReconciler{Namespaces: []string{"a"}} // without a client: it must not be asked
+	_, missing, err := r.findHub(t.Context(), client.ObjectKey{Namespace: "b", Name: "agents"})
+	if want := "the operator looks for no Hubs in namespace b"; missing != want || err != nil {
+		t.Errorf("got %q, %v, want %q", missing, err, want)
 	}
 }

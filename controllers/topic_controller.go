@@ -98,8 +98,10 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
 	}
 	done, err := r.purgeOn(ctx, hub, topic.Pattern())
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return ctrl.Result{}, nil // the operator stops
+	default:
 	}
 	if err != nil {
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", topic.Pattern(), err))
@@ -111,7 +113,7 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 // hubToPurge returns the Topic's Hub, or why there is nothing to purge on it. A Topic
 // that does not have its pattern must not delete what is another one's.
 func (r *TopicReconciler) hubToPurge(ctx context.Context, topic *switchboardv1alpha1.Topic) (hub *switchboardv1alpha1.Hub, pointless string, err error) {
-	key := client.ObjectKey{Namespace: topic.HubNamespace(), Name: topic.Spec.HubRef.Name}
+	key := hubKey(topic)
 	hub, missing, err := r.Hubs.findHub(ctx, key)
 	if err != nil || missing != "" {
 		return nil, missing, err
@@ -123,7 +125,10 @@ func (r *TopicReconciler) hubToPurge(ctx context.Context, topic *switchboardv1al
 	if err != nil {
 		return nil, "", err
 	}
-	if c := claimOn(claimsOf(hub, topics), client.ObjectKeyFromObject(topic)); c != nil && !c.owns {
+	switch c := claimOn(claimsOf(hub, topics), client.ObjectKeyFromObject(topic)); {
+	case c == nil:
+		return nil, "", fmt.Errorf("the Topics of Hub %s are not all known yet", key)
+	case !c.owns:
 		return nil, "the hub has not taken this Topic: " + c.message, nil
 	}
 	return hub, "", nil

@@ -484,11 +484,13 @@ func TestPurgeNeverWaitsForAHubThatIsNoMore(t *testing.T) {
 		"there was none":       {},
 		"it is scaled to zero": {hub: "{replicas: 0, allowedTopicNamespaces: ['*']}"},
 		"it is deleted": {hub: "{allowedTopicNamespaces: ['*']}", end: func(t *testing.T, h *hubInTest) {
+			t.Helper()
 			if err := h.Delete(t.Context(), h.get(t)); err != nil {
 				t.Fatal(err)
 			}
 		}},
 		"it allows the namespace no longer": {hub: "{allowedTopicNamespaces: ['*']}", end: func(t *testing.T, h *hubInTest) {
+			t.Helper()
 			h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.AllowedTopicNamespaces = nil })
 		}},
 	} {

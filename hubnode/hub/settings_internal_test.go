@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -26,8 +27,8 @@ func TestFirstRuleThatMatchesWins(t *testing.T) {
 		s = s.withDefaults()
 		for _, name := range names {
 			wantLimits, wantFilter := 1000, -1
-			for i := len(s.Topics) - 1; i >= 0; i-- {
-				if r := s.Topics[i]; topic.Match(r.Pattern, name) {
+			for i, r := range slices.Backward(s.Topics) {
+				if topic.Match(r.Pattern, name) {
 					if r.only != filterOnly {
 						wantLimits = i
 					}
