@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -158,10 +157,11 @@ func (x *topicInTest) waitUntilGone(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
 		topic := &switchboardv1alpha1.Topic{}
-		if err := x.Get(t.Context(), x.key, topic); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("get = %w, want it gone; it is %+v", err, topic)
+		err := x.Get(t.Context(), x.key, topic)
+		if err == nil {
+			return fmt.Errorf("it is still there: %+v", topic)
 		}
-		return nil
+		return client.IgnoreNotFound(err)
 	})
 }
 
