@@ -91,7 +91,7 @@ generate: ## Regenerate the deep copies of the API types
 	@$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 
 .PHONY: manifests
-manifests: ## Regenerate the CRD and RBAC from their markers, for kustomize and the chart
+manifests: ## Regenerate the CRDs and RBAC from their markers, for kustomize and the chart
 	@$(CONTROLLER_GEN) crd rbac:roleName=switchboard-operator paths=./api/... paths=./controllers/... \
 		output:crd:dir=config/crd/bases output:rbac:dir=config/rbac
 	@bash hack/sync-chart-crds.sh

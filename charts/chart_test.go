@@ -136,7 +136,7 @@ func TestChartRenders(t *testing.T) {
 }
 
 func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
-	const crd = "CustomResourceDefinition hubs.switchboard.dev"
+	crds := []string{"CustomResourceDefinition hubs.switchboard.dev", "CustomResourceDefinition topics.switchboard.dev"}
 	for name, tt := range map[string]struct {
 		args []string
 		want any
@@ -145,14 +145,19 @@ func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
 		"not kept":   {[]string{"--set", "crds.keep=false"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			meta := objects(t, helmTemplate(t, tt.args...))[crd]["metadata"].(map[string]any)
-			if got := meta["annotations"].(map[string]any)["helm.sh/resource-policy"]; got != tt.want {
-				t.Errorf("resource policy %v, want %v", got, tt.want)
+			rendered := objects(t, helmTemplate(t, tt.args...))
+			for _, crd := range crds {
+				meta := rendered[crd]["metadata"].(map[string]any)
+				if got := meta["annotations"].(map[string]any)["helm.sh/resource-policy"]; got != tt.want {
+					t.Errorf("resource policy %v of %s, want %v", got, crd, tt.want)
+				}
 			}
 		})
 	}
-	if _, ok := objects(t, helmTemplate(t, "--set", "crds.install=false"))[crd]; ok {
-		t.Error("crds.install=false installs it")
+	for _, crd := range crds {
+		if _, ok := objects(t, helmTemplate(t, "--set", "crds.install=false"))[crd]; ok {
+			t.Errorf("crds.install=false installs %s", crd)
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}
-	rendered, err := nodeConfig.Marshal()
+	rendered, err := withTopics(nodeConfig, p.seen.topics)
 	if err != nil {
 		return err
 	}

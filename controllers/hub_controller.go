@@ -42,6 +42,8 @@ import (
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=topics,verbs=list;watch;patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=topics/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // How often a Hub is looked at when nothing happens in the cluster: nodes are
@@ -61,19 +63,21 @@ type HubReconciler struct {
 	client.Client
 	// Live reads past the cache, which holds only objects with our label.
 	Live client.Reader
-	// Recorder emits events about Hubs.
+	// Recorder emits events about Hubs and Topics.
 	Recorder events.EventRecorder
 	// Nodes asks running nodes how they are.
 	Nodes NodeStatus
 	// NodeImage is the image of Hubs that name none.
 	NodeImage string
+	// Namespaces are those that the cache is bounded to; none: all.
+	Namespaces []string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
 // CacheOptions bounds the manager's cache to the given namespaces (none: all)
-// and, of everything but Hubs, to the objects this operator made. In a large
-// cluster these are few among many.
+// and, of everything but Hubs and Topics, to the objects this operator made. In a
+// large cluster these are few among many.
 func CacheOptions(namespaces []string) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{manifests.LabelManagedBy: manifests.ManagedBy})}
 	opts := cache.Options{
@@ -109,18 +113,14 @@ func ClientOptions() client.Options {
 }
 
 // SetupWithManager registers the reconciler and its watches. Options that are
-// zero get this operator's defaults.
-func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Options) error {
-	if opts.MaxConcurrentReconciles == 0 {
-		opts.MaxConcurrentReconciles = 4
-	}
-	if opts.RateLimiter == nil {
-		// The usual limit is a quarter of an hour, long after a missing right was granted.
-		opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryAtMost)
+// zero get this operator's defaults. ctx bounds nothing but the call.
+func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opts controller.Options) error {
+	if err := indexTopics(ctx, mgr); err != nil {
+		return err
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
 		Named("hub").
-		WithOptions(opts).
+		WithOptions(withDefaults(opts)).
 		// Our own status writes change no generation and are no reason to run again.
 		// An annotation, which changes none either, may ask for a restart.
 		For(&switchboardv1alpha1.Hub{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
@@ -132,11 +132,24 @@ func (r *HubReconciler) SetupWithManager(mgr ctrl.Manager, opts controller.Optio
 		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
+		Watches(&switchboardv1alpha1.Topic{}, handler.EnqueueRequestsFromMapFunc(hubOfTopic), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the hub controller: %w", err)
 	}
 	return nil
+}
+
+// withDefaults fills in the options that are zero.
+func withDefaults(opts controller.Options) controller.Options {
+	if opts.MaxConcurrentReconciles == 0 {
+		opts.MaxConcurrentReconciles = 4
+	}
+	if opts.RateLimiter == nil {
+		// The usual limit is a quarter of an hour, long after a missing right was granted.
+		opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryAtMost)
+	}
+	return opts
 }
 
 // hubByLabel finds the Hub of what the StatefulSet makes.
@@ -158,20 +171,24 @@ type pass struct {
 // Reconcile brings one Hub closer to its spec and writes what it saw, also when
 // it could not do all of it.
 func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	hub := &switchboardv1alpha1.Hub{}
-	if err := r.Get(ctx, req.NamespacedName, hub); err != nil {
-		return ctrl.Result{}, client.IgnoreNotFound(err)
+	hub, missing, err := r.findHub(ctx, req.NamespacedName)
+	if err != nil {
+		return ctrl.Result{}, err
 	}
-	if !hub.DeletionTimestamp.IsZero() {
-		// Kubernetes removes what the Hub owns; applying it again would fight that.
-		return ctrl.Result{}, nil
+	if missing != "" {
+		// Of one that is being deleted Kubernetes removes what it owns; applying it
+		// again would fight that.
+		return ctrl.Result{}, r.tellTopicsOf(ctx, req.NamespacedName, missing)
 	}
 
 	p := &pass{hub: hub}
 	p.seen.now = r.now()
+	if err := r.gatherTopics(ctx, p); err != nil {
+		return ctrl.Result{}, err
+	}
 	// Observed twice: what is there decides how far to scale, and what came of
 	// it is the status.
-	err := r.observe(ctx, p)
+	err = r.observe(ctx, p)
 	switch {
 	case err != nil:
 	case hub.Spec.Paused:
@@ -190,7 +207,7 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	default:
 	}
 	status := summarize(hub, &p.seen)
-	err = errors.Join(err, r.writeStatus(ctx, hub, status))
+	err = errors.Join(err, r.writeStatus(ctx, hub, status), r.writeTopics(ctx, p))
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return ctrl.Result{}, nil // the Hub goes with its namespace
 	}

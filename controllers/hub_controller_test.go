@@ -159,7 +159,7 @@ func TestReloadableChangeLeavesPodsAlone(t *testing.T) {
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
 		s.HealthCheck.FailureThreshold = 9
 		s.History.MaxArtifacts = 7
-		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "true"}}
+		s.Topics = []switchboardv1alpha1.HubTopicSpec{{Pattern: "orders.>", TopicSettings: switchboardv1alpha1.TopicSettings{Filter: "true"}}}
 		s.Sessions.ResumeWindow.Duration *= 2
 		s.Limits.MaxClients = 5
 		s.Limits.MaxPendingBytes = resource.MustParse("32Mi")
@@ -189,7 +189,7 @@ func TestRefusedSettingsAreShown(t *testing.T) {
 		Hub: fmt.Sprintf("%s/agents/%s", h.key.Namespace, h.get(t).UID), ConfigHash: "old", ConfigError: "topics[0].filter: no such field",
 	})
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
-		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "artifact.size > 1"}}
+		s.Topics = []switchboardv1alpha1.HubTopicSpec{{Pattern: "orders.>", TopicSettings: switchboardv1alpha1.TopicSettings{Filter: "artifact.size > 1"}}}
 	})
 	c := h.waitForCondition(t, switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionFalse, switchboardv1alpha1.ReasonRejected)
 	if !strings.Contains(c.Message, "agents-node-0: topics[0].filter: no such field") {
@@ -204,7 +204,7 @@ func TestFilterThatCantBeCompiledReachesNoNode(t *testing.T) {
 	before := &corev1.ConfigMap{}
 	h.read(t, before, "agents-config")
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
-		s.Topics = []switchboardv1alpha1.TopicSpec{{Pattern: "orders.>", Filter: "artifact.sise > 1"}}
+		s.Topics = []switchboardv1alpha1.HubTopicSpec{{Pattern: "orders.>", TopicSettings: switchboardv1alpha1.TopicSettings{Filter: "artifact.sise > 1"}}}
 	})
 	c := h.waitForCondition(t, switchboardv1alpha1.ConditionDegraded, metav1.ConditionTrue, switchboardv1alpha1.ReasonInvalidSpec)
 	if !strings.Contains(c.Message, "topics[0].filter") || !strings.Contains(c.Message, "undefined field 'sise'") {

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
@@ -13,7 +14,7 @@ import (
 // noticeBytes is what the API server takes as an event's text.
 const noticeBytes = 1024
 
-// notice is an event about a Hub.
+// notice is an event about a Hub or a Topic.
 type notice struct {
 	kind, reason, text string
 }
@@ -54,9 +55,9 @@ func noticesOf(before, after *switchboardv1alpha1.Hub) []notice {
 	return ns
 }
 
-func (r *HubReconciler) tell(hub *switchboardv1alpha1.Hub, n notice) {
+func (r *HubReconciler) tell(about runtime.Object, n notice) {
 	if len(n.text) > noticeBytes {
 		n.text = strings.ToValidUTF8(n.text[:noticeBytes], "")
 	}
-	r.Recorder.Eventf(hub, nil, n.kind, n.reason, "Reconcile", "%s", n.text)
+	r.Recorder.Eventf(about, nil, n.kind, n.reason, "Reconcile", "%s", n.text)
 }

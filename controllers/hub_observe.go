@@ -47,6 +47,8 @@ type observed struct {
 	nodes []observedNode
 	// leaving are the pods that are being deleted.
 	leaving []corev1.Pod
+	// topics are the Topics that refer to the Hub, the oldest first.
+	topics []*claim
 }
 
 // observedNode is one pod, and what the node in it says when the pod is ready.

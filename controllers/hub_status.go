@@ -46,13 +46,14 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		degraded,
 		configAppliedCondition(hub, seen),
 	} {
-		setCondition(&status, hub, seen.now, c)
+		setCondition(&status.Conditions, hub.Generation, seen.now, c)
 	}
+	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
 	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
-		mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
+		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
-	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionReconciling, progressing, progressing.Status == metav1.ConditionTrue)
-	mirror(&status, hub, seen.now, switchboardv1alpha1.ConditionStalled, degraded, needsPerson(degraded.Reason))
+	mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionReconciling, progressing, progressing.Status == metav1.ConditionTrue)
+	mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionStalled, degraded, needsPerson(degraded.Reason))
 	return status
 }
 
@@ -215,23 +216,23 @@ func enumerate(items []string) string {
 // conditionMessageBytes is what the API server takes.
 const conditionMessageBytes = 32 << 10
 
-func setCondition(status *switchboardv1alpha1.HubStatus, hub *switchboardv1alpha1.Hub, now time.Time, c metav1.Condition) {
+func setCondition(conditions *[]metav1.Condition, generation int64, now time.Time, c metav1.Condition) {
 	if len(c.Message) > conditionMessageBytes {
 		c.Message = strings.ToValidUTF8(c.Message[:conditionMessageBytes], "")
 	}
-	c.ObservedGeneration = hub.Generation
+	c.ObservedGeneration = generation
 	c.LastTransitionTime = metav1.NewTime(now)
-	meta.SetStatusCondition(&status.Conditions, c)
+	meta.SetStatusCondition(conditions, c)
 }
 
 // mirror shows from under another type for as long as it is true.
-func mirror(status *switchboardv1alpha1.HubStatus, hub *switchboardv1alpha1.Hub, now time.Time, as string, from metav1.Condition, on bool) {
+func mirror(conditions *[]metav1.Condition, generation int64, now time.Time, as string, from metav1.Condition, on bool) {
 	if !on {
-		meta.RemoveStatusCondition(&status.Conditions, as)
+		meta.RemoveStatusCondition(conditions, as)
 		return
 	}
 	from.Type, from.Status = as, metav1.ConditionTrue
-	setCondition(status, hub, now, from)
+	setCondition(conditions, generation, now, from)
 }
 
 // pollAfter says when to look again although nothing happened in the cluster.

@@ -59,7 +59,7 @@ type NodeStatus interface {
 }
 
 const (
-	// nodeTimeout bounds one question: a node answers from memory.
+	// nodeTimeout bounds one question about a node: it answers from memory.
 	nodeTimeout = 2 * time.Second
 	// nodeAnswerBytes bounds an answer: whatever listens there may not be a node.
 	nodeAnswerBytes = 64 << 10
@@ -72,34 +72,41 @@ type HTTPNodes struct {
 }
 
 // nodeClient opens a connection for each question: questions are seconds apart
-// and pods come and go. Proxies are not for pod addresses.
-var nodeClient = &http.Client{
-	Timeout:   nodeTimeout,
-	Transport: &http.Transport{DisableKeepAlives: true},
-}
+// and pods come and go. Proxies are not for pod addresses. How long an answer may
+// take is up to the question's context.
+var nodeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // Status implements NodeStatus.
 func (n HTTPNodes) Status(ctx context.Context, address string) (NodeReport, error) {
+	var report NodeReport
+	if err := n.ask(ctx, address, "status", nodeAnswerBytes, &report); err != nil {
+		return NodeReport{}, err
+	}
+	return report, nil
+}
+
+// ask puts a question to the node at address and decodes its answer, of which it
+// reads no more than limit bytes.
+func (n HTTPNodes) ask(ctx context.Context, address, question string, limit int64, answer any) error {
 	port := n.Port
 	if port == 0 {
 		port = int(manifests.PortHTTP)
 	}
-	url := "http://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/status"
+	url := "http://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/" + question
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return NodeReport{}, fmt.Errorf("ask a node: %w", err)
+		return fmt.Errorf("ask a node: %w", err)
 	}
 	resp, err := nodeClient.Do(req)
 	if err != nil {
-		return NodeReport{}, fmt.Errorf("ask a node: %w", err)
+		return fmt.Errorf("ask a node: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return NodeReport{}, fmt.Errorf("ask a node: %s answers %s", url, resp.Status)
+		return fmt.Errorf("ask a node: %s answers %s", url, resp.Status)
 	}
-	var report NodeReport
-	if err := json.NewDecoder(io.LimitReader(resp.Body, nodeAnswerBytes)).Decode(&report); err != nil {
-		return NodeReport{}, fmt.Errorf("read a node's answer: %w", err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, limit)).Decode(answer); err != nil {
+		return fmt.Errorf("read a node's answer: %w", err)
 	}
-	return report, nil
+	return nil
 }

@@ -10,9 +10,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestReferenceNamesEveryField compares docs/reference/hub.md with the schema.
+// TestReferenceNamesEveryField compares the pages of docs/reference with the schemas.
 func TestReferenceNamesEveryField(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "config", "crd", "bases", "switchboard.dev_hubs.yaml"))
+	for resource, page := range map[string]string{"hubs": "hub.md", "topics": "topic.md"} {
+		t.Run(page, func(t *testing.T) { compareReference(t, "switchboard.dev_"+resource+".yaml", page) })
+	}
+}
+
+func compareReference(t *testing.T, definition, name string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "config", "crd", "bases", definition))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,13 +27,13 @@ func TestReferenceNamesEveryField(t *testing.T) {
 	if err := yaml.UnmarshalStrict(data, crd); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join("..", "docs", "reference", "hub.md"))
+	page, err := os.ReadFile(filepath.Join("..", "docs", "reference", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Kubernetes' own types, which the page does not take apart.
+	// Kubernetes' own types and lists of words, which the pages do not take apart.
 	whole := map[string]bool{
-		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true,
+		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true, "allowedTopicNamespaces": true,
 		"pod.affinity": true, "pod.tolerations": true, "pod.topologySpreadConstraints": true,
 		"pod.env[].secretKeyRef": true, "pod.env[].configMapKeyRef": true,
 	}

@@ -242,14 +242,20 @@ func (h *hubInTest) settle(t *testing.T) []*corev1.Pod {
 // waitForEvent waits for an event about the Hub and returns its text.
 func (h *hubInTest) waitForEvent(t *testing.T, kind, reason string) string {
 	t.Helper()
+	return h.cluster.waitForEvent(t, "Hub", h.key, kind, reason)
+}
+
+// waitForEvent waits for an event about an object and returns its text.
+func (c *cluster) waitForEvent(t *testing.T, about string, key client.ObjectKey, kind, reason string) string {
+	t.Helper()
 	var text string
 	eventually(t, func() error {
 		list := &corev1.EventList{}
-		if err := h.List(t.Context(), list, client.InNamespace(h.key.Namespace)); err != nil {
+		if err := c.List(t.Context(), list, client.InNamespace(key.Namespace)); err != nil {
 			return err
 		}
 		i := slices.IndexFunc(list.Items, func(e corev1.Event) bool {
-			return e.Type == kind && e.Reason == reason && e.InvolvedObject.Kind == "Hub" && e.InvolvedObject.Name == h.key.Name
+			return e.Type == kind && e.Reason == reason && e.InvolvedObject.Kind == about && e.InvolvedObject.Name == key.Name
 		})
 		if i < 0 {
 			return fmt.Errorf("no event %s %s among %d", kind, reason, len(list.Items))

@@ -51,6 +51,7 @@ type cluster struct {
 	client.Client
 	nodes    *fakeNodes
 	faults   *faults
+	purger   *fakePurger
 	requests *requestLog
 	rights   *rightsLog
 	role     *rbacv1.ClusterRole
@@ -82,6 +83,8 @@ func TestMain(m *testing.M) {
 			goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
 			goleak.IgnoreAnyFunction("golang.org/x/net/http2.(*ClientConn).readLoop"),
 			goleak.IgnoreAnyFunction("net/http.(*http2ClientConn).readLoop"),
+			// Of a node: memberlist's Shutdown does not wait for the probe under way.
+			goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"),
 		); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -116,6 +119,7 @@ func startCluster() (_ *cluster, err error) {
 	c := &cluster{
 		nodes:    &fakeNodes{},
 		faults:   &faults{},
+		purger:   &fakePurger{},
 		requests: &requestLog{},
 		rights:   &rightsLog{used: sets.New[string]()},
 		stop:     stop,
@@ -170,7 +174,11 @@ func startCluster() (_ *cluster, err error) {
 		Nodes:     c.nodes,
 		NodeImage: nodeImage,
 	}
-	if err := r.SetupWithManager(mgr, controller.Options{}); err != nil {
+	if err := r.SetupWithManager(ctx, mgr, controller.Options{}); err != nil {
+		return nil, err
+	}
+	topics := &controllers.TopicReconciler{Hubs: r, Purger: c.purger}
+	if err := topics.SetupWithManager(mgr, controller.Options{}); err != nil {
 		return nil, err
 	}
 	go func() { c.done <- mgr.Start(ctx) }()

@@ -83,6 +83,10 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"topic with history of no bytes":   {spec: "topics: [{pattern: a, history: {maxBytes: 0}}]", field: "spec.topics[0].history.maxBytes", text: "whole number of bytes"},
 		"topic with history of no time":    {spec: "topics: [{pattern: a, history: {maxAge: -1h}}]", field: "spec.topics[0].history.maxAge", text: duration},
 		"filter too long":                  {spec: "topics: [{pattern: a, filter: '" + strings.Repeat("x", 4097) + "'}]", field: "spec.topics[0].filter", text: "may not be more than 4096"},
+		"a namespace that none can be":     {spec: "allowedTopicNamespaces: [ok, Team_A]", field: "spec.allowedTopicNamespaces[1]", text: "must be the name of a namespace, or * for every namespace"},
+		"a namespace by half a wildcard":   {spec: "allowedTopicNamespaces: ['team-*']", field: "spec.allowedTopicNamespaces[0]", text: "or * for every namespace"},
+		"an empty namespace":               {spec: "allowedTopicNamespaces: ['']", field: "spec.allowedTopicNamespaces[0]", text: "should be at least 1 chars long"},
+		"a namespace twice":                {spec: "allowedTopicNamespaces: [a, a]", field: "spec.allowedTopicNamespaces[1]", text: "Duplicate value"},
 		"storage class without a size":     {spec: "storage: {storageClassName: fast}", field: "spec.storage.size", text: "is required with storageClassName"},
 		"storage too small":                {spec: "storage: {size: 1Mi}", field: "spec.storage.size", text: "at least 1Gi"},
 		"no replica":                       {spec: "storage: {replicas: -1}", field: "spec.storage.replicas", text: "greater than or equal to 1"},
@@ -157,6 +161,7 @@ func TestAPIServerAcceptsHub(t *testing.T) {
 		"with durations as Go prints":  "history: {maxAge: 24h0m0s}",
 		"with fractions of a second":   "healthCheck: {interval: 1.5s, timeout: 500ms}",
 		"with every kind of pattern":   `topics: [{pattern: ">"}, {pattern: "*"}, {pattern: a}, {pattern: a.*.c}, {pattern: "*.>"}, {pattern: ünï.cödé-1_2:3}]`,
+		"with namespaces of Topics":    "allowedTopicNamespaces: [team-a, 1st, '*']",
 		"with its own image":           "{image: registry.example/switchboard:1, imagePullPolicy: Never, imagePullSecrets: [{name: pull}]}",
 		"with its own resources":       "resources: {requests: {cpu: 1, memory: 1Gi}}",
 		"with timeout as the interval": "healthCheck: {interval: 5s, timeout: 5s}",
@@ -202,6 +207,78 @@ func TestAPIServerRefusesChangeOfStorage(t *testing.T) {
 				t.Errorf("update = %v, want it accepted", err)
 			case tt.text != "" && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "spec.storage: ") || !strings.Contains(err.Error(), tt.text)):
 				t.Errorf("update = %v, want spec.storage refused with %q", err, tt.text)
+			}
+		})
+	}
+}
+
+func TestAPIServerRefusesInvalidTopic(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	for name, tt := range map[string]struct {
+		name  string // of the Topic; default "orders"
+		spec  string
+		field string // none: it is accepted
+		text  string
+	}{
+		"nothing":                           {spec: "{}", field: "spec.hubRef", text: "Required"},
+		"a hub without a name":              {spec: "hubRef: {namespace: a}", field: "spec.hubRef.name", text: "Required"},
+		"a hub of an empty name":            {spec: "hubRef: {name: ''}", field: "spec.hubRef.name", text: "should be at least 1 chars long"},
+		"an empty pattern":                  {spec: "{hubRef: {name: a}, pattern: ''}", field: "spec.pattern", text: "should be at least 1 chars long"},
+		"a pattern with an empty token":     {spec: "{hubRef: {name: a}, pattern: a..b}", field: "spec.pattern", text: "tokens joined by dots"},
+		"a pattern with too many tokens":    {spec: "{hubRef: {name: a}, pattern: " + strings.Repeat("a.", 32) + "a}", field: "spec.pattern", text: "at most 32 tokens"},
+		"a name with too many tokens":       {name: strings.Repeat("a.", 32) + "a", spec: "hubRef: {name: a}", field: "metadata.name", text: "must have at most 32 parts"},
+		"a name that is no pattern, unused": {name: strings.Repeat("a.", 32) + "a", spec: "{hubRef: {name: a}, pattern: a}"},
+		"negative history":                  {spec: "{hubRef: {name: a}, history: {maxArtifacts: -1}}", field: "spec.history.maxArtifacts", text: "greater than or equal to 0"},
+		"history of no time":                {spec: "{hubRef: {name: a}, history: {maxAge: 0s}}", field: "spec.history.maxAge", text: "must be a duration above zero"},
+		"a filter too long":                 {spec: "{hubRef: {name: a}, filter: '" + strings.Repeat("x", 4097) + "'}", field: "spec.filter", text: "may not be more than 4096"},
+		"a deletion policy of a Hub":        {spec: "{hubRef: {name: a}, deletionPolicy: Delete}", field: "spec.deletionPolicy", text: `supported values: "Retain", "Purge"`},
+		"all there is":                      {spec: "{hubRef: {name: a, namespace: b}, pattern: 'a.*.>', history: {maxArtifacts: 1, maxBytes: 1Mi, maxAge: 1h}, filter: 'true', deletionPolicy: Purge}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tt.name == "" {
+				tt.name = "orders"
+			}
+			err := c.Create(t.Context(), rawTopic(t, ns, tt.name, tt.spec), client.DryRunAll)
+			switch {
+			case tt.field == "" && err != nil:
+				t.Errorf("create = %v, want it accepted", err)
+			case tt.field != "" && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tt.field+":") || !strings.Contains(err.Error(), tt.text)):
+				t.Errorf("create = %v\nwant the field %s and the text %q", err, tt.field, tt.text)
+			}
+		})
+	}
+}
+
+func TestAPIServerRefusesToMoveATopic(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	const before = "{hubRef: {name: a}, pattern: orders.>}"
+	if err := c.Create(t.Context(), rawTopic(t, ns, "orders", before)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ spec, field string }{
+		"to another hub":       {"{hubRef: {name: b}, pattern: orders.>}", "spec.hubRef"},
+		"to another namespace": {"{hubRef: {name: a, namespace: b}, pattern: orders.>}", "spec.hubRef"},
+		"to another pattern":   {"{hubRef: {name: a}, pattern: orders.*}", "spec.pattern"},
+		"to its name":          {"{hubRef: {name: a}}", "spec.pattern"},
+		"nowhere":              {"{hubRef: {name: a}, pattern: orders.>, filter: 'true', history: {maxArtifacts: 1}, deletionPolicy: Purge}", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := rawTopic(t, ns, "orders", tt.spec)
+			// The operator writes the Topic's status meanwhile.
+			err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(topic), topic); err != nil {
+					return err
+				}
+				topic.Object["spec"] = rawTopic(t, ns, "orders", tt.spec).Object["spec"]
+				return c.Update(t.Context(), topic, client.DryRunAll)
+			})
+			switch {
+			case tt.field == "" && err != nil:
+				t.Errorf("update = %v, want it accepted", err)
+			case tt.field != "" && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tt.field+": ") || !strings.Contains(err.Error(), "can't be changed: make a new Topic")):
+				t.Errorf("update = %v, want %s refused", err, tt.field)
 			}
 		})
 	}

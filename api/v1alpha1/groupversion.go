@@ -1,6 +1,6 @@
 // Package v1alpha1 is version v1alpha1 of the switchboard.dev API: the Hub
-// resource, its defaults and validation (as markers that become the CRD's
-// schema), and the condition types and reasons that its status uses. It holds
+// and Topic resources, their defaults and validation (as markers that become the
+// CRDs' schemas), and the condition types and reasons that their status uses. It holds
 // no behaviour; the package controllers acts on it.
 //
 // +kubebuilder:object:generate=true
@@ -22,7 +22,7 @@ var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 var AddToScheme = schemeBuilder.AddToScheme
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Hub{}, &HubList{})
+	scheme.AddKnownTypes(GroupVersion, &Hub{}, &HubList{}, &Topic{}, &TopicList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

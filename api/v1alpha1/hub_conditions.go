@@ -20,6 +20,9 @@ const (
 	// ConditionUpdateAvailable is True while the nodes run as an earlier version of
 	// the operator started them and this one would start them differently.
 	ConditionUpdateAvailable = "UpdateAvailable"
+	// ConditionTopicsAccepted is True when the hub has taken every Topic that refers
+	// to it. It is present only while there are any.
+	ConditionTopicsAccepted = "TopicsAccepted"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -99,6 +102,11 @@ const (
 	ReasonNodesUnreachable = "NodesUnreachable"
 	// ReasonNoNodesReady (ConfigApplied): there is no ready node to ask.
 	ReasonNoNodesReady = "NoNodesReady"
+
+	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
+	ReasonAllAccepted = "AllAccepted"
+	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
+	ReasonSomeRefused = "SomeRefused"
 )
 
 // Reasons of events that no condition carries.

@@ -39,7 +39,18 @@ type HubSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(t, self.exists_one(u, u.pattern == t.pattern))",message="must not have a pattern twice: the first entry would win"
 	// +listType=atomic
 	// +optional
-	Topics []TopicSpec `json:"topics,omitempty"`
+	Topics []HubTopicSpec `json:"topics,omitempty"`
+
+	// allowedTopicNamespaces name the namespaces whose Topics the hub takes, beside
+	// its own; "*" is every namespace. A Topic may claim any pattern that topics and
+	// older Topics leave free.
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:XValidation:rule="self == '*' || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="must be the name of a namespace, or * for every namespace"
+	// +listType=set
+	// +optional
+	AllowedTopicNamespaces []string `json:"allowedTopicNamespaces,omitempty"`
 
 	// storage is how and where history is kept: absent or without a size in
 	// memory, with a size on a persistent volume of each node.
@@ -167,24 +178,33 @@ type HistorySpec struct {
 	MaxAge metav1.Duration `json:"maxAge,omitzero"`
 }
 
-// TopicSpec holds settings for the topics that match a pattern.
-type TopicSpec struct {
+// HubTopicSpec holds settings for the topics that match a pattern.
+type HubTopicSpec struct {
 	// pattern of topic names, as in subscriptions: tokens joined by dots; "*"
 	// stands for one token, ">" at the end for one or more.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=255
-	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^(([*]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)[.])*([*>]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)$')`,message="must be tokens joined by dots, such as orders.new, orders.*.eu or orders.>; * stands for one whole token, > for the rest and only at the end"
-	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 255 && self.split('.').size() <= 32",message="must have at most 32 tokens and 255 bytes"
 	// +required
-	Pattern string `json:"pattern"`
+	Pattern TopicPattern `json:"pattern"`
 
-	// history of the matching topics; what it leaves out is as in spec.history.
+	TopicSettings `json:",inline"`
+}
+
+// TopicPattern is a pattern of topic names, or the name of one topic.
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=255
+// +kubebuilder:validation:XValidation:rule=`self.matches(r'^(([*]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)[.])*([*>]|[^.*>\p{Z}\p{Cc}\x{FFFD}]+)$')`,message="must be tokens joined by dots, such as orders.new, orders.*.eu or orders.>; * stands for one whole token, > for the rest and only at the end"
+// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 255 && self.split('.').size() <= 32",message="must have at most 32 tokens and 255 bytes"
+type TopicPattern string
+
+// TopicSettings are what an entry of a Hub's topics and a Topic have in common.
+type TopicSettings struct {
+	// history of the matching topics; what it leaves out is as in the Hub's
+	// spec.history.
 	// +optional
 	History *TopicHistorySpec `json:"history,omitempty"`
 
 	// filter is a CEL expression over the variable artifact. What it is not true
-	// for is refused. A node that can't compile it keeps its last good settings
-	// and the condition ConfigApplied says so.
+	// for is refused. One that does not compile reaches no node, and the resource's
+	// conditions say why.
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 4096",message="must have at most 4096 bytes"
 	// +optional
@@ -642,8 +662,9 @@ type HubStatus struct {
 	// +optional
 	Clients int64 `json:"clients"`
 
-	// conditions: Available, Progressing, Degraded and ConfigApplied; UpdateAvailable,
-	// Reconciling and Stalled only while they are True.
+	// conditions: Available, Progressing, Degraded and ConfigApplied; TopicsAccepted
+	// only while Topics refer to the Hub; UpdateAvailable, Reconciling and Stalled only
+	// while they are True.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

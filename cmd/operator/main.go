@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("find a cluster (KUBECONFIG, --kubeconfig, or a pod's service account): %w", err)
 	}
-	mgr, err := newManager(cfg, opts, log)
+	mgr, err := newManager(ctx, cfg, opts, log)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	return cfg, nil
 }
 
-func newManager(cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager, error) {
+func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), switchboardv1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("register the API types: %w", err)
@@ -119,8 +119,14 @@ func newManager(cfg *rest.Config, opts *options, log logr.Logger) (ctrl.Manager,
 		Recorder:  mgr.GetEventRecorder(name),
 		Nodes:     controllers.HTTPNodes{},
 		NodeImage: opts.nodeImage,
+
+		Namespaces: opts.watchNamespaces, // as CacheOptions
 	}
-	if err := r.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
+	if err := r.SetupWithManager(ctx, mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
+		return nil, err
+	}
+	topics := &controllers.TopicReconciler{Hubs: r, Purger: controllers.HubClient{}}
+	if err := topics.SetupWithManager(mgr, controller.Options{MaxConcurrentReconciles: opts.concurrency}); err != nil {
 		return nil, err
 	}
 	hubMetrics := controllers.HubMetrics{Reader: mgr.GetCache(), Acting: mgr.Elected()}

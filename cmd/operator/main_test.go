@@ -17,13 +17,17 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/test/ports"
 )
 
@@ -101,7 +105,11 @@ func start(t *testing.T) (*envtest.Environment, client.Client) {
 	if err != nil {
 		t.Fatalf("start the API server: %v", err)
 	}
-	c, err := client.New(cfg, client.Options{})
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), switchboardv1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(cfg, client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +225,14 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 			t.Errorf("nodes of %s run %s, want the image of the flag", hub, got)
 		}
 	}
+	topic := &switchboardv1alpha1.Topic{}
+	p.eventually(t, func(ctx context.Context) error {
+		err := c.Get(ctx, client.ObjectKey{Namespace: "default", Name: "payments"}, topic)
+		if err == nil && !meta.IsStatusConditionTrue(topic.Status.Conditions, switchboardv1alpha1.ConditionAccepted) {
+			err = fmt.Errorf("the sample Topic is not accepted: %+v", topic.Status)
+		}
+		return err
+	})
 	t.Run("metrics are for who may read them", func(t *testing.T) { readMetrics(t, p, c, "https://"+metrics+"/metrics") })
 
 	p.stop(t)

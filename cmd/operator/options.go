@@ -12,7 +12,7 @@ import (
 const usage = `Usage: operator --node-image IMAGE [flags]
 
 Watches Hub resources (switchboard.dev/v1alpha1) and runs a StatefulSet of hub
-nodes for each. It reaches the cluster by --kubeconfig, by the KUBECONFIG
+nodes for each, with the settings of the Topic resources that refer to it. It reaches the cluster by --kubeconfig, by the KUBECONFIG
 environment variable, or as the pod it runs in. SIGTERM stops it; hubs go on
 without it.
 
@@ -65,7 +65,7 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 	}
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the cluster")
 	flags.StringVar(&o.nodeImage, "node-image", "", "`image` that hub nodes run, unless their Hub names one; required")
-	flags.Func("watch-namespaces", "comma-separated `namespaces` to look for Hubs in (default all)", func(s string) error {
+	flags.Func("watch-namespaces", "comma-separated `namespaces` to look for Hubs and Topics in (default all)", func(s string) error {
 		o.watchNamespaces = nil
 		for ns := range strings.SplitSeq(s, ",") {
 			if ns = strings.TrimSpace(ns); ns != "" {

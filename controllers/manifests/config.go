@@ -39,11 +39,7 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		MaxAge:       config.Duration(spec.History.MaxAge.Duration),
 	}
 	for _, t := range spec.Topics {
-		c.Topics = append(c.Topics, config.Topic{
-			Pattern: t.Pattern,
-			History: topicHistory(t.History),
-			Filter:  t.Filter,
-		})
+		c.Topics = append(c.Topics, TopicConfig(string(t.Pattern), t.TopicSettings))
 	}
 	c.Storage = storage(spec.Storage)
 	c.Sessions = config.Sessions{
@@ -59,6 +55,11 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
 	return c
+}
+
+// TopicConfig is what nodes' settings say of the topics that match a pattern.
+func TopicConfig(pattern string, s switchboardv1alpha1.TopicSettings) config.Topic {
+	return config.Topic{Pattern: pattern, History: topicHistory(s.History), Filter: s.Filter}
 }
 
 // storage is how nodes keep history.

@@ -50,17 +50,19 @@ func fullHub() *switchboardv1alpha1.Hub {
 	hub.Spec.Replicas = new(int32(5))
 	hub.Spec.HealthCheck.FailureThreshold = 7
 	hub.Spec.History.MaxArtifacts = 100
-	hub.Spec.Topics = []switchboardv1alpha1.TopicSpec{
+	hub.Spec.Topics = []switchboardv1alpha1.HubTopicSpec{
 		{
 			Pattern: "orders.>",
-			History: &switchboardv1alpha1.TopicHistorySpec{
-				MaxArtifacts: new(int64(10000)),
-				MaxBytes:     new(resource.MustParse("256Mi")),
-				MaxAge:       &metav1.Duration{Duration: 24 * time.Hour},
+			TopicSettings: switchboardv1alpha1.TopicSettings{
+				History: &switchboardv1alpha1.TopicHistorySpec{
+					MaxArtifacts: new(int64(10000)),
+					MaxBytes:     new(resource.MustParse("256Mi")),
+					MaxAge:       &metav1.Duration{Duration: 24 * time.Hour},
+				},
+				Filter: `artifact.size <= 65536 && "tenant" in artifact.attributes`,
 			},
-			Filter: `artifact.size <= 65536 && "tenant" in artifact.attributes`,
 		},
-		{Pattern: "logs.*", History: &switchboardv1alpha1.TopicHistorySpec{MaxArtifacts: new(int64(0))}},
+		{Pattern: "logs.*", TopicSettings: switchboardv1alpha1.TopicSettings{History: &switchboardv1alpha1.TopicHistorySpec{MaxArtifacts: new(int64(0))}}},
 		{Pattern: "plain"},
 	}
 	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientConflate

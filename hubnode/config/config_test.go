@@ -213,3 +213,23 @@ func TestLoadNamesTheFile(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+func TestOneTopicIsValidatedOnItsOwn(t *testing.T) {
+	for name, test := range map[string]struct {
+		topic config.Topic
+		want  string
+	}{
+		"all is well": {config.Topic{Pattern: "a.>", History: &config.TopicHistory{MaxArtifacts: new(1)}, Filter: "true"}, ""},
+		"a pattern":   {config.Topic{Pattern: "a..b"}, `pattern: topic "a..b": empty token at position 2`},
+		"no pattern":  {config.Topic{}, `pattern: topic "": empty token at position 0`},
+		"a history":   {config.Topic{Pattern: "a", History: &config.TopicHistory{MaxArtifacts: new(-1)}}, "history.maxArtifacts: must be from 0 to 1000000000, is -1"},
+		"a filter":    {config.Topic{Pattern: "a", Filter: "1"}, `filter: filter "1": must be true or false, is of type int at line 1, column 1`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := test.topic.Validate()
+			if (err == nil) != (test.want == "") || err != nil && err.Error() != test.want {
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+		})
+	}
+}

@@ -145,7 +145,7 @@ func TestValidate(t *testing.T) {
 		"a peer that nobody reaches":         {func(c *config.Config) { c.Peers = []string{"[::]:7402"} }, `peers[0]: must be an address that others can reach, is "::"`},
 		"a peer without a port":              {func(c *config.Config) { c.Peers = []string{"a:0"} }, `peers[0]: must have a port above 0, is "a:0"`},
 		"peers without end":                  {func(c *config.Config) { c.Peers = make([]string, 257) }, "peers: must not have more than 256 elements, has 257"},
-		"topics without end":                 {func(c *config.Config) { c.Topics = make([]config.Topic, 257) }, "topics: must not have more than 256 elements, has 257"},
+		"topics without end":                 {func(c *config.Config) { c.Topics = make([]config.Topic, 8193) }, "topics: must not have more than 8192 elements, has 8193"},
 		"an address that is not one":         {func(c *config.Config) { c.Listen.HTTP = "a b:1" }, `listen.http: must be host:port with a port up to 65535, is "a b:1"`},
 		"no time to answer":                  {func(c *config.Config) { c.HealthCheck.Timeout = 0 }, "healthCheck.timeout: must be above zero, is 0s"},
 		"a negative interval":                {func(c *config.Config) { c.HealthCheck.Interval = -1 }, "healthCheck.interval: must not be negative, is -1ns"},

@@ -18,13 +18,14 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 )
 
-// What a configuration may say at most. The Hub resource has the same bounds,
-// so that the API server and not a node refuses what is beyond them.
+// What a configuration may say at most. The Hub and Topic resources have the same
+// bounds, so that the API server and not a node refuses what is beyond them; the
+// operator sees to it that a Hub and its Topics have no more than MaxTopics.
 const (
 	MaxHub              = 255 // bytes; what a gossip label can hold
 	MaxNode             = 253 // bytes
 	MaxReplicas         = 99
-	MaxTopics           = 256
+	MaxTopics           = 8192
 	MaxPeers            = 256
 	MaxFilter           = 4096 // bytes
 	MaxConflateKey      = 255  // bytes; what an attribute's name can have
@@ -206,17 +207,33 @@ func (c Config) checkTopics(f *faults) {
 		} else {
 			first[t.Pattern] = i
 		}
-		if h := t.History; h != nil {
-			checkHistory(f, path+".history", h.MaxArtifacts, h.MaxBytes, h.MaxAge)
-		}
-		if len(t.Filter) > MaxFilter {
-			f.add(path+".filter", "must not be longer than %d bytes, has %d", MaxFilter, len(t.Filter))
-		} else if t.Filter != "" {
-			// Compiled here and not first by a node, so that the operator
-			// refuses what would keep nodes from starting.
-			if _, err := filter.Compile(t.Filter); err != nil {
-				f.add(path+".filter", "%v", err)
-			}
+		t.check(f, path)
+	}
+}
+
+// Validate returns nil, or an error that joins a [*FieldError] for each rule that
+// t violates, with a path below t: what a configuration that has t would say.
+func (t Topic) Validate() error {
+	var f faults
+	if err := topic.CheckPattern(t.Pattern); err != nil {
+		f.add("pattern", "%v", err)
+	}
+	t.check(&f, "")
+	return joinFaults(f)
+}
+
+// check checks all but the pattern.
+func (t Topic) check(f *faults, path string) {
+	if h := t.History; h != nil {
+		checkHistory(f, join(path, "history"), h.MaxArtifacts, h.MaxBytes, h.MaxAge)
+	}
+	if len(t.Filter) > MaxFilter {
+		f.add(join(path, "filter"), "must not be longer than %d bytes, has %d", MaxFilter, len(t.Filter))
+	} else if t.Filter != "" {
+		// Compiled here and not first by a node, so that the operator
+		// refuses what would keep nodes from starting.
+		if _, err := filter.Compile(t.Filter); err != nil {
+			f.add(join(path, "filter"), "%v", err)
 		}
 	}
 }

@@ -55,6 +55,8 @@ type Settings struct {
 	History history.Limits
 	// Topics have rules of their own; the first whose pattern matches wins.
 	Topics []Topic
+
+	byPattern *topic.Index[int] // places in Topics; made by withDefaults
 }
 
 // HealthCheck says when a silent client is asked for a sign of life, and when
@@ -106,6 +108,10 @@ func (s Settings) withDefaults() Settings {
 	if s.HealthCheck.Failures == 0 {
 		s.HealthCheck.Failures = 3
 	}
+	s.byPattern = topic.NewIndex[int]()
+	for i := range s.Topics {
+		s.byPattern.Add(s.Topics[i].Pattern, i)
+	}
 	return s
 }
 
@@ -135,36 +141,29 @@ func (s Settings) validate() error {
 
 // rule returns what holds for a topic.
 func (s Settings) rule(name string) (history.Limits, Filter) {
+	limitsAt, filterAt := len(s.Topics), len(s.Topics)
+	s.byPattern.Match(name, func(i int) {
+		if s.Topics[i].only != filterOnly {
+			limitsAt = min(limitsAt, i)
+		}
+		if s.Topics[i].only != historyOnly {
+			filterAt = min(filterAt, i)
+		}
+	})
 	limits := s.History
+	if limitsAt < len(s.Topics) {
+		limits = s.Topics[limitsAt].History
+	}
 	var filter Filter
-	var hasLimits, hasFilter bool
-	for i := range s.Topics {
-		t := &s.Topics[i]
-		if !topic.Match(t.Pattern, name) {
-			continue
-		}
-		if !hasLimits && t.only != filterOnly {
-			limits, hasLimits = t.History, true
-		}
-		if !hasFilter && t.only != historyOnly {
-			filter, hasFilter = t.Filter, true
-		}
-		if hasLimits && hasFilter {
-			break
-		}
+	if filterAt < len(s.Topics) {
+		filter = s.Topics[filterAt].Filter
 	}
 	return limits, filter
 }
 
 // mayKeep reports whether a pattern can match a topic that keeps history.
 func (s Settings) mayKeep(pattern string) bool {
-	if s.History.MaxArtifacts > 0 {
-		return true
-	}
-	for i := range s.Topics {
-		if s.Topics[i].History.MaxArtifacts > 0 && topic.Overlap(s.Topics[i].Pattern, pattern) {
-			return true
-		}
-	}
-	return false
+	keeps := s.History.MaxArtifacts > 0
+	s.byPattern.Overlap(pattern, func(i int) { keeps = keeps || s.Topics[i].History.MaxArtifacts > 0 })
+	return keeps
 }

@@ -20,22 +20,3 @@ func Match(pattern, name string) bool {
 		pattern, name = wantRest, haveRest
 	}
 }
-
-// Overlap reports whether some name can match both patterns, which must be
-// valid. It does not ask whether such a name would be too long.
-func Overlap(a, b string) bool {
-	for {
-		tokenA, restA, moreA := strings.Cut(a, string(separator))
-		tokenB, restB, moreB := strings.Cut(b, string(separator))
-		if tokenA == rest || tokenB == rest {
-			return true // the other one has at least one token left
-		}
-		if tokenA != tokenB && tokenA != one && tokenB != one {
-			return false
-		}
-		if !moreA || !moreB {
-			return moreA == moreB
-		}
-		a, b = restA, restB
-	}
-}

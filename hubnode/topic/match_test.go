@@ -58,35 +58,6 @@ func TestMatchAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestOverlap(t *testing.T) {
-	for name, test := range map[string]struct {
-		a, b string
-		want bool
-	}{
-		"the same literal":                  {"a.b", "a.b", true},
-		"different literals":                {"a.b", "a.c", false},
-		"a literal and a longer one":        {"a", "a.b", false},
-		"a star over a literal":             {"a.*", "a.b", true},
-		"a star and too many tokens":        {"a.*", "a.b.c", false},
-		"stars in different places":         {"a.*", "*.b", true},
-		"stars that don't help":             {"a.*.c", "*.b.d", false},
-		"the rest over a literal":           {"a.>", "a.b.c", true},
-		"the rest needs a token":            {"a.>", "a", false},
-		"the rest needs a token of a star":  {"*.>", "*", false},
-		"the rest and the rest":             {"a.>", ">", true},
-		"the rest below different literals": {"a.>", "b.>", false},
-		"the rest below a star":             {"*.b.>", "a.>", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, p := range [][2]string{{test.a, test.b}, {test.b, test.a}} {
-				if got := topic.Overlap(p[0], p[1]); got != test.want {
-					t.Errorf("Overlap(%q, %q): got %v, want %v", p[0], p[1], got, test.want)
-				}
-			}
-		})
-	}
-}
-
 // reference matches in the slow way that needs no thought.
 func reference(pattern, name string) bool {
 	tokens := strings.Split(pattern, ".")

@@ -148,7 +148,7 @@ func startCluster() (_ *cluster, err error) {
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("switchboard-operator"),
 		Nodes: &c.nodes, NodeImage: "switchboard:test",
 	}
-	if err := r.SetupWithManager(mgr, controller.Options{}); err != nil {
+	if err := r.SetupWithManager(ctx, mgr, controller.Options{}); err != nil {
 		return nil, err
 	}
 	go func() { c.done <- mgr.Start(ctx) }()
