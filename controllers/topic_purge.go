@@ -72,17 +72,13 @@ func (h HubClient) keeping(ctx context.Context, address, pattern string) ([]stri
 			Topic     string `json:"topic"`
 			Artifacts int    `json:"artifacts"`
 		} `json:"topics"`
-		Shards []struct {
-			Leader string `json:"leader"`
-		} `json:"shards"`
+		Incomplete bool `json:"incomplete"`
 	}
 	if err := h.HTTP.ask(ctx, address, "topics", topicsAnswerBytes, &list); err != nil {
 		return nil, err
 	}
-	for _, shard := range list.Shards {
-		if shard.Leader == "" { // which is who says what it keeps
-			return nil, errors.New("a shard of the hub has no leader, or it does not answer")
-		}
+	if list.Incomplete {
+		return nil, errors.New("not every node of the hub answers, or a shard has no leader")
 	}
 	var names []string
 	for _, t := range list.Topics {

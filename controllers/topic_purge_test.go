@@ -32,7 +32,8 @@ func port(t *testing.T, address string) int {
 	return n
 }
 
-// keeping returns how many artifacts each topic of a hub keeps.
+// keeping returns how many artifacts each topic of a hub keeps, nil while not all
+// nodes say so.
 func keeping(t *testing.T, node *hubcluster.Node) map[string]int {
 	t.Helper()
 	resp, err := http.Get(node.HTTP() + "/v1/topics")
@@ -46,9 +47,13 @@ func keeping(t *testing.T, node *hubcluster.Node) map[string]int {
 			Artifacts int    `json:"artifacts"`
 			History   bool   `json:"history"`
 		} `json:"topics"`
+		Incomplete bool `json:"incomplete"`
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
 		t.Fatal(err)
+	}
+	if list.Incomplete {
+		return nil
 	}
 	found := make(map[string]int)
 	for _, topic := range list.Topics {
@@ -57,6 +62,16 @@ func keeping(t *testing.T, node *hubcluster.Node) map[string]int {
 		}
 	}
 	return found
+}
+
+func waitForKept(t *testing.T, node *hubcluster.Node, want map[string]int) {
+	t.Helper()
+	eventually(t, func() error {
+		if diff := cmp.Diff(want, keeping(t, node)); diff != "" {
+			return fmt.Errorf("kept (-want +got):\n%s", diff)
+		}
+		return nil
+	})
 }
 
 // TestPurgeOnARealHub purges through one of three nodes, which lead the topics'
@@ -90,25 +105,34 @@ func TestPurgeOnARealHub(t *testing.T) {
 		t.Errorf("purge on a node of another hub: %v, want it refused", err)
 	}
 	identity := c.Server().Hub
-	hub.WaitFor("all leaders", func() bool { return len(keeping(t, node)) == len(want) })
-	if diff := cmp.Diff(want, keeping(t, node)); diff != "" {
-		t.Fatalf("kept before (-want +got):\n%s", diff)
-	}
+	waitForKept(t, node, want)
 
-	done, err := purger.PurgeTopics(t.Context(), identity, []string{"127.0.0.1"}, "orders.*")
-	if err != nil || done != (controllers.Purged{Topics: 20, Artifacts: 40}) {
-		t.Errorf("purge = %+v, %v, want 20 topics and 40 artifacts", done, err)
+	// A loaded machine may change leaders: then the purge is tried again, as the
+	// operator does.
+	var done controllers.Purged
+	tries := 0
+	purge := func() {
+		eventually(t, func() error {
+			tries++
+			more, err := purger.PurgeTopics(t.Context(), identity, []string{"127.0.0.1"}, "orders.*")
+			done.Topics, done.Artifacts = done.Topics+more.Topics, done.Artifacts+more.Artifacts
+			return err
+		})
+	}
+	purge()
+	// What a try did whose answer was lost is not counted.
+	if tries == 1 && done != (controllers.Purged{Topics: 20, Artifacts: 40}) {
+		t.Errorf("purged %+v, want 20 topics and 40 artifacts", done)
 	}
 	for topic := range want {
 		if strings.HasPrefix(topic, "orders.") {
 			want[topic] = 0
 		}
 	}
-	if diff := cmp.Diff(want, keeping(t, node)); diff != "" {
-		t.Errorf("kept after (-want +got):\n%s", diff)
-	}
-	if done, err = purger.PurgeTopics(t.Context(), identity, []string{"127.0.0.1"}, "orders.*"); err != nil || done != (controllers.Purged{}) {
-		t.Errorf("purge again = %+v, %v, want nothing to do", done, err)
+	waitForKept(t, node, want)
+	before := done
+	if purge(); done != before {
+		t.Errorf("a second purge went from %+v to %+v, want nothing to do", before, done)
 	}
 
 	// Without a leader nobody knows what a shard keeps.

@@ -60,14 +60,16 @@ type TopicInfo struct {
 
 // topicList is the answer to "topics".
 type topicList struct {
-	Topics []TopicInfo `json:"topics"`
-	Shards []ShardInfo `json:"shards"`
+	Topics     []TopicInfo `json:"topics"`
+	Shards     []ShardInfo `json:"shards"`
+	Incomplete bool        `json:"incomplete,omitempty"` // topics may be missing
 }
 
 // localTopicList is one node's part of it.
 type localTopicList struct {
-	Topics   []TopicInfo    `json:"topics"`
-	Replicas []ReplicaState `json:"replicas"`
+	Topics     []TopicInfo    `json:"topics"`
+	Replicas   []ReplicaState `json:"replicas"`
+	Incomplete bool           `json:"incomplete,omitempty"` // topics that this node leads may be missing
 }
 
 // Ask answers a question about the whole hub in JSON, asking the other nodes
@@ -98,14 +100,17 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 		return json.Marshal(page)
 	case systemTopics:
 		all := h.localTopics(ctx)
-		h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+		answered := h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
 			var there localTopicList
 			err := h.askJSON(ctx, node, localPrefix+systemTopics, nil, &there)
 			return func() {
 				all.Topics, all.Replicas = append(all.Topics, there.Topics...), append(all.Replicas, there.Replicas...)
+				all.Incomplete = all.Incomplete || there.Incomplete
 			}, err
 		})
-		return json.Marshal(topicList{mergeTopics(all.Topics), shardsOf(all.Replicas)})
+		shards := shardsOf(all.Replicas)
+		leaderless := slices.ContainsFunc(shards, func(s ShardInfo) bool { return s.Leader == "" }) // it would list the topics
+		return json.Marshal(topicList{mergeTopics(all.Topics), shards, all.Incomplete || !answered || leaderless})
 	}
 	if answer, ok, err := h.askTopic(ctx, question, false, body); ok {
 		return marshal(answer, err)
@@ -200,6 +205,7 @@ func (h *Hub) localTopics(ctx context.Context) localTopicList {
 		all = append(all, TopicInfo{Topic: pattern, Subscribers: n})
 	}
 	h.mu.Unlock()
+	before := h.keeper.Replicas()
 	err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
 		if h.LimitsOf(name).MaxArtifacts == 0 && b.Artifacts == 0 {
 			return // it kept history once
@@ -217,7 +223,20 @@ func (h *Hub) localTopics(ctx context.Context) localTopicList {
 	if err != nil {
 		h.log.Warn("topics not listed in full", logError(err))
 	}
-	return localTopicList{mergeTopics(all), h.keeper.Replicas()}
+	now := h.keeper.Replicas()
+	return localTopicList{mergeTopics(all), now, err != nil || !slices.Equal(leading(before), leading(now))}
+}
+
+// leading returns the shards of those replicas that lead, in order.
+func leading(replicas []ReplicaState) []int {
+	var shards []int
+	for _, r := range replicas {
+		if r.Leads {
+			shards = append(shards, r.Shard)
+		}
+	}
+	slices.Sort(shards)
+	return shards
 }
 
 // mergeTopics makes one line of what several nodes say of a topic.
