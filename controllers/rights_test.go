@@ -77,6 +77,7 @@ var unseen = map[string]string{
 	"update switchboard.dev/hubs/finalizers": "the API server asks for it when a child's owner reference blocks the Hub's deletion (OwnerReferencesPermissionEnforcement)",
 	"patch events.k8s.io/events":             "an event that is repeated within minutes becomes a series",
 	"list switchboard.dev/hubs":              noStream,
+	"list switchboard.dev/topics":            noStream,
 	"list /configmaps":                       noStream,
 	"list /persistentvolumeclaims":           noStream,
 	"list /pods":                             noStream,
@@ -117,6 +118,9 @@ func TestEveryRightIsUsed(t *testing.T) {
 	h.settle(t)
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Image = "switchboard:2" })
 	h.settle(t)
+	topic := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+	topic.waitForFinalizer(t, true)
+	topic.waitUntilAccepted(t)
 	for key, obj := range children() { // some are written a second time only when they were changed
 		h.read(t, obj, childName(key))
 		before := obj.DeepCopyObject().(client.Object)
