@@ -46,7 +46,7 @@ func needsPerson(reason string) bool {
 	switch reason {
 	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonMissingPermission,
 		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected,
-		switchboardv1alpha1.ReasonVolumesNotGrown:
+		switchboardv1alpha1.ReasonInvalidSecret, switchboardv1alpha1.ReasonVolumesNotGrown:
 		return true
 	}
 	return false
@@ -77,6 +77,8 @@ func adviceFor(hub, reason string) string {
 		return "remove the object that the message names, or give the Hub another name"
 	case switchboardv1alpha1.ReasonInvalidSpec:
 		return "correct the spec: kubectl edit hub " + hub
+	case switchboardv1alpha1.ReasonInvalidSecret:
+		return "set the Secret right as the message says, or delete it: the operator makes a new one"
 	case switchboardv1alpha1.ReasonApplyFailed:
 		return "the operator tries again by itself; if it lasts: the API server's answer is in the message"
 	case switchboardv1alpha1.ReasonRejected:

@@ -143,9 +143,14 @@ func (h *hubInTest) plant(t *testing.T) {
 		previous: []string{"secret: '" + planted["a log of before"] + "'", "panic: said before it died"},
 	})
 	for _, name := range []string{"agents-node-0", "agents-node-1"} {
-		pod := h.pod(t, name)
-		pod.Status.ContainerStatuses[0].RestartCount = 1
-		must(t, h.Status().Update(ctx, pod))
+		eventually(t, func() error { // the operator writes to it, too
+			pod := &corev1.Pod{}
+			if err := h.Get(ctx, h.key(name), pod); err != nil {
+				return err
+			}
+			pod.Status.ContainerStatuses[0].RestartCount = 1
+			return h.Status().Update(ctx, pod)
+		})
 	}
 	h.plantOperator(t)
 }

@@ -215,10 +215,10 @@ func (c *cluster) bind(ctx context.Context, role *rbacv1.ClusterRole) (string, e
 }
 
 // grantOnlyHubs returns the kubeconfig file of somebody who may read Hubs and no more.
-func (c *cluster) grantOnlyHubs(t *testing.T) string {
+func (h *hubInTest) grantOnlyHubs(t *testing.T) string {
 	t.Helper()
-	file, err := c.bind(t.Context(), &rbacv1.ClusterRole{
-		ObjectMeta: metav1.ObjectMeta{Name: "hubs-only"},
+	file, err := h.bind(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: "hubs-only-" + h.namespace},
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"switchboard.dev"}, Resources: []string{"hubs"}, Verbs: []string{"get", "list"}}},
 	})
 	if err != nil {
