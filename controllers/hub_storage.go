@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -72,10 +73,10 @@ func (v *volumes) add(claim *corev1.PersistentVolumeClaim) {
 		return
 	}
 	said := claim.Name
-	for _, c := range claim.Status.Conditions {
-		if c.Type == corev1.PersistentVolumeClaimFileSystemResizePending && c.Status == corev1.ConditionTrue {
-			said += " grows when its pod is replaced"
-		}
+	if slices.ContainsFunc(claim.Status.Conditions, func(c corev1.PersistentVolumeClaimCondition) bool {
+		return c.Type == corev1.PersistentVolumeClaimFileSystemResizePending && c.Status == corev1.ConditionTrue
+	}) {
+		said += " grows when its pod is replaced"
 	}
 	v.growing = append(v.growing, said)
 }

@@ -63,7 +63,7 @@ func (s *stores) open() error {
 func (s *stores) matchShards() error {
 	const format = "shards: %d\n"
 	path := filepath.Join(s.dir, "layout")
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // of the directory in the settings
 	if errors.Is(err, os.ErrNotExist) {
 		if err := os.WriteFile(path+".new", fmt.Appendf(nil, format, s.shards), 0o600); err != nil {
 			return fmt.Errorf("directory for history: %w", err)

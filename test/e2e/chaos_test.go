@@ -20,7 +20,7 @@ var (
 // each other.
 func TestChaos(t *testing.T) {
 	h := newSuite(t).newHistoryTest(t)
-	chance := rand.New(rand.NewPCG(*chaosSeed, 1)) //nolint:gosec // which operations is no secret
+	chance := rand.New(rand.NewPCG(*chaosSeed, 1))
 	if !t.Run("a hub in memory becomes available", h.begin) || !t.Run("its history moves to volumes", h.moveToVolumes) {
 		return
 	}
@@ -33,22 +33,26 @@ func TestChaos(t *testing.T) {
 		{"lose a disk", h.loseADisk},
 		{"rolling restart", h.restart},
 		{"resize", func(t *testing.T) {
+			t.Helper()
 			nodes = 8 - nodes // three and five
 			h.resize(t, nodes)
 		}},
 		{"restart the operator", func(t *testing.T) {
+			t.Helper()
 			h.step(t, nodes, "restarted the operator", func() {
 				h.mustRun(t, h.kubectl, "", "-n", operatorNamespace, "rollout", "restart", "deployment")
 				h.mustRun(t, h.kubectl, "", "-n", operatorNamespace, "rollout", "status", "deployment", "--timeout", rolloutWithin.String())
 			})
 		}},
 		{"change a limit", func(t *testing.T) {
+			t.Helper()
 			h.step(t, nodes, "changed a limit", func() {
 				h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "patch", "hub", hubName, "--type=merge", "-p",
 					fmt.Sprintf(`{"spec": {"limits": {"maxClients": %d}}}`, 1000+chance.IntN(1000)))
 			})
 		}},
 		{"delete the StatefulSet", func(t *testing.T) {
+			t.Helper()
 			h.step(t, nodes, "deleted the StatefulSet without its pods", func() {
 				h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "statefulset", hubName+"-node", "--cascade=orphan")
 			})

@@ -61,6 +61,7 @@ func TestHistory(t *testing.T) {
 
 // newHistoryTest installs the operator, and tidies up after the test.
 func (s *suite) newHistoryTest(t *testing.T) *historyTest {
+	t.Helper()
 	t.Cleanup(func() {
 		s.tidy(t,
 			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
@@ -147,9 +148,9 @@ func (h *historyTest) growVolumes(t *testing.T) {
 	pods := h.hubPods(t)
 	h.step(t, 3, "grown the volumes", func() {
 		h.patchStorage(t, `{"size": "2Gi"}`)
-		h.eventually(t, rolloutWithin, "the claims ask for more", func(context.Context) error {
+		h.eventually(t, rolloutWithin, "the claims ask for more", func(ctx context.Context) error {
 			var claims corev1.PersistentVolumeClaimList
-			if err := h.client.List(h.ctx, &claims, client.InNamespace(hubNamespace)); err != nil {
+			if err := h.client.List(ctx, &claims, client.InNamespace(hubNamespace)); err != nil {
 				return err
 			}
 			for i := range claims.Items {
@@ -160,7 +161,7 @@ func (h *historyTest) growVolumes(t *testing.T) {
 				}
 				before := claim.DeepCopy()
 				claim.Status.Capacity = claim.Spec.Resources.Requests
-				if err := h.client.Status().Patch(h.ctx, claim, client.MergeFrom(before)); err != nil {
+				if err := h.client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
 					return err
 				}
 			}
@@ -168,7 +169,7 @@ func (h *historyTest) growVolumes(t *testing.T) {
 		})
 		h.eventually(t, rolloutWithin, "new volumes are as large, and nothing is left to do", func(ctx context.Context) error {
 			var set appsv1.StatefulSet
-			if err := h.client.Get(h.ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node"}, &set); err != nil {
+			if err := h.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node"}, &set); err != nil {
 				return err
 			}
 			size := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
