@@ -102,10 +102,13 @@ fmt: ## Format the code (gofumpt, imports in groups)
 	@for dir in image alerts; do (cd tools/$$dir && go tool -modfile=../lint/go.mod golangci-lint fmt -c ../../.golangci.yml ./...); done
 	@cd bench && go tool -modfile=../tools/lint/go.mod golangci-lint fmt -c ../.golangci.yml ./...
 
+# Go leaves a go.sum whose lines a merge put out of order as it is, but its -diff
+# reports it: what is reported is applied.
 .PHONY: tidy
 tidy: ## Tidy every module of the repository
 	@for mod in $$(git ls-files -co --exclude-standard -- go.mod '*/go.mod'); do \
-		echo "tidy: $$mod"; go -C "$$(dirname "$$mod")" mod tidy; done
+		dir=$$(dirname "$$mod"); echo "tidy: $$mod"; go -C "$$dir" mod tidy && \
+		{ go -C "$$dir" mod tidy -diff || true; } | (cd "$$dir" && git apply --allow-empty -); done
 
 ##@ Check
 
