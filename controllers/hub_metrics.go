@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -26,7 +25,7 @@ var (
 // filled, as when the right to list Hubs is missing.
 const readForMetrics = time.Second
 
-// HubMetrics tells of each Hub what its status says: at most six conditions and
+// HubMetrics tells of each Hub what its status says: at most eight conditions and
 // two numbers. Among several operators only the one that acts tells it.
 type HubMetrics struct {
 	// Reader reads from the manager's cache: a scrape asks the API server nothing.
@@ -65,22 +64,10 @@ func (m HubMetrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(hubReadyReplicas, float64(hub.Status.ReadyReplicas))
 		told := make(map[string]bool, len(hub.Status.Conditions))
 		for _, c := range hub.Status.Conditions {
-			if known(c) && !told[c.Type] {
+			if switchboardv1alpha1.IsHubCondition(c.Type) && !told[c.Type] {
 				told[c.Type] = true
 				gauge(hubCondition, 1, c.Type, string(c.Status), c.Reason)
 			}
 		}
 	}
-}
-
-// known reports whether a condition is one of ours. Others may add theirs, as
-// many as they like.
-func known(c metav1.Condition) bool {
-	switch c.Type {
-	case switchboardv1alpha1.ConditionAvailable, switchboardv1alpha1.ConditionProgressing,
-		switchboardv1alpha1.ConditionDegraded, switchboardv1alpha1.ConditionConfigApplied,
-		switchboardv1alpha1.ConditionReconciling, switchboardv1alpha1.ConditionStalled:
-		return true
-	}
-	return false
 }

@@ -34,6 +34,8 @@ func TestMetricsTellHowHubsAre(t *testing.T) {
 		"conditions": []any{
 			map[string]any{"type": "Available", "status": "True", "reason": "MajorityReady"},
 			map[string]any{"type": "Progressing", "status": "False", "reason": "RolloutStuck"},
+			map[string]any{"type": "UpdateAvailable", "status": "True", "reason": "OperatorUpdated"},
+			map[string]any{"type": "TopicsAccepted", "status": "False", "reason": "SomeRefused"},
 			map[string]any{"type": "SomebodyElses", "status": "True", "reason": "Because"},
 		},
 	}
@@ -42,6 +44,8 @@ func TestMetricsTellHowHubsAre(t *testing.T) {
 # TYPE switchboard_hub_condition gauge
 switchboard_hub_condition{hub="agents",namespace="team-a",reason="MajorityReady",status="True",type="Available"} 1
 switchboard_hub_condition{hub="agents",namespace="team-a",reason="RolloutStuck",status="False",type="Progressing"} 1
+switchboard_hub_condition{hub="agents",namespace="team-a",reason="OperatorUpdated",status="True",type="UpdateAvailable"} 1
+switchboard_hub_condition{hub="agents",namespace="team-a",reason="SomeRefused",status="False",type="TopicsAccepted"} 1
 # HELP switchboard_hub_ready_replicas Nodes of a Hub that are ready.
 # TYPE switchboard_hub_ready_replicas gauge
 switchboard_hub_ready_replicas{hub="agents",namespace="team-a"} 4

@@ -119,3 +119,23 @@ const (
 	// ReasonReplacingWorkload: the StatefulSet is made again around its pods.
 	ReasonReplacingWorkload = "ReplacingWorkload"
 )
+
+// NeedsPerson reports whether a reason of Degraded lasts until somebody acts.
+func NeedsPerson(reason string) bool {
+	switch reason {
+	case ReasonMissingPermission, ReasonNameTaken, ReasonInvalidSpec, ReasonInvalidSecret, ReasonVolumesNotGrown:
+		return true
+	}
+	return false
+}
+
+// IsHubCondition reports whether a condition type is one of those that the operator
+// gives Hubs. Others may add theirs.
+func IsHubCondition(condition string) bool {
+	switch condition {
+	case ConditionAvailable, ConditionProgressing, ConditionDegraded, ConditionConfigApplied, ConditionUpdateAvailable,
+		ConditionTopicsAccepted, ConditionReconciling, ConditionStalled:
+		return true
+	}
+	return false
+}

@@ -44,12 +44,10 @@ func bad(c metav1.Condition) bool {
 // needsPerson reports whether a reason lasts until somebody acts.
 func needsPerson(reason string) bool {
 	switch reason {
-	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonMissingPermission,
-		switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec, switchboardv1alpha1.ReasonRejected,
-		switchboardv1alpha1.ReasonInvalidSecret, switchboardv1alpha1.ReasonVolumesNotGrown:
+	case switchboardv1alpha1.ReasonRolloutStuck, switchboardv1alpha1.ReasonBlocked, switchboardv1alpha1.ReasonRejected:
 		return true
 	}
-	return false
+	return switchboardv1alpha1.NeedsPerson(reason)
 }
 
 // adviceFor says what to do about a reason, or nothing when there is nothing to do.
