@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -25,6 +23,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 // FieldOwner is the one owner under which the operator applies fields. A field
@@ -128,7 +127,7 @@ func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
 	if len(key) == 0 {
 		key = newGossipKey()
 	}
-	if raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(key))); err != nil || !slices.Contains([]int{16, 24, 32}, len(raw)) {
+	if _, err := config.DecodeGossipKey(key); err != nil {
 		return &InvalidSecretError{Name: live.Name, Key: manifests.GossipKey, Why: "must be 16, 24 or 32 bytes in base64"}
 	}
 	desired := manifests.GossipSecret(p.hub, key)

@@ -357,5 +357,5 @@ func readKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip key: %w", err)
 	}
-	return decodeKey(text)
+	return config.DecodeGossipKey(text)
 }

@@ -1,10 +1,8 @@
 package hubnode
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
@@ -59,19 +57,5 @@ func (n *Node) limits() server.Limits {
 		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
 		PingInterval: time.Duration(check.Interval),
 		PingTimeout:  time.Duration(check.Interval) + time.Duration(check.Timeout)*time.Duration(check.FailureThreshold),
-	}
-}
-
-// decodeKey reads a gossip key: base64 of 16, 24 or 32 bytes.
-func decodeKey(text []byte) ([]byte, error) {
-	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil {
-		return nil, fmt.Errorf("gossip key is not base64: %w", err)
-	}
-	switch len(key) {
-	case 16, 24, 32:
-		return key, nil
-	default:
-		return nil, fmt.Errorf("gossip key has %d bytes: it needs 16, 24 or 32", len(key))
 	}
 }
