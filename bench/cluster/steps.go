@@ -274,7 +274,9 @@ func drain(ctx context.Context, b *bench) error {
 			begun := time.Now()
 			for n := 0; sending.Err() == nil; n++ {
 				if due := begun.Add(time.Duration(n) * time.Second * senders / perSecond); n%10 == 0 {
-					time.Sleep(time.Until(due))
+					if pause(sending, time.Until(due)) != nil {
+						break
+					}
 				}
 				to := n % b.clients
 				payload := binary.BigEndian.AppendUint64([]byte{byte(s)}, numbers[to])
@@ -291,7 +293,9 @@ func drain(ctx context.Context, b *bench) error {
 			waiting.Wait()
 		})
 	}
-	time.Sleep(3 * time.Second) // the load that is there before
+	if err := pause(ctx, 3*time.Second); err != nil { // the load that is there before
+		return err
+	}
 	for s := range senders {
 		delaysMu[s].Lock()
 		delays[s] = nil
