@@ -62,6 +62,21 @@ type observedNode struct {
 	asked bool
 }
 
+// answers reports whether the node is ready and has said how it is.
+func (n *observedNode) answers() bool { return n.ready && n.err == nil && n.report.Hub != "" }
+
+// history adds up what the nodes that answer say of the shards that they lead.
+func (o *observed) history() (sum HistoryReport) {
+	for i := range o.nodes {
+		if n := &o.nodes[i]; n.answers() {
+			sum.Shards = max(sum.Shards, n.report.History.Shards)
+			sum.Led += n.report.History.Led
+			sum.Whole += n.report.History.Whole
+		}
+	}
+	return sum
+}
+
 // answered returns the node with what it said earlier in the pass.
 func (n observedNode) answered(before []observedNode) observedNode {
 	for i := range before {

@@ -120,26 +120,22 @@ func planRollout(v rolloutView) rollout {
 
 // unsettled says why stopping a node could do harm now; empty: it can't.
 func (o *observed) unsettled(want int32) string {
-	var shards, led, whole int
 	for i := range o.nodes {
 		n := &o.nodes[i]
 		switch {
 		case !n.ready:
 			return n.pod.Name + " is not ready"
-		case n.err != nil || n.report.Hub == "":
+		case !n.answers():
 			return n.pod.Name + " does not answer the operator"
 		}
-		shards = max(shards, n.report.History.Shards)
-		led += n.report.History.Led
-		whole += n.report.History.Whole
 	}
-	switch {
+	switch h := o.history(); {
 	case int32(len(o.nodes)) < want:
 		return fmt.Sprintf("%d of %d nodes exist", len(o.nodes), want)
-	case led < shards:
-		return fmt.Sprintf("%d of %d shards have no leader", shards-led, shards)
-	case whole < shards:
-		return fmt.Sprintf("%d of %d shards wait for replicas to catch up", shards-whole, shards)
+	case h.Led < h.Shards:
+		return fmt.Sprintf("%d of %d shards have no leader", h.Shards-h.Led, h.Shards)
+	case h.Whole < h.Shards:
+		return fmt.Sprintf("%d of %d shards wait for replicas to catch up", h.Shards-h.Whole, h.Shards)
 	}
 	return ""
 }

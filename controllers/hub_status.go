@@ -53,7 +53,7 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
 	mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionReconciling, progressing, progressing.Status == metav1.ConditionTrue)
-	mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionStalled, degraded, needsPerson(degraded.Reason))
+	mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionStalled, degraded, switchboardv1alpha1.NeedsPerson(degraded.Reason))
 	return status
 }
 
@@ -100,7 +100,7 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 		c.Status = metav1.ConditionFalse
 		c.Reason = switchboardv1alpha1.ReasonPaused
 		c.Message = "the operator changes nothing while spec.paused is true"
-	case needsPerson(degraded):
+	case switchboardv1alpha1.NeedsPerson(degraded):
 		c.Status = metav1.ConditionFalse
 		c.Reason = switchboardv1alpha1.ReasonBlocked
 		c.Message = "see the condition Degraded"
@@ -206,11 +206,31 @@ func configAppliedCondition(hub *switchboardv1alpha1.Hub, seen *observed) metav1
 
 // enumerate joins what fits a message.
 func enumerate(items []string) string {
-	more := ""
-	if n := len(items) - namedAtMost; n > 0 {
-		items, more = items[:namedAtMost], fmt.Sprintf(" and %d more", n)
+	var some few
+	for _, item := range items {
+		some.add(item)
 	}
-	return strings.Join(items, ", ") + more
+	return some.String()
+}
+
+// few names some of many things: what fits a message.
+type few struct {
+	named []string
+	n     int
+}
+
+func (f *few) add(name string) {
+	if f.n++; len(f.named) < namedAtMost {
+		f.named = append(f.named, name)
+	}
+}
+
+func (f *few) String() string {
+	text := strings.Join(f.named, ", ")
+	if n := f.n - len(f.named); n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
 }
 
 // conditionMessageBytes is what the API server takes.
@@ -252,15 +272,23 @@ func (r *HubReconciler) writeStatus(ctx context.Context, hub *switchboardv1alpha
 	}
 	before := hub.DeepCopy()
 	hub.Status = status
-	err := r.Status().Patch(ctx, hub, client.MergeFrom(before), client.FieldOwner(FieldOwner))
-	if missingPermission(err) { // so there is no condition to tell it
-		r.tell(hub, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonMissingPermission, err.Error()})
-	}
-	if err := client.IgnoreNotFound(err); err != nil { // not found: deleted meanwhile
-		return fmt.Errorf("write the status: %w", err)
+	if err := r.patchStatus(ctx, hub, before); err != nil {
+		return err
 	}
 	for _, n := range noticesOf(before, hub) {
 		r.tell(hub, n)
+	}
+	return nil
+}
+
+// patchStatus writes the status that a Hub or Topic has now; before is how it was.
+func (r *HubReconciler) patchStatus(ctx context.Context, now, before client.Object) error {
+	err := r.Status().Patch(ctx, now, client.MergeFrom(before), client.FieldOwner(FieldOwner))
+	if missingPermission(err) { // so there is no condition to tell it
+		r.tell(now, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonMissingPermission, err.Error()})
+	}
+	if err := client.IgnoreNotFound(err); err != nil { // not found: deleted meanwhile
+		return fmt.Errorf("write the status of %s/%s: %w", now.GetNamespace(), now.GetName(), err)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -156,12 +155,8 @@ func (r *HubReconciler) writeTopic(ctx context.Context, c *claim, status switchb
 	}
 	before := topic.DeepCopy()
 	topic.Status = status
-	err := r.Status().Patch(ctx, topic, client.MergeFrom(before), client.FieldOwner(FieldOwner))
-	if missingPermission(err) { // so there is no condition to tell it
-		r.tell(topic, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonMissingPermission, err.Error()})
-	}
-	if err := client.IgnoreNotFound(err); err != nil { // not found: deleted meanwhile
-		return fmt.Errorf("write the status of Topic %s: %w", topicName(topic), err)
+	if err := r.patchStatus(ctx, topic, before); err != nil {
+		return err
 	}
 	for _, n := range topicNotices(before, topic) {
 		r.tell(topic, n)

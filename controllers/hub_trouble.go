@@ -90,17 +90,11 @@ func said(items []string, text string) string {
 // quorumLost says how many shards have no leader while nodes fail. Without that, a
 // leader is just being elected.
 func (o *observed) quorumLost(failing bool) string {
-	var shards, led int
-	for i := range o.nodes {
-		if n := &o.nodes[i]; n.ready && n.err == nil {
-			shards = max(shards, n.report.History.Shards)
-			led += n.report.History.Led
-		}
-	}
-	if !failing || led >= shards {
+	h := o.history()
+	if !failing || h.Led >= h.Shards {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d shards have lost the majority of their nodes, and refuse what is published; bring these nodes back, with their disks", shards-led, shards)
+	return fmt.Sprintf("%d of %d shards have lost the majority of their nodes, and refuse what is published; bring these nodes back, with their disks", h.Shards-h.Led, h.Shards)
 }
 
 // reasonOf sorts the errors that stop applying.
@@ -125,16 +119,6 @@ func reasonOf(err error) string {
 // a policy refuses with the same status and says something else.
 func missingPermission(err error) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
-}
-
-// needsPerson reports whether a reason of Degraded lasts until somebody acts.
-func needsPerson(reason string) bool {
-	switch reason {
-	case switchboardv1alpha1.ReasonMissingPermission, switchboardv1alpha1.ReasonNameTaken, switchboardv1alpha1.ReasonInvalidSpec,
-		switchboardv1alpha1.ReasonInvalidSecret, switchboardv1alpha1.ReasonVolumesNotGrown:
-		return true
-	}
-	return false
 }
 
 // whyFailing says why a pod does not work, or nothing when it works or may yet

@@ -35,7 +35,7 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	if at := p.seen.restartedByKubectl(); live == nil && at != "" {
 		return r.createRestarted(ctx, desired, at)
 	}
-	if live != nil {
+	if live != nil && manifests.OtherTemplate(desired, live.Annotations) {
 		owned, err := appsv1ac.ExtractStatefulSet(live, FieldOwner)
 		if err != nil {
 			return fmt.Errorf("find what we own of StatefulSet %s: %w", live.Name, err)

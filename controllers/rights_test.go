@@ -1,7 +1,6 @@
 package controllers_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -102,14 +101,7 @@ func TestEveryRightIsUsed(t *testing.T) {
 	workload := &appsv1.StatefulSet{}
 	h.read(t, workload, "agents-node")
 	h.grow(t, "2Gi")
-	h.collectGarbage(t, workload.UID)
-	h.waitFor(t, workload, "agents-node", func() error {
-		if !workload.DeletionTimestamp.IsZero() {
-			return errors.New("the old one is still there")
-		}
-		return nil
-	})
-	h.adopt(t, workload)
+	h.adopt(t, h.makeAgain(t, workload))
 	for _, claim := range h.claims(t) {
 		h.provide(t, &claim)
 	}

@@ -100,6 +100,21 @@ func (h *hubInTest) collectGarbage(t *testing.T, uid types.UID) {
 	}
 }
 
+// makeAgain plays Kubernetes' part while the operator makes the StatefulSet again,
+// and returns the new one, which has not adopted the pods yet.
+func (h *hubInTest) makeAgain(t *testing.T, before *appsv1.StatefulSet) *appsv1.StatefulSet {
+	t.Helper()
+	h.collectGarbage(t, before.UID)
+	after := &appsv1.StatefulSet{}
+	h.waitFor(t, after, before.Name, func() error {
+		if after.UID == before.UID {
+			return errors.New("it is the StatefulSet of before")
+		}
+		return nil
+	})
+	return after
+}
+
 // adopt gives the pods that nobody controls to the StatefulSet, as its controller
 // would.
 func (h *hubInTest) adopt(t *testing.T, sts *appsv1.StatefulSet) {
@@ -169,14 +184,7 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 			return nil
 		})
 	}
-	h.collectGarbage(t, before.UID)
-	after := &appsv1.StatefulSet{}
-	h.waitFor(t, after, "agents-node", func() error {
-		if after.UID == before.UID {
-			return errors.New("it is the StatefulSet of before")
-		}
-		return nil
-	})
+	after := h.makeAgain(t, before)
 	if got := after.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]; got.String() != "2Gi" {
 		t.Errorf("volumes of new nodes have %s", &got)
 	}
@@ -246,14 +254,7 @@ func TestHistoryMovesToVolumes(t *testing.T) {
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
 		s.Storage = &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi"))}
 	})
-	h.collectGarbage(t, before.UID)
-	after := &appsv1.StatefulSet{}
-	h.waitFor(t, after, "agents-node", func() error {
-		if after.UID == before.UID {
-			return errors.New("it is the StatefulSet of before")
-		}
-		return nil
-	})
+	after := h.makeAgain(t, before)
 	h.adopt(t, after)
 	h.settle(t)
 	if got := h.evictions(); !slices.Equal(got, []string{"agents-node-0", "agents-node-1", "agents-node-2"}) {

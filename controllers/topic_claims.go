@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -38,26 +37,6 @@ type claim struct {
 // refuse says why the hub does not take the Topic as it is.
 func (c *claim) refuse(reason, format string, args ...any) {
 	c.reason, c.message = reason, fmt.Sprintf(format, args...)
-}
-
-// few names some of many things: what fits a message.
-type few struct {
-	named []string
-	n     int
-}
-
-func (f *few) add(name string) {
-	if f.n++; len(f.named) < namedAtMost {
-		f.named = append(f.named, name)
-	}
-}
-
-func (f *few) String() string {
-	text := strings.Join(f.named, ", ")
-	if n := f.n - len(f.named); n > 0 {
-		text += fmt.Sprintf(" and %d more", n)
-	}
-	return text
 }
 
 // topicName is how a Topic is named in what others read.

@@ -145,18 +145,16 @@ func (r *TopicReconciler) purgeOn(ctx context.Context, hub *switchboardv1alpha1.
 		return Purged{}, err
 	}
 	var addresses []string
-	var shards, led int
-	for _, n := range p.seen.nodes {
-		if n.ready && n.err == nil && n.report.Hub != "" {
+	for i := range p.seen.nodes {
+		if n := &p.seen.nodes[i]; n.answers() {
 			addresses = append(addresses, n.pod.Status.PodIP)
-			shards, led = max(shards, n.report.History.Shards), led+n.report.History.Led
 		}
 	}
-	switch {
+	switch h := p.seen.history(); {
 	case len(addresses) == 0:
 		return Purged{}, fmt.Errorf("no node of Hub %s/%s is ready and answers the operator", hub.Namespace, hub.Name)
-	case led < shards:
-		return Purged{}, fmt.Errorf("%d of the hub's %d shards have no leader", shards-led, shards)
+	case h.Led < h.Shards:
+		return Purged{}, fmt.Errorf("%d of the hub's %d shards have no leader", h.Shards-h.Led, h.Shards)
 	}
 	return r.Purger.PurgeTopics(ctx, manifests.Identity(hub), addresses, pattern)
 }
@@ -173,8 +171,8 @@ func (r *TopicReconciler) waitToPurge(ctx context.Context, topic *switchboardv1a
 	if equality.Semantic.DeepEqual(before.Status, topic.Status) {
 		return ctrl.Result{RequeueAfter: purgeAgain}, nil
 	}
-	if err := r.Hubs.Status().Patch(ctx, topic, client.MergeFrom(before), client.FieldOwner(FieldOwner)); client.IgnoreNotFound(err) != nil {
-		return ctrl.Result{}, fmt.Errorf("write the status: %w", err)
+	if err := r.Hubs.patchStatus(ctx, topic, before); err != nil {
+		return ctrl.Result{}, err
 	}
 	r.Hubs.tell(topic, notice{corev1.EventTypeWarning, reason, condition.Message})
 	return ctrl.Result{RequeueAfter: purgeAgain}, nil
