@@ -103,7 +103,15 @@ func startCluster(t *testing.T) *cluster {
 	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, stderr, err := env.ControlPlane.KubeCtl().Run("apply", "-k", filepath.Join("..", "..", "config", "rbac")); err != nil {
+	admin, err := env.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl, err := admin.Kubectl()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, err := kubectl.Run("apply", "-k", filepath.Join("..", "..", "config", "rbac")); err != nil {
 		message, _ := bufio.NewReader(stderr).ReadString(0)
 		t.Fatalf("give the operator its rights: %v\n%s", err, message)
 	}
@@ -205,8 +213,8 @@ func (c *cluster) requests(t *testing.T) (reads int, writes []string) {
 	defer func() { _ = file.Close() }()
 	for lines := json.NewDecoder(file); lines.More(); {
 		var event struct {
-			Verb       string
-			RequestURI string
+			Verb       string `json:"verb"`
+			RequestURI string `json:"requestURI"`
 		}
 		if err := lines.Decode(&event); err != nil {
 			t.Fatalf("read the audit log: %v", err)

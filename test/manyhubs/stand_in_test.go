@@ -36,7 +36,7 @@ const (
 	// atOnce is how many Hubs are set up at the same time.
 	atOnce = 8
 	// settlePatience is for one Hub.
-	settlePatience = 2 * time.Minute
+	settlePatience = 5 * time.Minute
 	shards         = 16
 )
 
