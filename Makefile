@@ -16,6 +16,7 @@ FUZZTIME ?= 10s
 SOAK ?= 1h
 SEEDS ?= 300
 FROM ?= 1
+HUBS ?= 1000
 # Narrows the test targets: make test PKG=./hubnode/hub
 PKG ?= ./...
 
@@ -155,6 +156,11 @@ soak: ## One fault after another under a load of history, for SOAK (1h; root, Li
 .PHONY: linear
 linear: ## Check that topics are linearizable in SEEDS (300) runs, from seed FROM (4 minutes)
 	go test -count=1 -timeout 0 -parallel 4 ./hubnode/shard -run TestTopicsAreLinearizable -linear.seeds $(SEEDS) -linear.from $(FROM)
+
+.PHONY: many-hubs
+many-hubs: ## Measure the operator beside HUBS (1000) Hubs at rest (ten minutes; Linux)
+	@$(TEST_ENV); \
+	set -x; go test -count=1 -timeout 1h -v ./test/manyhubs -hubs $(HUBS) -windows 5
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (10s)

@@ -179,15 +179,23 @@ func apply[O client.Object, A configuration](
 }
 
 // applyOver applies desired, unless live has it all: the fields of live that we
-// own, which extract finds, are then the desired ones. live is empty when there
-// is no such object.
+// own, which extract finds, are then the desired ones. To find them takes long, so
+// what came of it is remembered. live is empty when there is no such object.
 func applyOver[O client.Object, A configuration](
 	ctx context.Context, r *HubReconciler, hub *switchboardv1alpha1.Hub,
 	live O, desired A, extract func(O, string) (A, error), opts ...client.ApplyOption,
 ) error {
 	kind, name := *desired.GetKind(), *desired.GetName()
+	known := r.memory.of(client.ObjectKeyFromObject(hub)).agreed
+	now, err := agreementOn(live.GetResourceVersion(), desired)
+	if err != nil {
+		return fmt.Errorf("encode %s %s: %w", kind, name, err)
+	}
 	exists := live.GetUID() != ""
 	if exists {
+		if known[kind+" "+name] == now {
+			return nil
+		}
 		if !belongs(live, hub) {
 			return nameTaken(kind, live)
 		}
@@ -200,13 +208,14 @@ func applyOver[O client.Object, A configuration](
 			return fmt.Errorf("compare %s %s: %w", kind, name, err)
 		}
 		if same {
+			known[kind+" "+name] = now
 			return nil
 		}
 	}
 	// Not by force at first: the API server then tells of fields that somebody else
 	// has set since.
 	opts = append(opts, client.FieldOwner(FieldOwner))
-	err := r.Apply(ctx, desired, opts...)
+	err = r.Apply(ctx, desired, opts...)
 	repaired := apierrors.IsConflict(err)
 	if repaired {
 		r.tell(hub, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonRepaired, fmt.Sprintf("%s %s was changed, and is set back: %v", kind, name, err)})

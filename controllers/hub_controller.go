@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -47,10 +48,13 @@ import (
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // How often a Hub is looked at when nothing happens in the cluster: nodes are
-// asked, they don't call.
+// asked, they don't call. Many Hubs at rest are looked at less often, so that no
+// more than so many nodes are asked in a second.
 const (
-	pollSettled  = 10 * time.Second
-	pollChanging = 2 * time.Second
+	pollSettled   = 10 * time.Second
+	pollChanging  = 2 * time.Second
+	pollSpread    = 0.2 // of the time, added at random: or all are due at once, time and again
+	asksInASecond = 20
 
 	retryFirst  = 100 * time.Millisecond
 	retryAtMost = 30 * time.Second
@@ -73,6 +77,8 @@ type HubReconciler struct {
 	Namespaces []string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+
+	memory memory
 }
 
 // CacheOptions bounds the manager's cache to the given namespaces (none: all)
@@ -85,7 +91,7 @@ func CacheOptions(namespaces []string) cache.Options {
 			&corev1.ConfigMap{}:             ours,
 			&corev1.Service{}:               ours,
 			&corev1.ServiceAccount{}:        ours,
-			&corev1.Pod{}:                   ours,
+			&corev1.Pod{}:                   {Label: ours.Label, Transform: withoutContainers},
 			&corev1.PersistentVolumeClaim{}: ours,
 			&appsv1.StatefulSet{}:           ours,
 			&policyv1.PodDisruptionBudget{}: ours,
@@ -99,6 +105,36 @@ func CacheOptions(namespaces []string) cache.Options {
 		opts.DefaultNamespaces[ns] = cache.Config{}
 	}
 	return opts
+}
+
+// withoutContainers drops what takes most of a pod's memory and is of no interest
+// here: a pod's status tells how it is, and its labels what it was made from.
+func withoutContainers(obj any) (any, error) {
+	if pod, ok := obj.(*corev1.Pod); ok {
+		pod.ManagedFields, pod.Spec.Containers, pod.Spec.InitContainers = nil, nil, nil
+	}
+	return obj, nil
+}
+
+// indexHub is the cache's index of pods and claims by the name of their Hub. Without
+// it a namespace with many Hubs is gone through for each.
+const indexHub = "hub"
+
+func indexByHub(ctx context.Context, mgr ctrl.Manager) error {
+	for _, kind := range []client.Object{&corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
+		err := mgr.GetFieldIndexer().IndexField(ctx, kind, indexHub, func(obj client.Object) []string {
+			return []string{obj.GetLabels()[manifests.LabelInstance]}
+		})
+		if err != nil {
+			return fmt.Errorf("index %T by its Hub: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// ofHub selects the pods or claims of a Hub.
+func ofHub(hub *switchboardv1alpha1.Hub) []client.ListOption {
+	return []client.ListOption{client.InNamespace(hub.Namespace), client.MatchingFields{indexHub: hub.Name}, client.MatchingLabels(manifests.Selector(hub))}
 }
 
 // ClientOptions keeps Secrets out of the cache, so that the operator needs no
@@ -116,6 +152,9 @@ func ClientOptions() client.Options {
 // zero get this operator's defaults. ctx bounds nothing but the call.
 func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opts controller.Options) error {
 	if err := indexTopics(ctx, mgr); err != nil {
+		return err
+	}
+	if err := indexByHub(ctx, mgr); err != nil {
 		return err
 	}
 	err := ctrl.NewControllerManagedBy(mgr).
@@ -178,6 +217,7 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if missing != "" {
 		// Of one that is being deleted Kubernetes removes what it owns; applying it
 		// again would fight that.
+		r.memory.forget(req.NamespacedName)
 		return ctrl.Result{}, r.tellTopicsOf(ctx, req.NamespacedName, missing)
 	}
 
@@ -214,7 +254,7 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if err != nil {
 		return ctrl.Result{}, err // which asks for a retry with backoff
 	}
-	after := pollAfter(status)
+	after := wait.Jitter(pollAfter(status, r.memory.count(req.NamespacedName, int(manifests.Replicas(hub)))), pollSpread)
 	if rest := p.seen.rollout.after; rest > 0 {
 		after = min(after, rest)
 	}

@@ -130,7 +130,7 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 	p.seen.workload = workload
 
 	pods := &corev1.PodList{}
-	err = r.List(ctx, pods, client.InNamespace(p.hub.Namespace), client.MatchingLabels(manifests.Selector(p.hub)))
+	err = r.List(ctx, pods, ofHub(p.hub)...)
 	if err != nil {
 		return fmt.Errorf("list pods: %w", err)
 	}

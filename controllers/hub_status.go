@@ -255,14 +255,23 @@ func mirror(conditions *[]metav1.Condition, generation int64, now time.Time, as 
 	setCondition(conditions, generation, now, from)
 }
 
-// pollAfter says when to look again although nothing happened in the cluster.
-func pollAfter(status switchboardv1alpha1.HubStatus) time.Duration {
+// pollAfter says when to look again although nothing happened in the cluster, in
+// which all Hubs together have so many nodes.
+func pollAfter(status switchboardv1alpha1.HubStatus, allNodes int) time.Duration {
+	is := func(condition string, want metav1.ConditionStatus) bool {
+		return meta.IsStatusConditionPresentAndEqual(status.Conditions, condition, want)
+	}
 	applied := meta.FindStatusCondition(status.Conditions, switchboardv1alpha1.ConditionConfigApplied)
 	applying := applied != nil && applied.Reason == switchboardv1alpha1.ReasonApplying
-	if applying || meta.IsStatusConditionTrue(status.Conditions, switchboardv1alpha1.ConditionProgressing) {
+	atRest := status.SafeToRestart && is(switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue) && is(switchboardv1alpha1.ConditionDegraded, metav1.ConditionFalse)
+	switch {
+	case applying || is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue):
 		return pollChanging
+	case atRest:
+		return max(pollSettled, time.Duration(allNodes)*time.Second/asksInASecond)
+	default:
+		return pollSettled
 	}
-	return pollSettled
 }
 
 // writeStatus writes the status if it is another one, and tells what changed.

@@ -318,8 +318,31 @@ func TestSummarize(t *testing.T) {
 			if wantPoll == 0 {
 				wantPoll = pollSettled
 			}
-			if got := pollAfter(status); got != wantPoll {
+			if got := pollAfter(status, 0); got != wantPoll {
 				t.Errorf("next look after %v, want %v", got, wantPoll)
+			}
+		})
+	}
+}
+
+func TestManyHubsAtRestAreLookedAtLessOften(t *testing.T) {
+	tests := map[string]struct {
+		seen  *observed
+		nodes int // of all Hubs
+		want  time.Duration
+	}{
+		"few":                         {seen: settled(), nodes: 200, want: pollSettled},
+		"many":                        {seen: settled(), nodes: 3000, want: 150 * time.Second},
+		"many, while settings spread": {seen: settled(func(s *observed) { s.configHash = "newer" }), nodes: 3000, want: pollChanging},
+		"many, while shards catch up": {seen: settled(shards(4, 3)), nodes: 3000, want: pollSettled},
+		"many, while one is silent":   {seen: settled(func(s *observed) { s.nodes[0].err = errors.New("timeout") }), nodes: 3000, want: pollSettled},
+		"many, while a disk is full":  {seen: settled(func(s *observed) { s.nodes[0].report.Disk = &DiskReport{FullSince: new(testNow)} }), nodes: 3000, want: pollSettled},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			hub := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "agents"}}
+			if got := pollAfter(summarize(hub, tt.seen), tt.nodes); got != tt.want {
+				t.Errorf("next look after %v, want %v", got, tt.want)
 			}
 		})
 	}

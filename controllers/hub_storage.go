@@ -27,7 +27,7 @@ type volumes struct {
 // grow, and the quota.
 func (r *HubReconciler) growVolumes(ctx context.Context, p *pass) error {
 	claims := &corev1.PersistentVolumeClaimList{}
-	if err := r.List(ctx, claims, client.InNamespace(p.hub.Namespace), client.MatchingLabels(manifests.Selector(p.hub))); err != nil {
+	if err := r.List(ctx, claims, ofHub(p.hub)...); err != nil {
 		return fmt.Errorf("list claims: %w", err)
 	}
 	p.seen.volumes = volumes{listed: true}

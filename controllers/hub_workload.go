@@ -35,7 +35,17 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	if at := p.seen.restartedByKubectl(); live == nil && at != "" {
 		return r.createRestarted(ctx, desired, at)
 	}
-	if live != nil && manifests.OtherTemplate(desired, live.Annotations) {
+	known := r.memory.of(client.ObjectKeyFromObject(p.hub))
+	var now agreement
+	if live != nil {
+		var err error
+		if now, err = agreementOn(live.ResourceVersion, desired); err != nil {
+			return fmt.Errorf("encode StatefulSet %s: %w", live.Name, err)
+		}
+		if known.workload == now {
+			p.seen.update = known.update
+			return nil
+		}
 		owned, err := appsv1ac.ExtractStatefulSet(live, FieldOwner)
 		if err != nil {
 			return fmt.Errorf("find what we own of StatefulSet %s: %w", live.Name, err)
@@ -46,6 +56,9 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		}
 	}
 	err := apply(ctx, r, hub, &appsv1.StatefulSet{}, desired, appsv1ac.ExtractStatefulSet)
+	if live != nil && err == nil {
+		known.workload, known.update = now, p.seen.update
+	}
 	if live == nil || !changesWhatCannot(err) {
 		return err
 	}

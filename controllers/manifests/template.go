@@ -30,24 +30,21 @@ func stamp(set *appsv1ac.StatefulSetApplyConfiguration, hub *switchboardv1alpha1
 	})
 }
 
-// OtherTemplate reports whether a StatefulSet with these annotations has another pod
-// template than desired, made from the same of the Hub: by another operator.
-func OtherTemplate(desired *appsv1ac.StatefulSetApplyConfiguration, has map[string]string) bool {
-	made := desired.Annotations
-	return has[AnnotationInputs] == made[AnnotationInputs] && has[AnnotationTemplate] != made[AnnotationTemplate]
-}
-
 // KeepTemplate leaves the pod template of a StatefulSet as an earlier operator made
-// it, and reports whether it did: so long as nothing of the Hub has changed that goes
-// into it, a new operator restarts no node. owned is what the operator applied, as it
-// is now: a template that somebody else has changed is not kept.
+// it, and reports whether that is another one than desired has: so long as nothing
+// of the Hub has changed that goes into it, a new operator restarts no node. owned is
+// what the operator applied, as it is now: a template that somebody else has changed
+// is not kept.
 func KeepTemplate(desired, owned *appsv1ac.StatefulSetApplyConfiguration) bool {
-	made := owned.Annotations[AnnotationTemplate]
-	if !OtherTemplate(desired, owned.Annotations) || owned.Spec == nil || owned.Spec.Template == nil || made != hash(owned.Spec.Template) {
+	if owned.Spec == nil || owned.Spec.Template == nil {
+		return false
+	}
+	made, has := desired.Annotations, owned.Annotations
+	if has[AnnotationInputs] != made[AnnotationInputs] || has[AnnotationTemplate] == made[AnnotationTemplate] || has[AnnotationTemplate] != hash(owned.Spec.Template) {
 		return false
 	}
 	desired.Spec.Template = owned.Spec.Template
-	desired.WithAnnotations(map[string]string{AnnotationTemplate: made})
+	desired.WithAnnotations(map[string]string{AnnotationTemplate: has[AnnotationTemplate]})
 	return true
 }
 
