@@ -1,6 +1,7 @@
 package kubehub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,14 @@ const (
 // Dial opens a connection to a port of a pod as kubectl port-forward does, but
 // without a port on this machine that others could use.
 func (c *Cluster) Dial(ctx context.Context, pod string, port int32) (net.Conn, error) {
+	t, err := c.tunnelTo(ctx, pod, port)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (c *Cluster) tunnelTo(ctx context.Context, pod string, port int32) (*tunnel, error) {
 	dialer, err := c.dialer(pod)
 	if err != nil {
 		return nil, fmt.Errorf("reach %s: %w", pod, err)
@@ -156,13 +165,16 @@ func (t *tunnel) end(problem io.Reader) {
 func (t *tunnel) Read(b []byte) (int, error) {
 	n, err := t.Conn.Read(b)
 	if errors.Is(err, io.EOF) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.reason != nil {
-			err = t.reason
-		}
+		err = cmp.Or(t.why(), err)
 	}
 	return n, err
+}
+
+// why is why the other side ended it, nil while it has not or gave no reason.
+func (t *tunnel) why() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.reason
 }
 
 // Close ends the connection and what copies for it.
@@ -225,19 +237,23 @@ func (c *Cluster) Servers(ctx context.Context, hub *switchboardv1alpha1.Hub) (st
 func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	web := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return c.Dial(ctx, pod, manifests.PortHTTP)
-		},
-	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+pod+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
+	node, err := c.tunnelTo(ctx, pod, manifests.PortHTTP)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", pod, err)
+	}
+	web := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, // with which it closes the tunnel
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return node, nil },
+	}}
 	resp, err := web.Do(req)
 	if problem, ok := errors.AsType[*url.Error](err); ok {
-		err = problem.Err // which pod was asked, and how, is nobody's business
+		// Which pod was asked, and how, is nobody's business. A tunnel that ended
+		// before the question was written is told in net/http's words.
+		err = cmp.Or(node.why(), problem.Err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", pod, err)
