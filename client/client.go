@@ -33,6 +33,7 @@ type Client struct {
 	done chan struct{}  // closed when the client has ended
 
 	closeOnce sync.Once
+	leaving   chan struct{} // closed when Close begins
 
 	events   inbox[func()]
 	direct   inbox[incoming] // plain sends to this client
@@ -85,6 +86,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		opts: o, given: given,
 		out:     newSender(o.id, o.inFlight),
 		done:    make(chan struct{}),
+		leaving: make(chan struct{}),
 		slots:   make(chan struct{}, o.requests),
 		subs:    make(map[uint32]*Subscription),
 		watches: make(map[*presenceWatch]struct{}),
@@ -309,10 +311,12 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// Close waits up to five seconds until requests under way are answered and
-// everything published is written and acknowledged, says goodbye, and waits until everything that the client
-// started has ended, handlers included: don't call it from one. It returns an
-// error when something was not acknowledged. Closing twice is harmless.
+// Close waits up to five seconds until what handlers are at is answered and
+// everything published is written and acknowledged, says goodbye, and waits until
+// everything that the client started has ended, handlers included: don't call it
+// from one. Who waits for an answer to something that no handler has begun with is
+// told that the client leaves. Close returns an error when something was not
+// acknowledged. Closing twice is harmless.
 func (c *Client) Close() error {
 	var err error
 	c.closeOnce.Do(func() { err = c.closeGently() })
@@ -324,7 +328,7 @@ func (c *Client) Close() error {
 func (c *Client) closeGently() error {
 	stop, cancel := timeout(closeTimeout)
 	defer cancel()
-	c.finishRequests(stop)
+	c.finishHandling(stop)
 	c.leaveDurables(stop)
 	var err error
 	if n := c.out.unsettled(); n > 0 || c.out.needsProof() {
@@ -342,15 +346,27 @@ func (c *Client) closeGently() error {
 	return err
 }
 
-// finishRequests lets the handlers that answer requests finish; no other one
-// starts. It gives up when stop is closed.
-func (c *Client) finishRequests(stop <-chan struct{}) {
+// finishHandling lets the handlers of what is sent to this client finish; no other
+// one starts. It gives up when stop is closed.
+func (c *Client) finishHandling(stop <-chan struct{}) {
+	close(c.leaving)
+	c.direct.rest(stop)
+	c.requests.rest(stop)
 	for range cap(c.slots) {
 		select {
 		case c.slots <- struct{}{}:
 		case <-stop:
 			return
 		}
+	}
+}
+
+func (c *Client) isLeaving() bool {
+	select {
+	case <-c.leaving:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -15,6 +15,7 @@ type inbox[T any] struct {
 	running bool
 	closed  bool
 	room    chan struct{} // closed once there is room; nil while nobody waits
+	idle    chan struct{} // closed once nothing is left; nil while nobody waits
 }
 
 type entry[T any] struct {
@@ -54,6 +55,24 @@ func (q *inbox[T]) close() {
 	q.freeLocked()
 }
 
+// rest waits until everything is handled or stop is closed.
+func (q *inbox[T]) rest(stop <-chan struct{}) {
+	q.mu.Lock()
+	if !q.running {
+		q.mu.Unlock()
+		return
+	}
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	idle := q.idle
+	q.mu.Unlock()
+	select {
+	case <-idle:
+	case <-stop:
+	}
+}
+
 func (q *inbox[T]) run() {
 	var batch []entry[T]
 	for {
@@ -61,6 +80,10 @@ func (q *inbox[T]) run() {
 		if len(q.items) == 0 {
 			q.running = false
 			q.items = nil // an idle inbox holds no memory
+			if q.idle != nil {
+				close(q.idle)
+				q.idle = nil
+			}
 			q.mu.Unlock()
 			return
 		}

@@ -24,10 +24,18 @@ func (c *Client) read(l *link) error {
 			}
 			return fmt.Errorf("read from node %q: %w", l.welcome.Node, err)
 		}
+		// What comes while the client leaves is not counted, so the node tells who
+		// waits for an answer that nobody has it.
+		leaving := c.isLeaving()
+		if leaving && f.Kind() == wire.KindSend {
+			continue
+		}
 		if !c.dispatch(l, f) {
 			return l.reason
 		}
-		c.took(f)
+		if !leaving {
+			c.took(f)
+		}
 	}
 }
 

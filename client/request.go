@@ -196,7 +196,10 @@ func (c *Client) currentHandler() RequestHandler {
 	return c.handler
 }
 
-var errNoHandler = errors.New("no handler is set for what is sent to this client")
+var (
+	errNoHandler = errors.New("no handler is set for what is sent to this client")
+	errLeaves    = errors.New("the client leaves, and has not begun with it")
+)
 
 // handleDirect handles the artifacts of one frame, in order.
 func (c *Client) handleDirect(in incoming) {
@@ -216,10 +219,14 @@ func (c *Client) handleDirect(in incoming) {
 		}
 		a.From, a.To = from, to
 		a.Payload = slices.Clip(a.Payload) // its neighbour's bytes follow
-		reply, err := c.callHandler(c.life, a)
+		var reply *wire.Artifact
+		if err = errLeaves; !c.isLeaving() {
+			reply, err = c.callHandler(c.life, a)
+		}
 		switch {
 		case f.Flags()&wire.FlagRequest != 0: // a receipt is wanted
 			c.respond(c.life, f, from, reply, err)
+		case errors.Is(err, errLeaves):
 		case errors.Is(err, errNoHandler):
 			c.report(fmt.Errorf("artifact from %q dropped: %w", from, err))
 		case err != nil:
@@ -239,9 +246,8 @@ func (c *Client) callHandler(ctx context.Context, a *wire.Artifact) (*wire.Artif
 // startRequest handles a request on a goroutine of its own, once fewer than the
 // bound are running.
 func (c *Client) startRequest(in incoming) {
-	select {
-	case c.slots <- struct{}{}:
-	case <-c.life.Done():
+	if err := c.takeSlot(); err != nil {
+		c.respond(c.life, in.frame, string(in.frame.From()), nil, err)
 		return
 	}
 	c.wg.Go(func() {
@@ -256,6 +262,21 @@ func (c *Client) startRequest(in incoming) {
 		}
 		c.answer(ctx, in.frame)
 	})
+}
+
+// takeSlot waits until one request less than the bound is running.
+func (c *Client) takeSlot() error {
+	if c.isLeaving() {
+		return errLeaves
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-c.leaving:
+		return errLeaves
+	case <-c.life.Done():
+		return c.life.Err()
+	}
 }
 
 // answer calls the handler and sends its answer.

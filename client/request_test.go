@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -289,5 +290,51 @@ func TestDirectArtifactsAreHandledInOrder(t *testing.T) {
 	}
 	if err := got(t, failures); !strings.Contains(err.Error(), "boom") {
 		t.Errorf("OnError got %v", err)
+	}
+}
+
+func TestCloseAnswersWhoWaits(t *testing.T) {
+	for name, flags := range map[string]wire.Flags{
+		"receipt": wire.FlagRequest | wire.FlagAck | wire.FlagKept,
+		"request": wire.FlagRequest | wire.FlagKept,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				handling, handle := make(chan struct{}), make(chan struct{})
+				c, p := connect(t, newNetwork("a:1"), WithConcurrentRequests(1), WithHandler(func(context.Context, *wire.Artifact) (*wire.Artifact, error) {
+					handling <- struct{}{}
+					<-handle
+					return nil, nil
+				}))
+				ask := func(ref uint32) {
+					p.artifacts(wire.Header{Kind: wire.KindSend, Ref: ref, Flags: flags}, "me", "b", "hi")
+				}
+				ask(1)
+				ask(2)
+				<-handling
+				synctest.Wait()
+				closed := background(c.Close)
+				synctest.Wait()
+				ask(3)
+				synctest.Wait()
+				close(handle)
+				refs := map[uint32]wire.Flags{}
+				for range 2 {
+					f := p.want(wire.KindReply)
+					refs[f.Ref()] = f.Flags() & wire.FlagFailed
+				}
+				if want := (map[uint32]wire.Flags{1: 0, 2: wire.FlagFailed}); !maps.Equal(refs, want) {
+					t.Errorf("replies by ref %v, want %v", refs, want)
+				}
+				p.control(wire.Header{Kind: wire.KindPong, Ref: p.want(wire.KindPing).Ref()}, nil)
+				if f := p.want(wire.KindReceived); f.Sequence() != 2 {
+					t.Errorf("the client says that it has %d frames, want the two from before it left", f.Sequence())
+				}
+				p.want(wire.KindGoodbye)
+				if err := <-closed; err != nil {
+					t.Errorf("Close = %v", err)
+				}
+			})
+		})
 	}
 }
