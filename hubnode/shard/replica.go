@@ -230,7 +230,7 @@ func (r *replica) start() error {
 		return errors.Join(err, r.trans.Close())
 	}
 	r.raft = node
-	r.trans.reaches(r.reach)
+	r.trans.serves(r.reach, r.overlap)
 	r.running.Go(r.follow)
 	r.running.Go(r.propose)
 	r.running.Go(r.settle)

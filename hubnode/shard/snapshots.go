@@ -141,6 +141,17 @@ func (s *sink) Close() error {
 	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes(), Lacking: !s.own})
 }
 
+// held returns the last log entry of the latest snapshot, 0 while the store lacks some of
+// it, or without one.
+func (s *snapshots) held() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest == nil || s.latest.Lacking {
+		return 0
+	}
+	return s.latest.Meta.Index
+}
+
 // last returns the last log entry that the latest snapshot holds, 0 without one.
 func (s *snapshots) last() uint64 {
 	metas, err := s.List()

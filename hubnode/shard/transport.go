@@ -60,6 +60,7 @@ type transport struct {
 	arrived   chan struct{} // holds one when the inbox has something
 	heartbeat func(raft.RPC)
 	reach     func(raft.ServerID) error // waits for a link to a replica's node while this one leads; nil: it can't be waited for
+	overlap   func(raft.RPC) bool       // looks at a call before Raft does, and reports whether it has answered it; nil: none is looked at
 	stopped   bool
 }
 
@@ -91,11 +92,12 @@ func newTransport(shard int, id raft.ServerID, node string, carrier Carrier) *tr
 	return t
 }
 
-// reaches sets what waits for a link to a replica's node.
-func (t *transport) reaches(reach func(raft.ServerID) error) {
+// serves sets what waits for a link to a replica's node, and what looks at the calls from
+// there, before there are any.
+func (t *transport) serves(reach func(raft.ServerID) error, overlap func(raft.RPC) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reach = reach
+	t.reach, t.overlap = reach, overlap
 }
 
 // Close ends the transport: calls under way fail.
@@ -268,7 +270,7 @@ func (t *transport) feed(answers chan<- pendingAnswer) {
 			return
 		}
 		t.mu.Lock()
-		inbox := t.inbox
+		inbox, overlap := t.inbox, t.overlap
 		t.inbox = nil
 		t.mu.Unlock()
 		for _, in := range inbox {
@@ -277,10 +279,12 @@ func (t *transport) feed(answers chan<- pendingAnswer) {
 			}
 			answer := make(chan raft.RPCResponse, 1)
 			in.rpc.RespChan = answer
-			select {
-			case t.consumer <- in.rpc:
-			case <-t.stop:
-				return
+			if overlap == nil || !overlap(in.rpc) {
+				select {
+				case t.consumer <- in.rpc:
+				case <-t.stop:
+					return
+				}
 			}
 			select {
 			case answers <- pendingAnswer{in, answer}:
