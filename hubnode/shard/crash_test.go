@@ -279,7 +279,7 @@ func TestAReplicaIsNeverBackWithoutWhatItHad(t *testing.T) {
 		g.publish("a", payload, Publisher{ID: 1, Number: uint64(i + 1)})
 	}
 	m := g.node(name(0))
-	m.cutLog(t, "a") // only the store has them
+	m.cutLog(t) // only the store has them
 	g.publish("a", "three", Publisher{ID: 1, Number: 3})
 	want = append(want, "three") // only the log has it for good
 	old := m.shards.replica(0)

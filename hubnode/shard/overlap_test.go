@@ -32,7 +32,7 @@ func TestAReplicaWhoseAnswersWereLostGoesOnFromItsSnapshot(t *testing.T) {
 		publish(2 * trailingLogs)
 		for _, m := range g.members() {
 			if m != away {
-				m.cutLog(t, "a")
+				m.cutLog(t)
 			}
 		}
 		g.rejoin(away)
@@ -96,7 +96,7 @@ func TestASnapshotIsTakenOverOnlyWhereTheLogEndsBefore(t *testing.T) {
 			g.publish("a", fmt.Sprint(i), Publisher{})
 		}
 		m := g.leader("a")
-		m.cutLog(t, "a")
+		m.cutLog(t)
 		g.publish("a", "behind the snapshot", Publisher{})
 		r := m.shards.replica(0)
 		held, last, term := r.snaps.held(), r.raft.LastIndex(), r.raft.CurrentTerm()
