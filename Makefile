@@ -23,7 +23,8 @@ PKG ?= ./...
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 GOLANGCI_LINT := go tool -modfile=tools/lint/go.mod golangci-lint
-COMMANDS := operator hubnode hubctl
+COMMANDS := operator hubnode hubctl kubectl-hub
+IMAGE_COMMANDS := operator hubnode hubctl
 
 # What tests find in their environment; built at the first use. A value set by
 # the caller wins, as in make test KUBEBUILDER_ASSETS=/some/folder.
@@ -56,7 +57,7 @@ test: ## Run all tests but those on a real cluster
 ##@ Build
 
 .PHONY: build
-build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode and bin/hubctl, static
+build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode, bin/hubctl and bin/kubectl-hub, static
 
 # Always asked for: go knows better than make what is up to date.
 .PHONY: $(COMMANDS:%=bin/%)
@@ -64,8 +65,7 @@ $(COMMANDS:%=bin/%): bin/%:
 	@$(GO_BUILD) -o $@ ./cmd/$*
 
 .PHONY: kubectl-hub
-kubectl-hub: bin/hubctl ## Build bin/hubctl and link it as kubectl's plugin, bin/kubectl-hub
-	@ln -sf hubctl bin/kubectl-hub
+kubectl-hub: bin/kubectl-hub ## Build kubectl's plugin, bin/kubectl-hub
 
 .PHONY: image
 image: ## Build the image with docker (IMAGE=switchboard:dev)
@@ -73,8 +73,8 @@ image: ## Build the image with docker (IMAGE=switchboard:dev)
 
 .PHONY: image-archive
 image-archive: ## Build the image without docker or network: bin/switchboard-image.tar
-	@for c in $(COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
-	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(COMMANDS:%='$(CURDIR)/bin/image/%')
+	@for c in $(IMAGE_COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
+	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(IMAGE_COMMANDS:%='$(CURDIR)/bin/image/%')
 
 .PHONY: checker-archive
 checker-archive: ## Build the image of the load that judges: bin/checker-image.tar
