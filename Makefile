@@ -12,6 +12,9 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= switchboard:dev
 CHECKER_IMAGE ?= switchboard-checker:dev
+# What the upgrade test upgrades from, and the image's name there.
+PREVIOUS ?= HEAD^
+PREVIOUS_IMAGE ?= switchboard:previous
 FUZZTIME ?= 10s
 SOAK ?= 1h
 SEEDS ?= 300
@@ -77,9 +80,17 @@ image-archive: ## Build the image without docker or network: bin/switchboard-ima
 	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(IMAGE_COMMANDS:%='$(CURDIR)/bin/image/%')
 
 .PHONY: checker-archive
-checker-archive: ## Build the image of the load that judges: bin/checker-image.tar
+checker-archive: ## Build the image of what e2e runs beside hubs, the load that judges: bin/checker-image.tar
 	@GOOS=linux $(GO_BUILD) -o bin/image/checker ./test/check/checker
-	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker'
+	@GOOS=linux $(GO_BUILD) -o bin/image/metricsadapter ./test/e2e/metricsadapter
+	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker' '$(CURDIR)/bin/image/metricsadapter'
+
+.PHONY: previous-archive
+previous-archive: ## Build image and chart of PREVIOUS (HEAD^), which e2e upgrades from: bin/previous.tar, bin/previous
+	@rm -rf bin/previous && mkdir -p bin/previous
+	@git archive '$(PREVIOUS)' | tar -x -C bin/previous
+	@$(MAKE) -C bin/previous image-archive IMAGE='$(PREVIOUS_IMAGE)' VERSION="$$(git describe --tags --always '$(PREVIOUS)')"
+	@mv bin/previous/bin/switchboard-image.tar bin/previous.tar
 
 .PHONY: clean
 clean: ## Remove what was built here (not the tools in ~/.cache/switchboard)
@@ -179,6 +190,7 @@ bench: ## Measure beside nats-server, redis and mosquitto (25 minutes; ARGS='-qu
 	@cd bench && go run . $(ARGS)
 
 .PHONY: e2e
-e2e: ## Run the real-cluster suite (KUBECONFIG, both images already on its nodes)
+e2e: ## Run the real-cluster suite (KUBECONFIG, all images already on its nodes)
 	@$(TEST_ENV); export IMAGE='$(IMAGE)' CHECKER_IMAGE='$(CHECKER_IMAGE)'; \
-	set -x; go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+	if [ -d bin/previous ]; then export PREVIOUS_IMAGE='$(PREVIOUS_IMAGE)' PREVIOUS_CHART='$(CURDIR)/bin/previous/charts/switchboard'; fi; \
+	set -x; go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/...
