@@ -85,14 +85,7 @@ func TestAutoscale(t *testing.T) {
 	if out, err := s.run(s.kubectl, "", "get", "apiservice", customMetrics, "--ignore-not-found", "-o", "name"); err != nil || out != "" {
 		t.Fatalf("the cluster has custom metrics already, which the test would take away: %s (%v)", out, err)
 	}
-	t.Cleanup(func() {
-		s.tidy(t,
-			[]string{"delete", "apiservice", customMetrics, "--ignore-not-found"},
-			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
-	})
-	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
-	s.makeNamespaces(t)
+	s.makeNamespaces(t, []string{"delete", "apiservice", customMetrics, "--ignore-not-found"})
 	s.installChart(t)
 	var load *crowd
 

@@ -62,15 +62,7 @@ func TestHistory(t *testing.T) {
 // newHistoryTest installs the operator, and tidies up after the test.
 func (s *suite) newHistoryTest(t *testing.T) *historyTest {
 	t.Helper()
-	t.Cleanup(func() {
-		s.tidy(t,
-			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
-			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"},
-			[]string{"delete", "storageclass", growingClass, "--ignore-not-found"})
-	})
-	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
-	s.makeNamespaces(t)
+	s.makeNamespaces(t, []string{"delete", "storageclass", growingClass, "--ignore-not-found"})
 	s.installChart(t)
 	return &historyTest{suite: s}
 }

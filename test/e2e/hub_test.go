@@ -52,12 +52,6 @@ spec:
 // The steps build on each other: the first that fails is the last that runs.
 func TestHub(t *testing.T) {
 	s := newSuite(t)
-	t.Cleanup(func() {
-		s.tidy(t,
-			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
-	})
-	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) }) // before it is tidied away
 	s.makeNamespaces(t)
 
 	_ = t.Run("the chart installs the operator", s.installChart) &&

@@ -26,13 +26,6 @@ import (
 // hub, follows it and works on it.
 func TestKubectlHub(t *testing.T) {
 	s := newSuite(t)
-	t.Cleanup(func() {
-		s.tidy(t,
-			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
-			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
-	})
-	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
 	s.makeNamespaces(t)
 	s.installChart(t)
 	p := &pluginTest{historyTest: historyTest{suite: s}, program: buildPlugin(t)}

@@ -139,9 +139,18 @@ func (s *suite) refuseAUsedCluster(t *testing.T) {
 }
 
 // makeNamespaces makes both namespaces with the strictest Pod Security level: a
-// pod that breaks its rules is refused.
-func (s *suite) makeNamespaces(t *testing.T) {
+// pod that breaks its rules is refused. At the test's end kubectl does what else tidies
+// up, and they go, with the Hub.
+func (s *suite) makeNamespaces(t *testing.T, tidy ...[]string) {
 	t.Helper()
+	t.Cleanup(func() {
+		s.tidy(t, append(tidy,
+			// Before its namespace, and before the definition that would take it away.
+			[]string{"-n", hubNamespace, "delete", "hubs", "--all", "--cascade=foreground"},
+			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
+			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})...)
+	})
+	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) }) // before it is tidied away
 	for _, name := range []string{operatorNamespace, hubNamespace} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name:   name,

@@ -22,13 +22,6 @@ func TestUpgrade(t *testing.T) {
 	previous := previousVersion(t)
 	s := newSuite(t)
 	u := &upgradeTest{historyTest: historyTest{suite: s}, previous: previous}
-	t.Cleanup(func() {
-		s.tidy(t,
-			[]string{"-n", hubNamespace, "delete", "hub", hubName, "--ignore-not-found", "--cascade=foreground"},
-			[]string{"delete", "namespace", hubNamespace, "--ignore-not-found"},
-			[]string{"delete", "namespace", operatorNamespace, "--ignore-not-found"})
-	})
-	t.Cleanup(func() { s.dump(t, operatorNamespace, hubNamespace) })
 	s.makeNamespaces(t)
 
 	_ = t.Run("the version before is installed", func(t *testing.T) { s.helmInstall(t, previous.chart, previous.image) }) &&
