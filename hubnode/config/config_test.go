@@ -30,6 +30,9 @@ peers:
   - agents-nodes.default.svc:7402
   - 10.1.2.4:7402
 gossipKeyFile: /etc/switchboard/gossip/key
+tls:
+  clients: Required
+  directory: /etc/hub/tls
 healthCheck:
   interval: 20s
   timeout: 1.5s
@@ -79,6 +82,7 @@ func fullConfig() config.Config {
 		Advertise:     "10.1.2.3",
 		Peers:         []string{"agents-nodes.default.svc:7402", "10.1.2.4:7402"},
 		GossipKeyFile: "/etc/switchboard/gossip/key",
+		TLS:           config.TLS{Clients: config.TLSRequired, Directory: "/etc/hub/tls"},
 		HealthCheck: config.HealthCheck{
 			Interval: config.Duration(20 * time.Second), Timeout: config.Duration(1500 * time.Millisecond), FailureThreshold: 5,
 		},
@@ -179,9 +183,11 @@ func TestReloadable(t *testing.T) {
 	restart.Storage.Shards = 99
 	restart.Hub, restart.Node, restart.Advertise, restart.GossipKeyFile = "x", "x-1", "x", "x"
 	restart.Listen.HTTP = ":0"
+	restart.TLS.Directory = "/x"
 	inPlace := config.Default()
 	inPlace.Hub, inPlace.Node, inPlace.Advertise, inPlace.GossipKeyFile = fullConfig().Hub, fullConfig().Node, fullConfig().Advertise, fullConfig().GossipKeyFile
 	inPlace.Listen = fullConfig().Listen
+	inPlace.TLS.Directory = fullConfig().TLS.Directory
 	inPlace.Storage = fullConfig().Storage
 	inPlace.Storage.Replicas++
 	for name, test := range map[string]struct {
@@ -189,7 +195,7 @@ func TestReloadable(t *testing.T) {
 		want []string
 	}{
 		"nothing changed":              {fullConfig(), nil},
-		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "storage"}},
+		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "tls.directory", "storage"}},
 		"everything a node can follow": {inPlace, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
