@@ -143,6 +143,7 @@ func (k *kube) listCommand(name string, cmd *cobra.Command) *cobra.Command {
 			return err
 		}
 		k.dial = cluster.HubDialer(hub)
+		k.tlsName = fmt.Sprintf("%s.%s.svc", hub.Name, hub.Namespace) // pods are dialled by names of their own
 		return list(cmd, nil)
 	}
 	return cmd
