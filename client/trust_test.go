@@ -63,7 +63,7 @@ func TestWithTLSIsLeftAsItIs(t *testing.T) {
 	if err != nil || config.ServerName != "own" || config.ClientSessionCache != own.ClientSessionCache {
 		t.Errorf("%+v, %v", config, err)
 	}
-	own = &tls.Config{} //nolint:gosec // nothing is encrypted with it
+	own = &tls.Config{}
 	if config, err = newTrust(&options{tls: own}, []string{"hub:7400"}).current(); err != nil || config.ClientSessionCache == nil || own.ClientSessionCache != nil {
 		t.Errorf("no cache of its own, or in the caller's configuration: %v", err)
 	}
@@ -75,7 +75,7 @@ func TestWithTLSIsLeftAsItIs(t *testing.T) {
 // Nodes tell of each other by address, which no certificate has.
 func TestLearnedAddressesAreVerifiedUnderAGivenName(t *testing.T) {
 	given := []string{"agents.default.svc:7400", "other:1"}
-	c := &Client{given: given, trust: newTrust(&options{tls: &tls.Config{}}, given)} //nolint:gosec // as above
+	c := &Client{given: given, trust: newTrust(&options{tls: &tls.Config{}}, given)}
 	for address, want := range map[string]string{
 		"agents.default.svc:7400": "agents.default.svc", "other:1": "other", "10.1.2.3:7400": "agents.default.svc",
 	} {
@@ -84,7 +84,7 @@ func TestLearnedAddressesAreVerifiedUnderAGivenName(t *testing.T) {
 			t.Errorf("%s is verified as %q, want %q (%v)", address, config.ServerName, want, err)
 		}
 	}
-	c.trust.base = &tls.Config{ServerName: "own"} //nolint:gosec // as above
+	c.trust.base = &tls.Config{ServerName: "own"}
 	c.trust.config = nil
 	if config, err := c.tlsFor("10.1.2.3:7400"); err != nil || config.ServerName != "own" {
 		t.Errorf("verified as %q, want the caller's name (%v)", config.ServerName, err)

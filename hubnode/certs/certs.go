@@ -150,13 +150,12 @@ func (s *Store) reread() {
 func (s *Store) serveLocked(next *edition) {
 	s.current.Store(next)
 	leaf := next.pair.Leaf
-	level, about := slog.LevelInfo, "certificate loaded"
+	log := s.log.With(slog.String("directory", s.dir), slog.Any("names", leaf.DNSNames), slog.Time("expires", leaf.NotAfter))
 	if next.expired() {
-		level, about = slog.LevelError, "the certificate has expired: no client will trust it"
+		log.Error("the certificate has expired: no client will trust it")
+		return
 	}
-	s.log.LogAttrs(context.Background(), level, about,
-		slog.String("directory", s.dir), slog.String("subject", leaf.Subject.String()),
-		slog.Any("names", leaf.DNSNames), slog.Time("expires", leaf.NotAfter))
+	log.Info("certificate loaded")
 }
 
 func (s *Store) trouble(err error) {

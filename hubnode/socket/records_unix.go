@@ -12,7 +12,7 @@ import (
 const (
 	headerSize = 5 // of a record: type, version, length
 	// inSize is how many bytes of records one read takes at most.
-	inSize = 256 << 10
+	inSize = 64 << 10
 	// outSize has room for a step's records.
 	outSize = stepPlain + 4<<10
 	// maxUnsent bounds the records that wait to be sent: more than those of a

@@ -18,7 +18,7 @@ import (
 )
 
 // configs returns a server's and a client's TLS.
-func configs(t testing.TB) (server, client *tls.Config) {
+func configs(t *testing.T) (server, client *tls.Config) {
 	t.Helper()
 	ca, err := throwaway.New()
 	if err != nil {

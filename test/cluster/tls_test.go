@@ -2,10 +2,14 @@ package cluster_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,7 +98,6 @@ func TestClientsHearWhatIsWrongWithTLS(t *testing.T) {
 	certs := newCertificates(t)
 	c := cluster.Start(t, 1, certs.set(config.TLSRequired))
 	node := c.Node(0).Client()
-	_, port, _ := strings.Cut(node, ":")
 
 	err := expect(t, node, []string{"refused by the hub", "WithCAFile", "--ca-file"})
 	if refused, ok := errors.AsType[*client.Error](err); !ok || refused.Code != wire.CodeTLSRequired {
@@ -108,7 +111,10 @@ func TestClientsHearWhatIsWrongWithTLS(t *testing.T) {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		t.Errorf("with another CA: %v, want an x509.UnknownAuthorityError", err)
 	}
-	expect(t, "localhost.:"+port, []string{"its certificate is not for localhost."}, certs.trust())
+	expect(t, "agents.default.svc", []string{"its certificate is not for agents.default.svc"}, certs.trust(),
+		client.WithDialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, node)
+		}))
 	expect(t, node, []string{"protocol version not supported"}, certs.trust(), client.WithTLS(&tls.Config{MaxVersion: tls.VersionTLS12, MinVersion: tls.VersionTLS12}))
 	expect(t, node, []string{"read the CA", "no such file"}, client.WithCAFile(other+".not"))
 	empty := filepath.Join(t.TempDir(), "empty.crt")
@@ -122,23 +128,60 @@ func TestClientsHearWhatIsWrongWithTLS(t *testing.T) {
 	connect(t, c.Node(0), "good", certs.trust())
 }
 
-func TestAnExpiredCertificateIsToldAsSuch(t *testing.T) {
-	certs := newCertificates(t)
+func TestBadCertificatesAreToldAsSuch(t *testing.T) {
 	ca := newCA(t)
-	cert, key, err := ca.Issue(time.Now().Add(-time.Minute), "127.0.0.1")
+	expired, expiredKey, err := ca.Issue(time.Now().Add(-time.Minute), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"tls.crt": cert, "tls.key": key, throwaway.CAFile: ca.PEM()} {
-		if err := os.WriteFile(filepath.Join(certs.dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	own, ownKey := selfSigned(t)
+	for name, test := range map[string]struct {
+		cert, key []byte
+		says      string
+	}{
+		"expired":     {expired, expiredKey, "expired"},
+		"self-signed": {own, ownKey, "by another CA"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			certs := newCertificates(t)
+			for name, content := range map[string][]byte{"tls.crt": test.cert, "tls.key": test.key, throwaway.CAFile: ca.PEM()} {
+				if err := os.WriteFile(filepath.Join(certs.dir, name), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := cluster.Start(t, 1, certs.set(config.TLSRequired))
+			expect(t, c.Node(0).Client(), []string{test.says}, certs.trust())
+			if !strings.Contains(c.Metrics(0), "\nswitchboard_certificate_expiry_timestamp_seconds ") {
+				t.Error("no metric says when it expires")
+			}
+			c.WaitFor("a handshake that was refused", func() bool { return handshakes(t, c, 1, "refused") == 1 })
+			if name == "self-signed" { // which is a CA to those who take it for one
+				connect(t, c.Node(0), "good", client.WithCAFile(filepath.Join(certs.dir, "tls.crt")))
+			}
+		})
 	}
-	c := cluster.Start(t, 1, certs.set(config.TLSRequired))
-	expect(t, c.Node(0).Client(), []string{"expired"}, certs.trust())
-	if !strings.Contains(c.Metrics(0), "switchboard_certificate_expiry_timestamp_seconds") {
-		t.Error("no metric says when it expired")
+}
+
+// selfSigned returns a certificate for 127.0.0.1 that nobody else vouches for.
+func selfSigned(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(nil, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 }
 
 // Sessions go on over TLS as they do without, and TLS's own sessions are resumed,
