@@ -78,32 +78,38 @@ func (r *records) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	left := headerSize - r.seen
-	if left == 0 {
-		left = r.body
+	n := 0
+	if r.seen < headerSize {
+		n = r.readHeader(b)
 	}
-	n := copy(b[:min(len(b), left)], (*r.in)[r.start:r.end])
-	r.passed((*r.in)[r.start : r.start+n])
-	if r.start += n; r.start == r.end {
+	if r.seen == headerSize {
+		n += r.readBody(b[n:])
+	}
+	if r.start == r.end {
 		r.giveBack()
 	}
 	return n, nil
 }
 
-// passed keeps count of where in a record the reader is.
-func (r *records) passed(b []byte) {
-	if r.seen == headerSize {
-		r.body -= len(b)
-	} else {
-		r.seen += copy(r.header[r.seen:], b)
-		if r.seen < headerSize {
-			return
-		}
+// readHeader reads what is left of a record's header.
+func (r *records) readHeader(b []byte) int {
+	n := copy(b, (*r.in)[r.start:min(r.end, r.start+headerSize-r.seen)])
+	copy(r.header[r.seen:], b[:n])
+	r.start += n
+	if r.seen += n; r.seen == headerSize {
 		r.body = int(binary.BigEndian.Uint16(r.header[headerSize-2:]))
 	}
-	if r.body == 0 {
+	return n
+}
+
+// readBody reads what is left of what is behind it.
+func (r *records) readBody(b []byte) int {
+	n := copy(b, (*r.in)[r.start:min(r.end, r.start+r.body)])
+	r.start += n
+	if r.body -= n; r.body == 0 {
 		r.seen = 0
 	}
+	return n
 }
 
 // fill reads whatever has arrived. While there is nothing it waits, holds no
