@@ -29,7 +29,7 @@ type Config struct {
 	// GossipKeyFile holds the key of the gossip. Empty: it is not encrypted.
 	GossipKeyFile string `yaml:"gossipKeyFile,omitempty"`
 
-	TLS TLS `yaml:"tls"`
+	TLS TLS `yaml:"tls,omitempty"`
 
 	HealthCheck HealthCheck `yaml:"healthCheck"`
 	// History is what a topic keeps that no element of Topics matches.
@@ -60,6 +60,10 @@ type TLS struct {
 	// is mounted. It is not looked at while Clients is Disabled.
 	Directory string `yaml:"directory"`
 }
+
+// IsZero reports whether t is the default, which is not written: nodes of before
+// there was TLS refuse a file that names it, and a new operator restarts none.
+func (t TLS) IsZero() bool { return t == Default().TLS }
 
 // TLSPolicy says whether connections are encrypted.
 type TLSPolicy string

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,28 @@ func TestMarshalWritesTheCanonicalFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(full, string(got)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Nodes that know nothing of TLS follow the file of an operator that does.
+func TestMarshalLeavesOutTLSThatIsNotUsed(t *testing.T) {
+	c := config.Default()
+	for name, test := range map[string]struct {
+		tls  config.TLS
+		want bool
+	}{
+		"the default":       {c.TLS, false},
+		"used":              {config.TLS{Clients: config.TLSOptional, Directory: c.TLS.Directory}, true},
+		"another directory": {config.TLS{Clients: config.TLSDisabled, Directory: "/x"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := c
+			c.TLS = test.tls
+			text, err := c.Marshal()
+			if got := strings.Contains(string(text), "tls:"); got != test.want || err != nil {
+				t.Errorf("the file names it: %v (%v)\n%s", got, err, text)
+			}
+		})
 	}
 }
 

@@ -140,7 +140,7 @@ func TestBadTLSHandshakesAreCountedAndHoldUpNobody(t *testing.T) {
 	elsewhere := theirs.Clone()
 	elsewhere.ServerName = "other"
 	for name, test := range map[string]struct {
-		try  func() error // returns what is wrong
+		try  func() error      // returns what is wrong
 		want server.Handshakes // what is counted
 	}{
 		"a client that trusts another CA": {func() error {
