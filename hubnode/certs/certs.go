@@ -83,6 +83,7 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		}
 		s.trouble(err)
+		s.reread() // and be stale: the files are not there
 		retry := time.NewTimer(retryEvery)
 		select {
 		case <-retry.C:

@@ -210,6 +210,29 @@ func TestTheLastGoodPairStays(t *testing.T) {
 	waitFor(t, "new certificate", func() bool { return !s.Stale() && s.Expiry().Equal(good.Add(time.Hour)) })
 }
 
+func TestAFolderThatGoesAwayChangesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "tls")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cert, key := issue(t, newCA(t), time.Now().Add(time.Hour))
+	mount(t, dir, "..1", cert, key)
+	var l log
+	s := certs.New(dir, l.logger())
+	if err := s.Open(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	config := s.Config()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "complaint", func() bool { return l.count("is gone") == 1 && s.Stale() })
+	if s.Config() != config {
+		t.Error("the certificate did not stay")
+	}
+}
+
 func TestAnExpiredCertificateIsServedWhereThereIsNoBetterOne(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := issue(t, newCA(t), time.Now().Add(-time.Minute))

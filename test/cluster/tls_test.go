@@ -383,3 +383,48 @@ func TestEncryptedClientsOfAllKinds(t *testing.T) {
 		}
 	}
 }
+
+// An encrypted client that reads nothing is disconnected, and slows nobody.
+func TestASlowEncryptedClientSlowsNobody(t *testing.T) {
+	certs := newCertificates(t)
+	c := cluster.Start(t, 1, func(cfg *config.Config) {
+		certs.set(config.TLSRequired)(cfg)
+		cfg.Limits.MaxPendingBytes, cfg.Limits.MaxArtifactSize = 1<<20, 64<<10
+	})
+	const artifacts = 500
+	box := make(inbox, artifacts)
+	sub := connect(t, c.Node(0), "quick", certs.trust())
+	if _, err := sub.Subscribe(patient(t), "load", box.handle); err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(certs.caFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	slow, err := (&tls.Dialer{Config: &tls.Config{RootCAs: pool}}).DialContext(patient(t), "tcp", c.Node(0).Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = slow.Close() }()
+	hello := wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", wire.Hello{MinVersion: wire.Version, MaxVersion: wire.Version, ID: "slow"})
+	if _, err := slow.Write(wire.AppendControl(hello, wire.Header{Kind: wire.KindSubscribe, Ref: 1}, "load", wire.Subscription{})); err != nil {
+		t.Fatal(err)
+	}
+	c.WaitFor("both subscriptions", func() bool {
+		return strings.Contains(c.Metrics(0), `switchboard_topic_subscribers{pattern="load"} 2`)
+	})
+	pub := connect(t, c.Node(0), "pub", certs.trust())
+	for range artifacts {
+		if _, err := pub.PublishAsync(patient(t), "load", &wire.Artifact{Payload: make([]byte, 60_000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range artifacts {
+		box.next(t)
+	}
+	c.WaitFor("the slow one's end", func() bool {
+		return strings.Contains(c.Metrics(0), "switchboard_slow_clients_total 1\n") && !c.Lists(0, "slow")
+	})
+}
