@@ -428,3 +428,44 @@ func TestASlowEncryptedClientSlowsNobody(t *testing.T) {
 		return strings.Contains(c.Metrics(0), "switchboard_slow_clients_total 1\n") && !c.Lists(0, "slow")
 	})
 }
+
+// A client whose CA file was not changed in time says so, and comes back once it is.
+func TestAClientComesBackOnceItsCAFileIsRight(t *testing.T) {
+	certs := newCertificates(t)
+	c := cluster.Start(t, 1, certs.set(config.TLSRequired))
+	caFile := filepath.Join(t.TempDir(), "ca.crt")
+	old, err := os.ReadFile(certs.caFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, caFile, old)
+	var w wires
+	troubles := make(chan error, 1)
+	one := w.connect(t, c.Node(0).Client(), "one", client.WithCAFile(caFile), client.OnError(func(err error) {
+		select {
+		case troubles <- err:
+		default:
+		}
+	}))
+	certs.write(newCA(t), "127.0.0.1")
+	c.WaitFor("the new certificate", func() bool {
+		probe, err := client.Connect(patient(t), c.Node(0).Client(), certs.trust())
+		if err == nil {
+			_ = probe.Close()
+		}
+		return err == nil
+	})
+	w.cut()
+	if err := <-troubles; !strings.Contains(err.Error(), "by another CA than "+caFile) {
+		t.Errorf("OnError hears %v", err)
+	}
+	renewed, err := os.ReadFile(certs.caFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, caFile, renewed)
+	if err := one.Flush(patient(t)); err != nil {
+		t.Error(err)
+	}
+	c.WaitFor("the client", func() bool { return c.Lists(0, "one") })
+}
