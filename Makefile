@@ -12,6 +12,9 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= switchboard:dev
 CHECKER_IMAGE ?= switchboard-checker:dev
+# What the upgrade test upgrades from, and the image's name there.
+PREVIOUS ?= HEAD^
+PREVIOUS_IMAGE ?= switchboard:previous
 FUZZTIME ?= 10s
 SOAK ?= 1h
 SEEDS ?= 300
@@ -23,7 +26,8 @@ PKG ?= ./...
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 GOLANGCI_LINT := go tool -modfile=tools/lint/go.mod golangci-lint
-COMMANDS := operator hubnode hubctl
+COMMANDS := operator hubnode hubctl kubectl-hub
+IMAGE_COMMANDS := operator hubnode hubctl
 
 # What tests find in their environment; built at the first use. A value set by
 # the caller wins, as in make test KUBEBUILDER_ASSETS=/some/folder.
@@ -56,7 +60,7 @@ test: ## Run all tests but those on a real cluster
 ##@ Build
 
 .PHONY: build
-build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode and bin/hubctl, static
+build: $(COMMANDS:%=bin/%) ## Build bin/operator, bin/hubnode, bin/hubctl and bin/kubectl-hub, static
 
 # Always asked for: go knows better than make what is up to date.
 .PHONY: $(COMMANDS:%=bin/%)
@@ -64,8 +68,7 @@ $(COMMANDS:%=bin/%): bin/%:
 	@$(GO_BUILD) -o $@ ./cmd/$*
 
 .PHONY: kubectl-hub
-kubectl-hub: bin/hubctl ## Build bin/hubctl and link it as kubectl's plugin, bin/kubectl-hub
-	@ln -sf hubctl bin/kubectl-hub
+kubectl-hub: bin/kubectl-hub ## Build kubectl's plugin, bin/kubectl-hub
 
 .PHONY: image
 image: ## Build the image with docker (IMAGE=switchboard:dev)
@@ -73,13 +76,21 @@ image: ## Build the image with docker (IMAGE=switchboard:dev)
 
 .PHONY: image-archive
 image-archive: ## Build the image without docker or network: bin/switchboard-image.tar
-	@for c in $(COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
-	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(COMMANDS:%='$(CURDIR)/bin/image/%')
+	@for c in $(IMAGE_COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
+	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(IMAGE_COMMANDS:%='$(CURDIR)/bin/image/%')
 
 .PHONY: checker-archive
-checker-archive: ## Build the image of the load that judges: bin/checker-image.tar
+checker-archive: ## Build the image of what e2e runs beside hubs, the load that judges: bin/checker-image.tar
 	@GOOS=linux $(GO_BUILD) -o bin/image/checker ./test/check/checker
-	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker'
+	@GOOS=linux $(GO_BUILD) -o bin/image/metricsadapter ./test/e2e/metricsadapter
+	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker' '$(CURDIR)/bin/image/metricsadapter'
+
+.PHONY: previous-archive
+previous-archive: ## Build image and chart of PREVIOUS (HEAD^), which e2e upgrades from: bin/previous.tar, bin/previous
+	@rm -rf bin/previous && mkdir -p bin/previous
+	@git archive '$(PREVIOUS)' | tar -x -C bin/previous
+	@$(MAKE) -C bin/previous image-archive IMAGE='$(PREVIOUS_IMAGE)' VERSION="$$(git describe --tags --always '$(PREVIOUS)')"
+	@mv bin/previous/bin/switchboard-image.tar bin/previous.tar
 
 .PHONY: clean
 clean: ## Remove what was built here (not the tools in ~/.cache/switchboard)
@@ -179,6 +190,7 @@ bench: ## Measure beside nats-server, redis and mosquitto (25 minutes; ARGS='-qu
 	@cd bench && go run . $(ARGS)
 
 .PHONY: e2e
-e2e: ## Run the real-cluster suite (KUBECONFIG, both images already on its nodes)
+e2e: ## Run the real-cluster suite (KUBECONFIG, all images already on its nodes)
 	@$(TEST_ENV); export IMAGE='$(IMAGE)' CHECKER_IMAGE='$(CHECKER_IMAGE)'; \
-	set -x; go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+	if [ -d bin/previous ]; then export PREVIOUS_IMAGE='$(PREVIOUS_IMAGE)' PREVIOUS_CHART='$(CURDIR)/bin/previous/charts/switchboard'; fi; \
+	set -x; go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/...

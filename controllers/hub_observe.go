@@ -79,14 +79,13 @@ func (o *observed) history() (sum HistoryReport) {
 	return sum
 }
 
-// answered returns the node with what it said earlier in the pass.
-func (n observedNode) answered(before []observedNode) observedNode {
+// remember takes over what the node said earlier in the pass.
+func (n *observedNode) remember(before []observedNode) {
 	for i := range before {
 		if b := &before[i]; b.asked && b.pod.UID == n.pod.UID {
 			n.report, n.err, n.asked = b.report, b.err, true
 		}
 	}
-	return n
 }
 
 // configHash is how operator and nodes name a version of the settings.
@@ -147,7 +146,9 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 		case !pod.DeletionTimestamp.IsZero():
 			p.seen.leaving = append(p.seen.leaving, pod)
 		default:
-			p.seen.nodes = append(p.seen.nodes, observedNode{pod: pod, ready: podReady(&pod)}.answered(before))
+			n := observedNode{pod: pod, ready: podReady(&pod)}
+			n.remember(before)
+			p.seen.nodes = append(p.seen.nodes, n)
 		}
 	}
 	slices.SortFunc(p.seen.nodes, func(a, b observedNode) int { return cmp.Compare(a.pod.Name, b.pod.Name) })

@@ -19,7 +19,7 @@ type volumes struct {
 	listed  bool
 	largest *resource.Quantity // that was asked for
 	refused []string           // claims that may not grow, and why
-	growing []string           // claims whose volumes are not yet as large as asked for
+	growing []string           // claims of nodes whose volumes are not yet as large as asked for
 }
 
 // growVolumes asks for larger volumes where the spec does. What the API server
@@ -39,9 +39,21 @@ func (r *HubReconciler) growVolumes(ctx context.Context, p *pass) error {
 				return err
 			}
 		}
-		p.seen.volumes.add(claim)
+		p.seen.volumes.add(claim, p.seen.mounts(claim.Name))
 	}
 	return nil
+}
+
+// mounts says whether a pod of the Hub has the claim, which only claims of nodes that
+// were scaled away are without.
+func (o *observed) mounts(claim string) bool {
+	uses := func(pod *corev1.Pod) bool {
+		return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+			return v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim
+		})
+	}
+	return slices.ContainsFunc(o.nodes, func(n observedNode) bool { return uses(&n.pod) }) ||
+		slices.ContainsFunc(o.leaving, func(pod corev1.Pod) bool { return uses(&pod) })
 }
 
 func (r *HubReconciler) grow(ctx context.Context, p *pass, claim *corev1.PersistentVolumeClaim, size resource.Quantity) error {
@@ -63,13 +75,14 @@ func (r *HubReconciler) grow(ctx context.Context, p *pass, claim *corev1.Persist
 	return nil
 }
 
-func (v *volumes) add(claim *corev1.PersistentVolumeClaim) {
+// add takes a claim into account. A volume grows to its end only where it is mounted.
+func (v *volumes) add(claim *corev1.PersistentVolumeClaim, mounted bool) {
 	asked := requested(claim)
 	if v.largest == nil || asked.Cmp(*v.largest) > 0 {
 		v.largest = asked
 	}
 	has, known := claim.Status.Capacity[corev1.ResourceStorage]
-	if !known || has.Cmp(*asked) >= 0 {
+	if !mounted || !known || has.Cmp(*asked) >= 0 {
 		return
 	}
 	said := claim.Name

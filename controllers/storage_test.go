@@ -165,6 +165,13 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 	storageClass(t, c, "expands", true)
 	h := createHub(t, c, "{replicas: 2, storage: {size: 1Gi, storageClassName: expands}}")
 	claims := h.bindClaims(t)
+	// Of a node that was scaled away: nobody mounts it, so that it stays as it is.
+	left := claims[1].DeepCopy()
+	left.ObjectMeta = metav1.ObjectMeta{Namespace: left.Namespace, Name: "history-agents-node-2", Labels: left.Labels}
+	if err := h.Create(t.Context(), left); err != nil {
+		t.Fatal(err)
+	}
+	h.provide(t, left)
 	h.settle(t)
 	before := &appsv1.StatefulSet{}
 	h.read(t, before, "agents-node")
@@ -176,7 +183,7 @@ func TestVolumesGrowWhileNodesRun(t *testing.T) {
 	pods := h.settleRestarted(t)
 
 	h.grow(t, "2Gi")
-	for _, claim := range claims {
+	for _, claim := range append(claims, left) {
 		h.waitFor(t, claim, claim.Name, func() error {
 			if got := asks(claim); got != "2Gi" {
 				return fmt.Errorf("%s asks for %s", claim.Name, got)

@@ -4,7 +4,6 @@ package main
 
 import (
 	"os"
-	"runtime/debug"
 
 	"github.com/switchboardhub/switchboard/internal/hubctl"
 )
@@ -12,11 +11,4 @@ import (
 // version is set by the linker; without it the build information says.
 var version = "dev"
 
-func main() { os.Exit(hubctl.Main(programVersion())) }
-
-func programVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok && version == "dev" && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return version
-}
+func main() { os.Exit(hubctl.Main(hubctl.ProgramVersion(version))) }

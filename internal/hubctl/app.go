@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/switchboardhub/switchboard/client"
-	"github.com/switchboardhub/switchboard/internal/kubehub"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -29,14 +27,14 @@ const (
 	connectTimeout = 10 * time.Second
 )
 
-// app is what the commands share: the global flags, and where input comes from
-// and output goes to.
-type app struct {
-	program string // as people call it
-	version string
-	in      io.Reader
-	out     io.Writer
-	errOut  io.Writer
+// App is what the commands share: the global flags, and where input comes from
+// and output goes to. Programs beside hubctl that look and tell as it does have one, too.
+type App struct {
+	Program string // as people call it
+	Version string
+	In      io.Reader
+	Out     io.Writer
+	ErrOut  io.Writer
 
 	server    string
 	id        string
@@ -47,10 +45,16 @@ type app struct {
 	dial client.Dialer // nil: over the network
 }
 
-// Main runs hubctl, or the plugin of kubectl when the process was started under its
-// name, with the process's arguments and returns its exit status.
-// The first interrupt ends a command in order, the second one at once.
+// Main runs hubctl with the process's arguments and returns its exit status.
 func Main(version string) int {
+	return AsProcess(func(ctx context.Context) int {
+		return Run(ctx, version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	})
+}
+
+// AsProcess runs a command of the process. The first interrupt ends it in order, the
+// second one at once.
+func AsProcess(run func(ctx context.Context) int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -58,34 +62,30 @@ func Main(version string) int {
 	// "dev" has nodes to stop. The signal is caught rather than ignored, for
 	// commands that are started would inherit that.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	kubehub.SilenceLogs()
-	return Run(ctx, os.Args[0], version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	return run(ctx)
 }
 
-// Run runs one command and returns its exit status. Errors go to errOut. Called as
-// kubectl-hub, wherever that is, the commands are those of the plugin.
-func Run(ctx context.Context, calledAs, version string, args []string, in io.Reader, out, errOut io.Writer) int {
-	a := &app{program: "hubctl", version: version, in: in, out: out, errOut: errOut}
-	var root *cobra.Command
-	if strings.TrimSuffix(filepath.Base(calledAs), ".exe") == pluginFile {
-		a.program = pluginName
-		root = a.pluginRoot() //nolint:contextcheck // commands get ctx from ExecuteContext
-	} else {
-		root = a.root() //nolint:contextcheck // as above
-	}
+// Run runs one command and returns its exit status. Errors go to errOut.
+func Run(ctx context.Context, version string, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &App{Program: "hubctl", Version: version, In: in, Out: out, ErrOut: errOut}
+	return a.Execute(ctx, a.root(), args) //nolint:contextcheck // commands get ctx from ExecuteContext
+}
+
+// Execute runs the command of root that args name and returns its exit status.
+func (a *App) Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	root.SetIn(in)
-	root.SetOut(out)
-	root.SetErr(errOut)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.ErrOut)
 	err := root.ExecuteContext(ctx)
 	status, tell := exitStatus(ctx, err)
 	if tell {
-		a.tellf("%v", err)
+		a.Tellf("%v", err)
 	}
 	return status
 }
 
-func (a *app) root() *cobra.Command {
+func (a *App) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hubctl",
 		Short: "Talk to a Switchboard hub",
@@ -99,41 +99,42 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
   hubctl listen --id b                      # be client "b"
   hubctl send b hello`,
 	}
-	a.makeRoot(root)
-	group(root)
+	a.MakeRoot(root)
+	Group(root)
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes (SWITCHBOARD_SERVER)")
 	f.StringVar(&a.id, "id", os.Getenv("SWITCHBOARD_ID"), "client `ID` to be known as; made up when empty (SWITCHBOARD_ID)")
-	a.credentialFlags(f)
+	a.CredentialFlags(f)
 	root.AddCommand(
 		a.devCommand(), a.nodeCommand(),
 		a.subCommand(), a.pubCommand(), a.historyCommand(),
 		a.sendCommand(), a.listenCommand(),
 		a.requestCommand(), a.replyCommand(),
 		a.clientsCommand(), a.topicsCommand(), a.durablesCommand(), a.backupCommand(), a.restoreCommand(), a.listCommand(nodesList),
-		a.benchCommand(), a.kubeCommand(),
+		a.benchCommand(),
 	)
 	return root
 }
 
-// makeRoot gives a command what is the same for every root: how it tells mistakes,
+// MakeRoot gives a command what is the same for every root: how it tells mistakes,
 // and the flag for the output.
-func (a *app) makeRoot(root *cobra.Command) {
-	root.Version = a.version
+func (a *App) MakeRoot(root *cobra.Command) {
+	root.Version = a.Version
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.PersistentPreRunE = a.checkGlobals
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return Usagef(cmd, "%w", err) })
 	root.PersistentFlags().StringVarP(&a.output, "output", "o", "text", "`format` of the output: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 }
 
-func (a *app) credentialFlags(f *pflag.FlagSet) {
+// CredentialFlags adds the flags that say who this is, and whom it trusts.
+func (a *App) CredentialFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.tokenFile, "token-file", os.Getenv("SWITCHBOARD_TOKEN_FILE"), "`file` with the token that proves who this is (SWITCHBOARD_TOKEN_FILE)")
 	f.StringVar(&a.caFile, "ca-file", os.Getenv("SWITCHBOARD_CA_FILE"), "PEM `file` with the hub's CA; turns TLS on (SWITCHBOARD_CA_FILE)")
 }
 
-// group makes a command be only the parent of others.
-func group(cmd *cobra.Command) {
+// Group makes a command be only the parent of others.
+func Group(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -143,19 +144,20 @@ func group(cmd *cobra.Command) {
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			hint = ", did you mean " + strings.Join(near, " or ") + "?"
 		}
-		return usagef(cmd, "unknown command %q%s", args[0], hint)
+		return Usagef(cmd, "unknown command %q%s", args[0], hint)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
-func (a *app) checkGlobals(cmd *cobra.Command, _ []string) error {
+func (a *App) checkGlobals(cmd *cobra.Command, _ []string) error {
 	if a.output != "text" && a.output != "json" {
-		return usagef(cmd, "output format %q: want text or json", a.output)
+		return Usagef(cmd, "output format %q: want text or json", a.output)
 	}
 	return nil
 }
 
-func (a *app) json() bool { return a.output == "json" }
+// JSON says whether the output is for scripts.
+func (a *App) JSON() bool { return a.output == "json" }
 
 func envOr(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
@@ -165,12 +167,12 @@ func envOr(name, otherwise string) string {
 }
 
 // connect connects as the global flags say. opts come after them.
-func (a *app) connect(ctx context.Context, opts ...client.Option) (*client.Client, error) {
+func (a *App) connect(ctx context.Context, opts ...client.Option) (*client.Client, error) {
 	return a.connectTo(ctx, a.server, opts...)
 }
 
-func (a *app) connectTo(ctx context.Context, server string, opts ...client.Option) (*client.Client, error) {
-	all := []client.Option{client.WithID(a.clientID()), client.WithName("hubctl", a.version)}
+func (a *App) connectTo(ctx context.Context, server string, opts ...client.Option) (*client.Client, error) {
+	all := []client.Option{client.WithID(a.clientID()), client.WithName("hubctl", a.Version)}
 	if a.dial != nil {
 		all = append(all, client.WithDialer(a.dial))
 	}
@@ -221,7 +223,7 @@ func tlsConfig(caFile string) (*tls.Config, error) {
 }
 
 // clientID returns the id to connect with, which stays the same for a run.
-func (a *app) clientID() wire.ClientID {
+func (a *App) clientID() wire.ClientID {
 	if a.id == "" {
 		a.id = madeUpID()
 	}
@@ -244,22 +246,22 @@ func madeUpID() wire.ClientID {
 	return id
 }
 
-// tellf writes a line for people to the standard error.
-func (a *app) tellf(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.errOut, a.program+": "+format+"\n", args...) // nowhere else to complain
+// Tellf writes a line for people to the standard error.
+func (a *App) Tellf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.ErrOut, a.Program+": "+format+"\n", args...) // nowhere else to complain
 }
 
 // notices are the options of a client that stays connected for long: what
 // happens to the connection is told.
-func (a *app) notices() []client.Option {
+func (a *App) notices() []client.Option {
 	connects := 0 // of the callbacks' goroutine alone
 	return []client.Option{
 		client.OnConnect(func(s client.Server) {
 			if connects++; connects > 1 {
-				a.tellf("connected again, to %s (%s)", s.Node, s.Address)
+				a.Tellf("connected again, to %s (%s)", s.Node, s.Address)
 			}
 		}),
-		client.OnDisconnect(func(err error) { a.tellf("disconnected: %v", err) }),
-		client.OnError(func(err error) { a.tellf("%v", err) }),
+		client.OnDisconnect(func(err error) { a.Tellf("disconnected: %v", err) }),
+		client.OnError(func(err error) { a.Tellf("%v", err) }),
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/switchboardhub/switchboard/client"
 )
 
-func (a *app) backupCommand() *cobra.Command {
+func (a *App) backupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "backup FILE|-",
 		Short: "Write what the hub keeps to a file, while it runs",
@@ -22,18 +22,18 @@ func (a *app) backupCommand() *cobra.Command {
 while it runs: all that was acknowledged before, with its sequences, and the positions
 of durable subscriptions. A file is there whole or not at all.`,
 		Example: "  hubctl backup agents.backup\n  hubctl backup - | zstd > agents.backup.zst",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" {
-				return a.backup(cmd.Context(), a.out, false)
+				return a.backup(cmd.Context(), a.Out, false)
 			}
-			return wholeFile(args[0], func(f io.Writer) error { return a.backup(cmd.Context(), f, true) })
+			return WholeFile(args[0], func(f io.Writer) error { return a.backup(cmd.Context(), f, true) })
 		},
 	}
 }
 
-// wholeFile writes a file that is there only once it is complete.
-func wholeFile(path string, write func(io.Writer) error) error {
+// WholeFile writes a file that is there only once it is complete.
+func WholeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func wholeFile(path string, write func(io.Writer) error) error {
 	return nil
 }
 
-func (a *app) backup(ctx context.Context, to io.Writer, tell bool) error {
+func (a *App) backup(ctx context.Context, to io.Writer, tell bool) error {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return err
@@ -63,13 +63,13 @@ func (a *app) backup(ctx context.Context, to io.Writer, tell bool) error {
 		return err
 	}
 	if !tell { // the output is the backup
-		a.tellf("%s", summary(total))
+		a.Tellf("%s", summary(total))
 		return nil
 	}
 	return a.showSummary(total)
 }
 
-func (a *app) restoreCommand() *cobra.Command {
+func (a *App) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Store a backup in a hub, or go on with it",
@@ -81,7 +81,7 @@ backup: a restore that was interrupted goes on where it was when it is run again
 backup that is damaged, cut off, or of another hub, is refused before anything is
 stored; the error names the topic and the sequence where they differ.`,
 		Example: "  hubctl restore agents.backup\n  zstd -d agents.backup.zst && hubctl restore agents.backup",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
@@ -103,21 +103,21 @@ stored; the error names the topic and the sequence where they differ.`,
 }
 
 // progress tells of a topic that is done.
-func (a *app) progress(topic string, artifacts uint64) { a.tellf("%s: %d artifacts", topic, artifacts) }
+func (a *App) progress(topic string, artifacts uint64) { a.Tellf("%s: %d artifacts", topic, artifacts) }
 
 func summary(total client.BackupSummary) string {
 	return fmt.Sprintf("%d topics, %d artifacts, %d durable subscriptions, %d bytes", total.Topics, total.Artifacts, total.Durables, total.Bytes)
 }
 
-func (a *app) showSummary(total client.BackupSummary) error {
+func (a *App) showSummary(total client.BackupSummary) error {
 	text := summary(total)
-	if a.json() {
+	if a.JSON() {
 		line, err := json.Marshal(total)
 		if err != nil {
 			return err
 		}
 		text = string(line)
 	}
-	_, err := fmt.Fprintln(a.out, text)
+	_, err := fmt.Fprintln(a.Out, text)
 	return err
 }

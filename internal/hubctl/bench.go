@@ -14,7 +14,7 @@ import (
 
 // bench is one measurement: what the flags ask for.
 type bench struct {
-	app      *app
+	app      *App
 	name     string
 	size     int
 	count    int
@@ -25,7 +25,7 @@ type bench struct {
 	batch    int
 }
 
-func (a *app) benchCommand() *cobra.Command {
+func (a *App) benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Put load on a hub and measure",
@@ -39,7 +39,7 @@ look good. Without --rate, queues are full and latency says how long they are.`,
   hubctl bench pair --server 127.0.0.1:7400,127.0.0.1:7410 --rate 10000
   hubctl bench fanout --clients 100 --rate 1000 -o json
   hubctl bench request --clients 10 --duration 10s`,
-		Args: args(cobra.NoArgs),
+		Args: Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, sub := range []struct {
@@ -58,17 +58,17 @@ look good. Without --rate, queues are full and latency says how long they are.`,
 	return cmd
 }
 
-func (a *app) benchRun(name, short string, batch int, run func(*bench, context.Context) (*report, error)) *cobra.Command {
+func (a *App) benchRun(name, short string, batch int, run func(*bench, context.Context) (*report, error)) *cobra.Command {
 	b := &bench{app: a, name: name}
 	cmd := &cobra.Command{
 		Use:     name,
 		Short:   short,
 		Long:    short + ".",
 		Example: fmt.Sprintf("  hubctl bench %[1]s --count 100000 --size 128\n  hubctl bench %[1]s --duration 10s --rate 5000 -o json", name),
-		Args:    args(cobra.NoArgs),
+		Args:    Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.size < 0 || b.count < 1 || b.duration < 0 || b.rate < 0 || b.clients < 1 || b.batch < 0 {
-				return usagef(cmd, "sizes, counts and rates must not be negative, --count and --clients at least 1")
+				return Usagef(cmd, "sizes, counts and rates must not be negative, --count and --clients at least 1")
 			}
 			if b.duration > 0 && !cmd.Flags().Changed("count") {
 				b.count = 1 << 62
@@ -127,7 +127,7 @@ func (b *bench) produce(ctx context.Context, producer, producers int, send func(
 			return n, nil
 		}
 		if err := send(ctx, &wire.Artifact{Time: due, Payload: payload}); err != nil {
-			return n, orInterrupted(ctx, err)
+			return n, OrInterrupted(ctx, err)
 		}
 	}
 	return share, nil

@@ -86,7 +86,7 @@ func (b *bench) report(took time.Duration) *report {
 	return &report{Bench: b.name, Clients: b.clients, Size: b.size, Seconds: took.Seconds(), times: new(histogram)}
 }
 
-func (a *app) printReport(r *report) error {
+func (a *App) printReport(r *report) error {
 	if r.Seconds > 0 {
 		r.MessagesPerSecond = float64(r.Messages) / r.Seconds
 		r.MegabytesPerSec = r.MessagesPerSecond * float64(r.Size) / 1e6
@@ -98,10 +98,10 @@ func (a *app) printReport(r *report) error {
 			P99: micros(r.times.percentile(99)), Max: micros(r.times.max),
 		}
 	}
-	if a.json() {
-		return encodeJSON(a.out, r)
+	if a.JSON() {
+		return EncodeJSON(a.Out, r)
 	}
-	_, err := a.out.Write([]byte(r.text()))
+	_, err := a.Out.Write([]byte(r.text()))
 	return err
 }
 

@@ -28,7 +28,7 @@ func (b *bench) gather(ctx context.Context, role string, n int, opts func(i int)
 		if opts != nil {
 			more = opts(i)
 		}
-		one, err := b.connect(ctx, role, i, append(more, client.OnError(func(err error) { b.app.tellf("%v", err) }))...)
+		one, err := b.connect(ctx, role, i, append(more, client.OnError(func(err error) { b.app.Tellf("%v", err) }))...)
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
@@ -119,7 +119,7 @@ func (b *bench) pub(ctx context.Context) (*report, error) {
 				acks <- pendingAck{ack, a.Time}
 				return nil
 			})
-			return errors.Join(err, orInterrupted(running, c.Flush(running)))
+			return errors.Join(err, OrInterrupted(running, c.Flush(running)))
 		})
 	}
 	err = g.Wait()
@@ -128,7 +128,7 @@ func (b *bench) pub(ctx context.Context) (*report, error) {
 		r.Messages += sent[i]
 		r.times.merge(&times[i])
 	}
-	return r, errors.Join(orInterrupted(ctx, err), publishers.close())
+	return r, errors.Join(OrInterrupted(ctx, err), publishers.close())
 }
 
 // pendingAck is an acknowledgement under way and when its artifact was due.
@@ -183,7 +183,7 @@ func (b *bench) sub(ctx context.Context) (*report, error) {
 		measuring, cancel = context.WithTimeout(ctx, b.duration)
 	}
 	defer cancel()
-	b.app.tellf("waiting for artifacts on %s", b.topic)
+	b.app.Tellf("waiting for artifacts on %s", b.topic)
 	got[0].await(measuring, int64(b.count), true)
 	err = subs.close()
 	r := b.report(time.Duration(got[0].last.Load() - got[0].first.Load()))

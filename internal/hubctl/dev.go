@@ -23,7 +23,7 @@ const (
 	devMaxNodes     = 32
 )
 
-func (a *app) devCommand() *cobra.Command {
+func (a *App) devCommand() *cobra.Command {
 	var (
 		nodes, port int
 		storage     = config.Default().Storage
@@ -43,13 +43,13 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
   hubctl dev --nodes 1 --port 7000
   hubctl dev --dir /tmp/hub --sync Interval
   hubctl dev -o json`,
-		Args: args(cobra.NoArgs),
+		Args: Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case nodes < 1 || nodes > devMaxNodes:
-				return usagef(cmd, "nodes %d: want 1 to %d", nodes, devMaxNodes)
+				return Usagef(cmd, "nodes %d: want 1 to %d", nodes, devMaxNodes)
 			case port < 0 || port > 65535:
-				return usagef(cmd, "port %d: want 0 to 65535", port)
+				return Usagef(cmd, "port %d: want 0 to 65535", port)
 			}
 			if storage.Dir != "" {
 				var err error
@@ -58,7 +58,7 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 				}
 			}
 			if storage.Sync = config.SyncPolicy(sync); storage.Sync != config.SyncAlways && storage.Sync != config.SyncInterval {
-				return usagef(cmd, "sync %q: want %s or %s", sync, config.SyncAlways, config.SyncInterval)
+				return Usagef(cmd, "sync %q: want %s or %s", sync, config.SyncAlways, config.SyncInterval)
 			}
 			return a.dev(cmd.Context(), nodes, port, storage)
 		},
@@ -71,7 +71,7 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 }
 
 // dev runs a hub until ctx ends.
-func (a *app) dev(ctx context.Context, count, port int, storage config.Storage) (err error) {
+func (a *App) dev(ctx context.Context, count, port int, storage config.Storage) (err error) {
 	dir, err := os.MkdirTemp("", "switchboard-dev-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the nodes' configs: %w", err)
@@ -161,7 +161,7 @@ func (n *devNode) config(peers []string, storage config.Storage) config.Config {
 }
 
 // awaitReady waits until all nodes say that they are ready.
-func (a *app) awaitReady(ctx context.Context, nodes []*devNode) error {
+func (a *App) awaitReady(ctx context.Context, nodes []*devNode) error {
 	waiting, cancel := context.WithTimeout(ctx, devReadyTimeout)
 	defer cancel()
 	var g sync.WaitGroup
@@ -179,10 +179,10 @@ func (a *app) awaitReady(ctx context.Context, nodes []*devNode) error {
 }
 
 // introduce says where the nodes are, and what to try.
-func (a *app) introduce(nodes []*devNode) error {
-	if a.json() {
+func (a *App) introduce(nodes []*devNode) error {
+	if a.JSON() {
 		for _, n := range nodes {
-			if err := encodeJSON(a.out, n.json()); err != nil {
+			if err := EncodeJSON(a.Out, n.json()); err != nil {
 				return err
 			}
 		}
@@ -201,6 +201,6 @@ Try, each in a terminal of its own:
   hubctl --server %s sub 'orders.>' --since all
 Ctrl-C ends the hub.
 `, last, first, first, last)
-	_, err := a.out.Write([]byte(b.String()))
+	_, err := a.Out.Write([]byte(b.String()))
 	return err
 }

@@ -40,7 +40,7 @@ func (n *devNode) json() devNodeJSON {
 // keepRunning runs the node's process until ctx ends, again after each death.
 // One that dies before the hub was ready once is an error: it would only die
 // again.
-func (a *app) keepRunning(ctx context.Context, n *devNode) error {
+func (a *App) keepRunning(ctx context.Context, n *devNode) error {
 	for {
 		err := a.runNode(ctx, n)
 		if ctx.Err() != nil {
@@ -51,7 +51,7 @@ func (a *app) keepRunning(ctx context.Context, n *devNode) error {
 		default:
 			return fmt.Errorf("%s ended before it was ready: %w", n.name, errOrEnd(err))
 		}
-		a.tellf("%s (pid %d) ended: %v; it is started again", n.name, n.pid.Load(), errOrEnd(err))
+		a.Tellf("%s (pid %d) ended: %v; it is started again", n.name, n.pid.Load(), errOrEnd(err))
 		if !pause(ctx, devRestartWait) {
 			return nil
 		}
@@ -66,14 +66,14 @@ func errOrEnd(err error) error {
 }
 
 // runNode runs the node's process once.
-func (a *app) runNode(ctx context.Context, n *devNode) error {
+func (a *App) runNode(ctx context.Context, n *devNode) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, program, "node", "--attached", "--config", n.configFile) //nolint:gosec // this very program
 	cmd.Args[0] = os.Args[0]
-	cmd.Stdout, cmd.Stderr = a.errOut, a.errOut
+	cmd.Stdout, cmd.Stderr = a.ErrOut, a.ErrOut
 	cmd.Cancel = func() error { return terminate(cmd.Process) }
 	cmd.WaitDelay = devStopTimeout
 	cmd.SysProcAttr = ownGroup() // an interrupt at the terminal is for this process, which ends the nodes in order
@@ -88,7 +88,7 @@ func (a *app) runNode(ctx context.Context, n *devNode) error {
 	n.pid.Store(int64(cmd.Process.Pid))
 	select {
 	case <-n.started:
-		a.tellf("%s runs again at %s, pid %d", n.name, n.client, n.pid.Load())
+		a.Tellf("%s runs again at %s, pid %d", n.name, n.client, n.pid.Load())
 	default:
 	}
 	return cmd.Wait()

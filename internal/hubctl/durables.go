@@ -14,7 +14,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) durablesCommand() *cobra.Command {
+func (a *App) durablesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "durables [TOPIC]",
 		Short: "Show durable subscriptions, and how far each has got",
@@ -26,7 +26,7 @@ is not settled were given out more than once, and LOST how many retention took b
 they were done: the topic keeps too little for this backlog. PENDING counts what a filter
 has not looked at yet.`,
 		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
-		Args:    args(cobra.MaximumNArgs(1)),
+		Args:    Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			answer, err := a.ask(cmd.Context(), "durables", map[string]string{"topic": strings.Join(args, "")})
 			if err != nil {
@@ -41,7 +41,7 @@ has not looked at yet.`,
 		Long: `Delete a durable subscription and its position. The topic keeps its artifacts. A
 client that has the subscription begins a new one. This can't be undone.`,
 		Example: "  hubctl durables delete jobs workers",
-		Args:    args(cobra.ExactArgs(2)),
+		Args:    Args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			answer, err := a.ask(cmd.Context(), "durables.delete", map[string]string{"topic": args[0], "name": args[1]})
 			if err != nil {
@@ -79,18 +79,18 @@ func (f *durableFlags) options(cmd *cobra.Command, sub *subFlags) ([]client.Subs
 	if f.name == "" {
 		for _, flag := range []string{"shared", "ack-wait", "max-deliveries", "dead-letter"} {
 			if cmd.Flags().Changed(flag) {
-				return nil, usagef(cmd, "--%s is for a subscription with --durable", flag)
+				return nil, Usagef(cmd, "--%s is for a subscription with --durable", flag)
 			}
 		}
 		return nil, nil
 	}
 	switch {
 	case sub.group != "":
-		return nil, usagef(cmd, "--durable does not go with --group: clients share with --shared")
+		return nil, Usagef(cmd, "--durable does not go with --group: clients share with --shared")
 	case f.maxDeliveries < 0:
-		return nil, usagef(cmd, "max-deliveries %d: want 1 or more", f.maxDeliveries)
+		return nil, Usagef(cmd, "max-deliveries %d: want 1 or more", f.maxDeliveries)
 	case f.deadLetter != "" && f.maxDeliveries == 0:
-		return nil, usagef(cmd, "--dead-letter has no meaning without --max-deliveries")
+		return nil, Usagef(cmd, "--dead-letter has no meaning without --max-deliveries")
 	}
 	opts := []client.SubscribeOption{
 		client.Durable(f.name), client.AckWait(f.ackWait), client.MaxDeliveries(f.maxDeliveries, f.deadLetter),

@@ -34,16 +34,16 @@ func (e *usageError) Error() string {
 
 func (e *usageError) Unwrap() error { return e.err }
 
-// usagef is an error of the command line of cmd.
-func usagef(cmd *cobra.Command, format string, args ...any) error {
+// Usagef is an error of the command line of cmd.
+func Usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{command: cmd.CommandPath(), err: fmt.Errorf(format, args...)}
 }
 
-// args makes the violations of a rule for arguments errors of usage.
-func args(rule cobra.PositionalArgs) cobra.PositionalArgs {
+// Args makes the violations of a rule for arguments errors of usage.
+func Args(rule cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := rule(cmd, args); err != nil {
-			return usagef(cmd, "%d arguments don't fit %q", len(args), cmd.Use)
+			return Usagef(cmd, "%d arguments don't fit %q", len(args), cmd.Use)
 		}
 		return nil
 	}

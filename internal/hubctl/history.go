@@ -18,7 +18,7 @@ type historyFlags struct {
 	last int
 }
 
-func (a *app) historyCommand() *cobra.Command {
+func (a *App) historyCommand() *cobra.Command {
 	var f historyFlags
 	cmd := &cobra.Command{
 		Use:   "history TOPIC",
@@ -32,7 +32,7 @@ What retention took from the range is told on the standard error.`,
   hubctl history orders.new --from 100 --to 199 -o json | jq .payload
   hubctl history orders.new --from 15m
   hubctl history orders.new --last 10`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := f.parse(cmd)
 			if err != nil {
@@ -50,21 +50,21 @@ What retention took from the range is told on the standard error.`,
 func (f *historyFlags) parse(cmd *cobra.Command) (client.Range, error) {
 	r := client.Range{To: wire.Sequence(f.to), Last: f.last}
 	if f.last < 0 {
-		return r, usagef(cmd, "last %d: want 1 or more", f.last)
+		return r, Usagef(cmd, "last %d: want 1 or more", f.last)
 	}
 	if f.from != "" {
 		var wrong string
 		if r.From, r.Age, wrong = parsePlace(f.from); wrong != "" {
-			return r, usagef(cmd, "from %q: %s", f.from, wrong)
+			return r, Usagef(cmd, "from %q: %s", f.from, wrong)
 		}
 	}
 	if r.To != 0 && r.To < r.From {
-		return r, usagef(cmd, "from %d to %d: nothing lies between", r.From, r.To)
+		return r, Usagef(cmd, "from %d to %d: nothing lies between", r.From, r.To)
 	}
 	return r, nil
 }
 
-func (a *app) history(ctx context.Context, topic string, r client.Range) error {
+func (a *App) history(ctx context.Context, topic string, r client.Range) error {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (a *app) history(ctx context.Context, topic string, r client.Range) error {
 	for artifact, err := range c.History(ctx, topic, r) {
 		overdue.Reset(pagePatience)
 		if gap, ok := errors.AsType[*client.HistoryGapError](err); ok {
-			a.tellf("gap: %v", gap)
+			a.Tellf("gap: %v", gap)
 			continue
 		}
 		if err != nil {
@@ -95,7 +95,7 @@ func (a *app) history(ctx context.Context, topic string, r client.Range) error {
 		}
 	}
 	if empty {
-		a.tellf("nothing of that is kept on %q", topic)
+		a.Tellf("nothing of that is kept on %q", topic)
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (c *content) artifact(cmd *cobra.Command, in io.Reader, data []string) (*wi
 	for _, pair := range c.attributes {
 		key, value, ok := strings.Cut(pair, "=")
 		if !ok || key == "" {
-			return nil, usagef(cmd, "attribute %q: want KEY=VALUE", pair)
+			return nil, Usagef(cmd, "attribute %q: want KEY=VALUE", pair)
 		}
 		if a.Attributes == nil {
 			a.Attributes = make(map[string]string)

@@ -43,7 +43,7 @@ DISK is what is free of the disk for history, or since when it is nearly full: t
 published to topics that the node leads is refused. The node that answers is marked *`}
 )
 
-func (a *app) listCommand(l list) *cobra.Command {
+func (a *App) listCommand(l list) *cobra.Command {
 	var watch bool
 	var interval time.Duration
 	cmd := &cobra.Command{
@@ -54,10 +54,10 @@ func (a *app) listCommand(l list) *cobra.Command {
 With -o json the hub's answer is printed on one line, with --watch one line for
 each look.`,
 		Example: fmt.Sprintf("  hubctl %[1]s\n  hubctl %[1]s --watch\n  hubctl %[1]s -o json | jq .", l.name),
-		Args:    args(cobra.NoArgs),
+		Args:    Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval <= 0 {
-				return usagef(cmd, "interval %v: want more than 0", interval)
+				return Usagef(cmd, "interval %v: want more than 0", interval)
 			}
 			return a.list(cmd.Context(), l, watch, interval)
 		},
@@ -67,14 +67,14 @@ each look.`,
 	return cmd
 }
 
-func (a *app) list(ctx context.Context, l list, watch bool, interval time.Duration) error {
+func (a *App) list(ctx context.Context, l list, watch bool, interval time.Duration) error {
 	opts := []client.Option{client.WithoutBroadcast()}
 	if watch {
 		opts = append(opts, a.notices()...)
 	}
 	c, err := a.connect(ctx, opts...)
 	if err != nil && watch {
-		return orInterrupted(ctx, err)
+		return OrInterrupted(ctx, err)
 	}
 	if err != nil {
 		return err
@@ -86,16 +86,16 @@ func (a *app) list(ctx context.Context, l list, watch bool, interval time.Durati
 	next := time.NewTicker(interval)
 	defer next.Stop()
 	for {
-		if isTerminal(a.out) && !a.json() {
-			if _, err := io.WriteString(a.out, "\x1b[H\x1b[2J"); err != nil { // home, clear
+		if isTerminal(a.Out) && !a.JSON() {
+			if _, err := io.WriteString(a.Out, "\x1b[H\x1b[2J"); err != nil { // home, clear
 				return err
 			}
 		}
 		if err := a.look(ctx, c, l); err != nil {
 			if _, printing := err.(*printError); printing || ctx.Err() != nil { //nolint:errorlint // never wrapped
-				return orInterrupted(ctx, err)
+				return OrInterrupted(ctx, err)
 			}
-			a.tellf("%v", err) // the node may be away; the next look asks another
+			a.Tellf("%v", err) // the node may be away; the next look asks another
 		}
 		select {
 		case <-ctx.Done():
@@ -114,7 +114,7 @@ func (e *printError) Error() string { return e.err.Error() }
 func (e *printError) Unwrap() error { return e.err }
 
 // look asks the hub once and prints its answer.
-func (a *app) look(ctx context.Context, c *client.Client, l list) error {
+func (a *App) look(ctx context.Context, c *client.Client, l list) error {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -123,18 +123,18 @@ func (a *app) look(ctx context.Context, c *client.Client, l list) error {
 		return err
 	}
 	var b bytes.Buffer
-	if a.json() {
+	if a.JSON() {
 		b.Write(answer)
 		b.WriteByte('\n')
 	} else if err := l.table(&b, answer, c.ID()); err != nil {
 		return fmt.Errorf("read the list of %s: %w", l.name, err)
 	}
-	if _, err := a.out.Write(b.Bytes()); err != nil {
+	if _, err := a.Out.Write(b.Bytes()); err != nil {
 		return &printError{err}
 	}
 	if l.note != nil {
 		if text := l.note(answer); text != "" {
-			a.tellf("%s", text)
+			a.Tellf("%s", text)
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 // errListenOnly answers requests to a client that only prints.
 var errListenOnly = errors.New(`this client only listens; "hubctl reply" answers`)
 
-func (a *app) listenCommand() *cobra.Command {
+func (a *App) listenCommand() *cobra.Command {
 	var count int
 	var noBroadcast bool
 	cmd := &cobra.Command{
@@ -23,10 +23,10 @@ func (a *app) listenCommand() *cobra.Command {
 "broadcast", until Ctrl-C. A second listener with the same id takes its place.`,
 		Example: `  hubctl listen --id b
   hubctl listen --id b --count 1 -o json`,
-		Args: args(cobra.NoArgs),
+		Args: Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if count < 0 {
-				return usagef(cmd, "count %d: want 1 or more", count)
+				return Usagef(cmd, "count %d: want 1 or more", count)
 			}
 			return a.listen(cmd.Context(), count, noBroadcast)
 		},
@@ -36,7 +36,7 @@ func (a *app) listenCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) listen(ctx context.Context, count int, noBroadcast bool) error {
+func (a *App) listen(ctx context.Context, count int, noBroadcast bool) error {
 	named := a.id != ""
 	p := a.newPrinter(count)
 	opts := append(a.notices(), client.WithHandler(func(ctx context.Context, artifact *wire.Artifact) (*wire.Artifact, error) {
@@ -56,12 +56,12 @@ func (a *app) listen(ctx context.Context, count int, noBroadcast bool) error {
 	}
 	c, err := a.connect(ctx, opts...)
 	if err != nil {
-		return orInterrupted(ctx, err)
+		return OrInterrupted(ctx, err)
 	}
 	s := c.Server()
-	a.tellf("listening as %s at %s (%s)", c.ID(), s.Node, s.Address)
+	a.Tellf("listening as %s at %s (%s)", c.ID(), s.Node, s.Address)
 	if !named {
-		a.tellf("reach it with: hubctl send %s hello", c.ID())
+		a.Tellf("reach it with: hubctl send %s hello", c.ID())
 	}
 	return wait(ctx, c, p, func() {})
 }

@@ -11,14 +11,14 @@ import (
 
 // nodeCommand runs one node of "dev" in this process. It is hidden: people run
 // the program hubnode.
-func (a *app) nodeCommand() *cobra.Command {
+func (a *App) nodeCommand() *cobra.Command {
 	var file string
 	var attached bool
 	cmd := &cobra.Command{
 		Use:    "node",
 		Short:  "Run one node of hubctl dev",
 		Hidden: true,
-		Args:   args(cobra.NoArgs),
+		Args:   Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			if attached {
@@ -29,11 +29,11 @@ func (a *app) nodeCommand() *cobra.Command {
 				// that started this one, however it ends. Nobody waits for
 				// this goroutine: it ends with the process at the latest.
 				go func() {
-					_, _ = io.Copy(io.Discard, a.in) // its end is all that counts
+					_, _ = io.Copy(io.Discard, a.In) // its end is all that counts
 					cancel()
 				}()
 			}
-			return hubnode.RunFile(ctx, hubnode.Options{ConfigFile: file, Version: a.version, LogOutput: a.errOut})
+			return hubnode.RunFile(ctx, hubnode.Options{ConfigFile: file, Version: a.Version, LogOutput: a.ErrOut})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "config `file`, YAML")

@@ -44,10 +44,11 @@ func appendJSON(b *bytes.Buffer, a *wire.Artifact) error {
 	} else {
 		line.PayloadBase64 = base64.StdEncoding.EncodeToString(a.Payload)
 	}
-	return encodeJSON(b, line)
+	return EncodeJSON(b, line)
 }
 
-func encodeJSON(w io.Writer, v any) error {
+// EncodeJSON writes v as a line of JSON.
+func EncodeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
@@ -117,11 +118,11 @@ type printer struct {
 }
 
 // newPrinter returns a printer of count artifacts; 0 means no end.
-func (a *app) newPrinter(count int) *printer {
+func (a *App) newPrinter(count int) *printer {
 	if count == 0 {
 		count = -1
 	}
-	return &printer{out: a.out, asJSON: a.json(), done: make(chan struct{}), left: count}
+	return &printer{out: a.Out, asJSON: a.JSON(), done: make(chan struct{}), left: count}
 }
 
 // print writes an artifact, unless enough were written. It reports whether it did.

@@ -14,7 +14,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) pubCommand() *cobra.Command {
+func (a *App) pubCommand() *cobra.Command {
 	var what content
 	var lines bool
 	var timeout time.Duration
@@ -29,18 +29,18 @@ as long as it takes.`,
 		Example: `  hubctl pub orders.new '{"x":1}' -a tenant=acme --content-type application/json
   hubctl pub broadcast 'to every client'
   tail -f access.log | hubctl pub logs.web - --lines`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lines && (len(args) < 2 || args[1] != "-") {
-				return usagef(cmd, `--lines reads the standard input: give "-" as DATA`)
+				return Usagef(cmd, `--lines reads the standard input: give "-" as DATA`)
 			}
 			if timeout <= 0 {
-				return usagef(cmd, "timeout %v: want more than 0", timeout)
+				return Usagef(cmd, "timeout %v: want more than 0", timeout)
 			}
 			if lines {
 				return a.pubLines(cmd, args[0], &what)
 			}
-			artifact, err := what.artifact(cmd, a.in, args[1:])
+			artifact, err := what.artifact(cmd, a.In, args[1:])
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ as long as it takes.`,
 	return cmd
 }
 
-func (a *app) pub(ctx context.Context, topic string, artifact *wire.Artifact, timeout time.Duration) error {
+func (a *App) pub(ctx context.Context, topic string, artifact *wire.Artifact, timeout time.Duration) error {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return err
@@ -72,24 +72,24 @@ func (a *app) pub(ctx context.Context, topic string, artifact *wire.Artifact, ti
 }
 
 // printSequence says where in its topic's history an artifact is, when it is.
-func (a *app) printSequence(topic string, seq wire.Sequence) error {
+func (a *App) printSequence(topic string, seq wire.Sequence) error {
 	var err error
 	switch {
-	case a.json():
-		err = encodeJSON(a.out, struct {
+	case a.JSON():
+		err = EncodeJSON(a.Out, struct {
 			Topic    string        `json:"topic"`
 			Sequence wire.Sequence `json:"sequence,omitempty"`
 		}{topic, seq})
 	case seq != 0:
-		_, err = fmt.Fprintln(a.out, seq)
+		_, err = fmt.Fprintln(a.Out, seq)
 	}
 	return err
 }
 
 // pubLines publishes each line of the standard input, many at a time, and
 // prints their sequences in order.
-func (a *app) pubLines(cmd *cobra.Command, topic string, what *content) error {
-	artifact, err := what.artifact(cmd, a.in, nil)
+func (a *App) pubLines(cmd *cobra.Command, topic string, what *content) error {
+	artifact, err := what.artifact(cmd, a.In, nil)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (a *app) pubLines(cmd *cobra.Command, topic string, what *content) error {
 
 // printSequences prints the sequence of each artifact; the first refusal
 // cancels publishing.
-func (a *app) printSequences(ctx context.Context, cancel context.CancelCauseFunc, topic string, acks <-chan client.Ack) error {
+func (a *App) printSequences(ctx context.Context, cancel context.CancelCauseFunc, topic string, acks <-chan client.Ack) error {
 	var failed error
 	for ack := range acks {
 		if failed != nil {
@@ -145,8 +145,8 @@ func (a *app) printSequences(ctx context.Context, cancel context.CancelCauseFunc
 
 // eachLine calls f with each line of the standard input, without its end. The
 // line is valid during the call.
-func (a *app) eachLine(f func([]byte) error) error {
-	r := bufio.NewReaderSize(a.in, 64<<10)
+func (a *App) eachLine(f func([]byte) error) error {
+	r := bufio.NewReaderSize(a.In, 64<<10)
 	var long []byte
 	for {
 		part, err := r.ReadSlice('\n')

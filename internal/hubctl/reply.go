@@ -17,7 +17,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) replyCommand() *cobra.Command {
+func (a *App) replyCommand() *cobra.Command {
 	var count int
 	var contentType string
 	cmd := &cobra.Command{
@@ -31,13 +31,13 @@ When it fails, the requester is told with what it wrote to its standard error.`,
 		Example: `  hubctl reply --id shout tr a-z A-Z
   hubctl reply --id clock -- date --utc +%FT%TZ
   hubctl request shout hello`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: Args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if count < 0 {
-				return usagef(cmd, "count %d: want 1 or more", count)
+				return Usagef(cmd, "count %d: want 1 or more", count)
 			}
 			if _, err := exec.LookPath(args[0]); err != nil {
-				return usagef(cmd, "%w", err)
+				return Usagef(cmd, "%w", err)
 			}
 			return a.reply(cmd.Context(), args, contentType, count)
 		},
@@ -48,7 +48,7 @@ When it fails, the requester is told with what it wrote to its standard error.`,
 	return cmd
 }
 
-func (a *app) reply(ctx context.Context, command []string, contentType string, count int) error {
+func (a *App) reply(ctx context.Context, command []string, contentType string, count int) error {
 	named := a.id != ""
 	enough := make(chan struct{})
 	var answered atomic.Int64
@@ -65,12 +65,12 @@ func (a *app) reply(ctx context.Context, command []string, contentType string, c
 		}))
 	c, err := a.connect(ctx, opts...)
 	if err != nil {
-		return orInterrupted(ctx, err)
+		return OrInterrupted(ctx, err)
 	}
 	s := c.Server()
-	a.tellf("answering as %s with %q at %s (%s)", c.ID(), strings.Join(command, " "), s.Node, s.Address)
+	a.Tellf("answering as %s with %q at %s (%s)", c.ID(), strings.Join(command, " "), s.Node, s.Address)
 	if !named {
-		a.tellf("ask it with: hubctl request %s hello", c.ID())
+		a.Tellf("ask it with: hubctl request %s hello", c.ID())
 	}
 	select {
 	case <-ctx.Done():

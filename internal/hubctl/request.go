@@ -13,7 +13,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) requestCommand() *cobra.Command {
+func (a *App) requestCommand() *cobra.Command {
 	var what content
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -25,12 +25,12 @@ its answer.
 Exit status 3: nobody has that id. Exit status 4: no answer within --timeout.`,
 		Example: `  hubctl request agent-9 'how are you?'
   hubctl request '$hub.status' -o json`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if timeout <= 0 {
-				return usagef(cmd, "timeout %v: want more than 0", timeout)
+				return Usagef(cmd, "timeout %v: want more than 0", timeout)
 			}
-			artifact, err := what.artifact(cmd, a.in, args[1:])
+			artifact, err := what.artifact(cmd, a.In, args[1:])
 			if err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ Exit status 3: nobody has that id. Exit status 4: no answer within --timeout.`,
 	return cmd
 }
 
-func (a *app) request(ctx context.Context, target string, artifact *wire.Artifact, timeout time.Duration) error {
+func (a *App) request(ctx context.Context, target string, artifact *wire.Artifact, timeout time.Duration) error {
 	return a.withClient(ctx, func(ctx context.Context, c *client.Client) error {
 		asking, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -59,9 +59,9 @@ func (a *app) request(ctx context.Context, target string, artifact *wire.Artifac
 }
 
 // printAnswer prints the payload alone in text form, for pipes.
-func (a *app) printAnswer(answer *wire.Artifact) error {
+func (a *App) printAnswer(answer *wire.Artifact) error {
 	var b bytes.Buffer
-	if a.json() {
+	if a.JSON() {
 		if err := appendJSON(&b, answer); err != nil {
 			return err
 		}
@@ -71,6 +71,6 @@ func (a *app) printAnswer(answer *wire.Artifact) error {
 			b.WriteByte('\n')
 		}
 	}
-	_, err := a.out.Write(b.Bytes())
+	_, err := a.Out.Write(b.Bytes())
 	return err
 }

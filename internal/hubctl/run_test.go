@@ -15,7 +15,7 @@ import (
 // start runs a command in this process; the result comes once it has ended.
 func start(ctx context.Context, out, errOut io.Writer, args ...string) <-chan int {
 	status := make(chan int, 1)
-	go func() { status <- hubctl.Run(ctx, "hubctl", "test", args, strings.NewReader(""), out, errOut) }()
+	go func() { status <- hubctl.Run(ctx, "test", args, strings.NewReader(""), out, errOut) }()
 	return status
 }
 

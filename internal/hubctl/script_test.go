@@ -40,11 +40,10 @@ func (c checked) Run() int {
 	return status
 }
 
-// TestMain makes the test binary be hubctl when it is called by one of its names.
+// TestMain makes the test binary be hubctl when it is called by its name.
 func TestMain(m *testing.M) {
 	testscript.Main(checked{m}, map[string]func(){
-		"hubctl":      func() { os.Exit(hubctl.Main("v0.0.0-test")) },
-		"kubectl-hub": func() { os.Exit(hubctl.Main("v0.0.0-test")) },
+		"hubctl": func() { os.Exit(hubctl.Main("v0.0.0-test")) },
 	})
 }
 

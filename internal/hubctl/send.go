@@ -12,7 +12,7 @@ import (
 	"github.com/switchboardhub/switchboard/client"
 )
 
-func (a *app) sendCommand() *cobra.Command {
+func (a *App) sendCommand() *cobra.Command {
 	var (
 		what    content
 		receipt bool
@@ -30,9 +30,9 @@ Exit status 3: nobody has that id, or nobody came back for it; 4: no receipt wit
 		Example: `  hubctl send agent-9 hello
   hubctl send agent-9 --receipt hello
   hubctl send agent-9 - --content-type application/json <order.json`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			artifact, err := what.artifact(cmd, a.in, args[1:])
+			artifact, err := what.artifact(cmd, a.In, args[1:])
 			if err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ Exit status 3: nobody has that id, or nobody came back for it; 4: no receipt wit
 }
 
 // withClient connects for one call.
-func (a *app) withClient(ctx context.Context, f func(context.Context, *client.Client) error) error {
+func (a *App) withClient(ctx context.Context, f func(context.Context, *client.Client) error) error {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func clientIDs(ctx context.Context, c *client.Client) ([]string, error) {
 }
 
 // completeClients offers the ids of connected clients to the shell.
-func (a *app) completeClients(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *App) completeClients(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}

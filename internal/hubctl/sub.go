@@ -28,7 +28,7 @@ type durableFlags struct {
 	deadLetter    string
 }
 
-func (a *app) subCommand() *cobra.Command {
+func (a *App) subCommand() *cobra.Command {
 	var f subFlags
 	cmd := &cobra.Command{
 		Use:   "sub TOPIC…",
@@ -49,7 +49,7 @@ is settled without being given out; the filter of a subscription never changes.`
   hubctl sub jobs --group workers --count 10
   hubctl sub orders.new --durable billing
   hubctl sub jobs --durable workers --shared --max-deliveries 5 --dead-letter jobs.dead`,
-		Args: args(cobra.MinimumNArgs(1)),
+		Args: Args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			opts, err := f.options(cmd)
 			if err != nil {
@@ -72,11 +72,11 @@ is settled without being given out; the filter of a subscription never changes.`
 
 func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error) {
 	if f.count < 0 {
-		return nil, usagef(cmd, "count %d: want 1 or more", f.count)
+		return nil, Usagef(cmd, "count %d: want 1 or more", f.count)
 	}
 	since, wrong := parseSince(f.since)
 	if wrong != "" {
-		return nil, usagef(cmd, "since %q: %s", f.since, wrong)
+		return nil, Usagef(cmd, "since %q: %s", f.since, wrong)
 	}
 	var opts []client.SubscribeOption
 	if since != nil {
@@ -133,11 +133,11 @@ func parsePlace(text string) (seq wire.Sequence, age time.Duration, wrong string
 	return 0, age, ""
 }
 
-func (a *app) sub(ctx context.Context, patterns []string, count int, opts []client.SubscribeOption) error {
+func (a *App) sub(ctx context.Context, patterns []string, count int, opts []client.SubscribeOption) error {
 	p := a.newPrinter(count)
 	c, err := a.connect(ctx, append(a.notices(), client.WithoutBroadcast())...)
 	if err != nil {
-		return orInterrupted(ctx, err)
+		return OrInterrupted(ctx, err)
 	}
 	ending := make(chan struct{})
 	handler := func(_ context.Context, artifact *wire.Artifact) error {
@@ -147,16 +147,16 @@ func (a *app) sub(ctx context.Context, patterns []string, count int, opts []clie
 		}
 		return nil
 	}
-	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.tellf("gap: %v", gap) }))
+	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.Tellf("gap: %v", gap) }))
 	for _, pattern := range patterns {
 		if _, err := c.Subscribe(ctx, pattern, handler, opts...); err != nil {
 			close(ending)
 			_ = c.Close() // the subscription's error is the one that matters
-			return orInterrupted(ctx, err)
+			return OrInterrupted(ctx, err)
 		}
 	}
 	s := c.Server()
-	a.tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
+	a.Tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
 	return wait(ctx, c, p, func() { close(ending) })
 }
 
@@ -178,9 +178,9 @@ func wait(ctx context.Context, c *client.Client, p *printer, ending func()) erro
 	}
 }
 
-// orInterrupted makes an interrupt the orderly end of a command that would
+// OrInterrupted makes an interrupt the orderly end of a command that would
 // otherwise run forever.
-func orInterrupted(ctx context.Context, err error) error {
+func OrInterrupted(ctx context.Context, err error) error {
 	select {
 	case <-ctx.Done():
 		return nil

@@ -16,13 +16,13 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) topicsCommand() *cobra.Command {
+func (a *App) topicsCommand() *cobra.Command {
 	cmd := a.listCommand(topicsList)
 	cmd.AddCommand(a.describeTopicCommand(), a.purgeTopicCommand())
 	return cmd
 }
 
-func (a *app) describeTopicCommand() *cobra.Command {
+func (a *App) describeTopicCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe TOPIC",
 		Short: "Show what a topic keeps, and what each of its replicas has",
@@ -32,7 +32,7 @@ the replica still has to get from the leader. A replica hears a moment after it 
 artifact that it is stored: SEQUENCES may end a little earlier for it. A disk that is
 nearly full is told beside LAG.`,
 		Example: "  hubctl topics describe orders.new\n  hubctl topics describe orders.new -o json | jq .replicas",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			answer, err := a.askTopic(cmd.Context(), "describe", args[0], 0)
 			if err != nil {
@@ -43,7 +43,7 @@ nearly full is told beside LAG.`,
 	}
 }
 
-func (a *app) purgeTopicCommand() *cobra.Command {
+func (a *App) purgeTopicCommand() *cobra.Command {
 	var before uint64
 	cmd := &cobra.Command{
 		Use:   "purge TOPIC",
@@ -52,10 +52,10 @@ func (a *app) purgeTopicCommand() *cobra.Command {
 sequence. Sequences go on where they were. Subscribers that had not read it are
 told of the gap. This can't be undone.`,
 		Example: "  hubctl topics purge orders.new\n  hubctl topics purge orders.new --before 1000",
-		Args:    args(cobra.ExactArgs(1)),
+		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("before") && before == 0 {
-				return usagef(cmd, "before 0: sequences start at 1")
+				return Usagef(cmd, "before 0: sequences start at 1")
 			}
 			answer, err := a.askTopic(cmd.Context(), "purge", args[0], wire.Sequence(before))
 			if err != nil {
@@ -69,12 +69,12 @@ told of the gap. This can't be undone.`,
 }
 
 // askTopic asks the hub about a topic.
-func (a *app) askTopic(ctx context.Context, question, topic string, before wire.Sequence) ([]byte, error) {
+func (a *App) askTopic(ctx context.Context, question, topic string, before wire.Sequence) ([]byte, error) {
 	return a.ask(ctx, "topics."+question, map[string]any{"topic": topic, "before": before})
 }
 
 // ask puts a question to the hub itself.
-func (a *app) ask(ctx context.Context, question string, about any) ([]byte, error) {
+func (a *App) ask(ctx context.Context, question string, about any) ([]byte, error) {
 	c, err := a.connect(ctx, client.WithoutBroadcast())
 	if err != nil {
 		return nil, err
@@ -98,15 +98,15 @@ func (a *app) ask(ctx context.Context, question string, about any) ([]byte, erro
 }
 
 // show prints an answer of the hub: as it is, or as text says it.
-func (a *app) show(answer []byte, text func(answer []byte, b *bytes.Buffer) error) error {
+func (a *App) show(answer []byte, text func(answer []byte, b *bytes.Buffer) error) error {
 	var b bytes.Buffer
-	if a.json() {
+	if a.JSON() {
 		b.Write(answer)
 		b.WriteByte('\n')
 	} else if err := text(answer, &b); err != nil {
 		return fmt.Errorf("read the hub's answer: %w", err)
 	}
-	_, err := a.out.Write(b.Bytes())
+	_, err := a.Out.Write(b.Bytes())
 	return err
 }
 

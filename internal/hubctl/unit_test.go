@@ -71,7 +71,7 @@ func TestLongBinaryPayloadIsCutShort(t *testing.T) {
 
 func TestPrinterStopsAtItsCount(t *testing.T) {
 	var out bytes.Buffer
-	p := (&app{out: &out}).newPrinter(2)
+	p := (&App{Out: &out}).newPrinter(2)
 	for i := range 5 {
 		p.print(&wire.Artifact{From: "a", Payload: fmt.Append(nil, i)})
 	}
@@ -86,7 +86,7 @@ type brokenPipe struct{}
 func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
 func TestPrinterStopsWhenNobodyReads(t *testing.T) {
-	p := (&app{out: brokenPipe{}}).newPrinter(0)
+	p := (&App{Out: brokenPipe{}}).newPrinter(0)
 	p.print(&wire.Artifact{})
 	<-p.done
 	if status, tell := exitStatus(t.Context(), p.failure()); status != exitDone || tell {
@@ -161,7 +161,7 @@ func TestEachLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var lines []string
-			err := (&app{in: strings.NewReader(test.in)}).eachLine(func(b []byte) error {
+			err := (&App{In: strings.NewReader(test.in)}).eachLine(func(b []byte) error {
 				lines = append(lines, string(b))
 				return nil
 			})
@@ -171,7 +171,7 @@ func TestEachLine(t *testing.T) {
 		})
 	}
 	broken := errors.New("broken")
-	if err := (&app{in: iotest.ErrReader(broken)}).eachLine(nil); !errors.Is(err, broken) {
+	if err := (&App{In: iotest.ErrReader(broken)}).eachLine(nil); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -299,7 +299,7 @@ func TestReportsHaveAStableShape(t *testing.T) {
 	b := &bench{name: "pair", clients: 2, size: 100}
 	r := b.report(2 * time.Second)
 	r.Messages, r.Lost = 1000, 1
-	if err := (&app{out: &out, output: "json"}).printReport(r); err != nil {
+	if err := (&App{Out: &out, output: "json"}).printReport(r); err != nil {
 		t.Fatal(err)
 	}
 	var fields map[string]any

@@ -14,7 +14,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func (a *app) clientsCommand() *cobra.Command {
+func (a *App) clientsCommand() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   clientsList.name,
@@ -28,7 +28,7 @@ Ctrl-C. A client that leaves and is back within a second has moved.
 With -o json the list is printed on one line; with --watch each client that is
 there, and each event, on one line, with its kind and the revision.`,
 		Example: "  hubctl clients\n  hubctl clients --watch\n  hubctl clients --watch -o json | jq -c 'select(.kind == \"left\")'",
-		Args:    args(cobra.NoArgs),
+		Args:    Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if watch {
 				return a.watchClients(cmd.Context())
@@ -40,14 +40,14 @@ there, and each event, on one line, with its kind and the revision.`,
 	return cmd
 }
 
-func (a *app) watchClients(ctx context.Context) error {
+func (a *App) watchClients(ctx context.Context) error {
 	c, err := a.connect(ctx, append(a.notices(), client.WithoutBroadcast())...)
 	if err != nil {
-		return orInterrupted(ctx, err)
+		return OrInterrupted(ctx, err)
 	}
 	defer func() { _ = c.Close() }() // nothing of ours is in flight
-	p := presencePrinter{out: bufio.NewWriter(a.out), asJSON: a.json(), self: c.ID()}
-	return orInterrupted(ctx, c.WatchPresence(ctx, p.print))
+	p := presencePrinter{out: bufio.NewWriter(a.Out), asJSON: a.JSON(), self: c.ID()}
+	return OrInterrupted(ctx, c.WatchPresence(ctx, p.print))
 }
 
 // presencePrinter writes what a watcher is told, a line each. Who looks is not

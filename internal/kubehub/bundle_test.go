@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
-	"github.com/switchboardhub/switchboard/internal/hubctl"
+	"github.com/switchboardhub/switchboard/internal/kubectlhub"
 )
 
 const webToken = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZ2VudCJ9.c2lnbmF0dXJl"
@@ -235,7 +235,7 @@ func TestLogs(t *testing.T) {
 	var out, notes lines
 	ended := make(chan int, 1)
 	go func() {
-		ended <- hubctl.Run(ctx, "kubectl-hub", "v1", []string{"logs", "-f", "-n", h.namespace, "--kubeconfig", h.kubeconfig}, strings.NewReader(""), &out, &notes)
+		ended <- kubectlhub.Run(ctx, "v1", []string{"logs", "-f", "-n", h.namespace, "--kubeconfig", h.kubeconfig}, strings.NewReader(""), &out, &notes)
 	}()
 	first := uid("agents-node-1")
 	out.await(t, "[agents-node-1] "+first, "[agents-node-0] "+uid("agents-node-0"))

@@ -16,7 +16,7 @@ import (
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
-	"github.com/switchboardhub/switchboard/internal/hubctl"
+	"github.com/switchboardhub/switchboard/internal/kubectlhub"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
 )
 
@@ -132,7 +132,7 @@ func TestRestartGoesOnAfterCtrlC(t *testing.T) {
 	var out, notes bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- hubctl.Run(ctx, "kubectl-hub", "v1", []string{"restart", "agents", "-n", h.namespace, "--kubeconfig", h.kubeconfig}, strings.NewReader(""), &out, &notes)
+		ended <- kubectlhub.Run(ctx, "v1", []string{"restart", "agents", "-n", h.namespace, "--kubeconfig", h.kubeconfig}, strings.NewReader(""), &out, &notes)
 	}()
 	eventually(t, func() error {
 		if err := h.Get(t.Context(), h.key("agents"), h.hub); err != nil {
@@ -227,7 +227,7 @@ func TestWithFewRightsOneSeesWhatOneMay(t *testing.T) {
 	h := startHub(t, switchboardv1alpha1.HubSpec{Replicas: new(int32(1))})
 	kubeconfig := h.grantOnlyHubs(t)
 	var out, notes bytes.Buffer
-	status := hubctl.Run(t.Context(), "kubectl-hub", "v1", []string{"status", "agents", "-n", h.namespace, "--kubeconfig", kubeconfig}, strings.NewReader(""), &out, &notes)
+	status := kubectlhub.Run(t.Context(), "v1", []string{"status", "agents", "-n", h.namespace, "--kubeconfig", kubeconfig}, strings.NewReader(""), &out, &notes)
 	if status != 0 {
 		t.Fatalf("status exited with %d: %s", status, &notes)
 	}
@@ -238,7 +238,7 @@ func TestWithFewRightsOneSeesWhatOneMay(t *testing.T) {
 	}
 
 	file := filepath.Join(t.TempDir(), "b.tar.gz")
-	status = hubctl.Run(t.Context(), "kubectl-hub", "v1", []string{"bundle", "agents", "-n", h.namespace, "--kubeconfig", kubeconfig, "--file", file}, strings.NewReader(""), &out, &notes)
+	status = kubectlhub.Run(t.Context(), "v1", []string{"bundle", "agents", "-n", h.namespace, "--kubeconfig", kubeconfig, "--file", file}, strings.NewReader(""), &out, &notes)
 	if status != 0 {
 		t.Fatalf("bundle exited with %d: %s", status, &notes)
 	}

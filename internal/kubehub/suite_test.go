@@ -31,7 +31,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
-	"github.com/switchboardhub/switchboard/internal/hubctl"
+	"github.com/switchboardhub/switchboard/internal/kubectlhub"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
 )
 
@@ -262,7 +262,7 @@ func eventually(t *testing.T, check func() error) {
 func (c *cluster) run(ctx context.Context, namespace string, args ...string) (status int, out, errOut string) {
 	var stdout, stderr bytes.Buffer
 	args = append(args, "--kubeconfig", c.kubeconfig, "-n", namespace)
-	status = hubctl.Run(ctx, "/somewhere/kubectl-hub", "v1-test", args, strings.NewReader(""), &stdout, &stderr)
+	status = kubectlhub.Run(ctx, "v1-test", args, strings.NewReader(""), &stdout, &stderr)
 	return status, stdout.String(), stderr.String()
 }
 

@@ -23,6 +23,10 @@ type Config struct {
 	Options []client.Option
 }
 
+// inFlight is how many sends each client may have unanswered. It bounds what the
+// load itself holds in memory, however many clients there are.
+func (cfg Config) inFlight() int { return min(1<<16, max(1<<8, 1<<20/cfg.Clients)) }
+
 // Load is running clients that send numbered artifacts to each other.
 type Load struct {
 	cfg     Config
@@ -41,7 +45,7 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 	for i := range cfg.Clients {
 		id := fmt.Sprintf("%s-%d", cfg.Prefix, i)
 		order := append(append([]string(nil), cfg.Servers[i%len(cfg.Servers):]...), cfg.Servers[:i%len(cfg.Servers)]...)
-		opts := append([]client.Option{client.WithID(id), client.WithInFlight(1 << 16), client.WithHandler(l.receive(id))}, cfg.Options...)
+		opts := append([]client.Option{client.WithID(id), client.WithInFlight(cfg.inFlight()), client.WithHandler(l.receive(id))}, cfg.Options...)
 		c, err := client.Connect(ctx, strings.Join(order, ","), opts...)
 		if err != nil {
 			for _, c := range l.clients {
@@ -101,7 +105,7 @@ func (l *Load) send(ctx context.Context, i int) {
 		route  Route
 		number int
 	}
-	acks := make(chan pending, 1<<16)
+	acks := make(chan pending, l.cfg.inFlight())
 	var settling sync.WaitGroup
 	settling.Go(func() {
 		for p := range acks {

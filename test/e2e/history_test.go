@@ -87,7 +87,7 @@ func (h *historyTest) begin(t *testing.T) {
 	h.mustRun(t, h.kubectl, ledgerYAML, "-n", hubNamespace, "apply", "-f", "-")
 	h.waitNodes(t, 3)
 	t.Logf("three nodes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
-	h.asker = h.startAgent(t, "asker", 1, service(), "listen", "--id", "asker")
+	h.asker = h.startAgent(t, "asker", 0, service(), "listen", "--id", "asker")
 	h.load = h.startLedger(t, 3)
 	h.asker.waitRunning(t)
 	h.load.waitRunning(t)
@@ -148,36 +148,7 @@ func (h *historyTest) growVolumes(t *testing.T) {
 	pods := h.hubPods(t)
 	h.step(t, 3, "grown the volumes", func() {
 		h.patchStorage(t, `{"size": "2Gi"}`)
-		h.eventually(t, rolloutWithin, "the claims ask for more", func(ctx context.Context) error {
-			var claims corev1.PersistentVolumeClaimList
-			if err := h.client.List(ctx, &claims, client.InNamespace(hubNamespace)); err != nil {
-				return err
-			}
-			for i := range claims.Items {
-				claim := &claims.Items[i]
-				asked := claim.Spec.Resources.Requests[corev1.ResourceStorage]
-				if asked.String() != "2Gi" {
-					return fmt.Errorf("%s asks for %s", claim.Name, &asked)
-				}
-				before := claim.DeepCopy()
-				claim.Status.Capacity = claim.Spec.Resources.Requests
-				if err := h.client.Status().Patch(ctx, claim, client.MergeFrom(before)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		h.eventually(t, rolloutWithin, "new volumes are as large, and nothing is left to do", func(ctx context.Context) error {
-			var set appsv1.StatefulSet
-			if err := h.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node"}, &set); err != nil {
-				return err
-			}
-			size := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
-			if size.String() != "2Gi" || set.Status.ReadyReplicas != 3 {
-				return fmt.Errorf("%s for new volumes, %d nodes are ready", &size, set.Status.ReadyReplicas)
-			}
-			return nil
-		})
+		h.pretendGrown(t)
 	})
 	after := h.hubPods(t)
 	for i := range after {
@@ -185,6 +156,46 @@ func (h *historyTest) growVolumes(t *testing.T) {
 			t.Errorf("%s is another pod", after[i].Name)
 		}
 	}
+}
+
+// pretendGrown waits until the claims ask for what the Hub does, says that their volumes
+// have grown, and waits until the StatefulSet is as large.
+func (h *historyTest) pretendGrown(t *testing.T) {
+	t.Helper()
+	hub, err := h.hub(h.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hub.Spec.Storage.Size
+	h.eventually(t, rolloutWithin, "the claims ask for more", func(ctx context.Context) error {
+		for _, pod := range h.hubPods(t) {
+			var claim corev1.PersistentVolumeClaim
+			if err := h.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: "history-" + pod.Name}, &claim); err != nil {
+				return err
+			}
+			asked := claim.Spec.Resources.Requests[corev1.ResourceStorage]
+			if asked.Cmp(*want) != 0 {
+				return fmt.Errorf("%s asks for %s", claim.Name, &asked)
+			}
+			before := claim.DeepCopy()
+			claim.Status.Capacity = claim.Spec.Resources.Requests
+			if err := h.client.Status().Patch(ctx, &claim, client.MergeFrom(before)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	h.eventually(t, rolloutWithin, "new volumes are as large, and nothing is left to do", func(ctx context.Context) error {
+		var set appsv1.StatefulSet
+		if err := h.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node"}, &set); err != nil {
+			return err
+		}
+		size := set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests[corev1.ResourceStorage]
+		if size.Cmp(*want) != 0 || set.Status.ReadyReplicas != 3 {
+			return fmt.Errorf("%s for new volumes, %d nodes are ready", &size, set.Status.ReadyReplicas)
+		}
+		return nil
+	})
 }
 
 // evictEachPod does what kubectl drain does. While a pod is away no other may be

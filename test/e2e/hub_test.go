@@ -76,8 +76,13 @@ func TestHub(t *testing.T) {
 
 func (s *suite) installChart(t *testing.T) {
 	t.Helper()
-	repository, tag := s.split()
-	s.mustRun(t, s.helm, "", "install", release, "../../charts/switchboard", "--namespace", operatorNamespace,
+	s.helmInstall(t, "../../charts/switchboard", s.image)
+}
+
+func (s *suite) helmInstall(t *testing.T, chart, image string) {
+	t.Helper()
+	repository, tag := splitImage(image)
+	s.mustRun(t, s.helm, "", "install", release, chart, "--namespace", operatorNamespace,
 		"--set", "image.repository="+repository, "--set", "image.tag="+tag, "--set", "image.pullPolicy=IfNotPresent",
 		"--wait", "--timeout", installWithin.String())
 }

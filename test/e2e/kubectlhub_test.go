@@ -53,11 +53,11 @@ type pluginTest struct {
 	program string
 }
 
-// buildPlugin builds the program under the name that makes it the plugin.
+// buildPlugin builds the plugin under the name that kubectl finds it by.
 func buildPlugin(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "kubectl-hub")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/hubctl").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/kubectl-hub").CombinedOutput(); err != nil {
 		t.Fatalf("build the plugin: %v\n%s", err, out)
 	}
 	return program

@@ -107,18 +107,24 @@ func (l *ledger) flows(t *testing.T) time.Duration {
 	return time.Duration(longest) * time.Millisecond
 }
 
+// verdict ends the checker that is in the agent's pod, and returns all that it said.
+func (a *agent) verdict(t *testing.T) string {
+	t.Helper()
+	a.s.mustRun(t, a.s.kubectl, "", "-n", hubNamespace, "exec", a.pod, "--", "/checker", "--stop")
+	a.s.eventually(t, judgedWithin, a.pod+" is judged", func(ctx context.Context) error {
+		if a.phase(ctx, corev1.PodFailed) == nil {
+			return nil // the verdict says why
+		}
+		return a.phase(ctx, corev1.PodSucceeded)
+	})
+	return a.logs(t)
+}
+
 // judge ends the load and fails the test when the hub did not keep what it had
 // acknowledged.
 func (l *ledger) judge(t *testing.T) {
 	t.Helper()
-	l.s.mustRun(t, l.s.kubectl, "", "-n", hubNamespace, "exec", l.pod, "--", "/checker", "--stop")
-	l.s.eventually(t, judgedWithin, "the ledger is judged", func(ctx context.Context) error {
-		if l.phase(ctx, corev1.PodFailed) == nil {
-			return nil // the verdict says why
-		}
-		return l.phase(ctx, corev1.PodSucceeded)
-	})
-	logs := l.logs(t)
+	logs := l.verdict(t)
 	var verdict ledgerLine
 	for text := range strings.Lines(logs) {
 		if err := json.Unmarshal([]byte(text), &verdict); err != nil {

@@ -35,7 +35,7 @@ func TestREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	repository, tag := s.split()
+	repository, tag := splitImage(s.image)
 	bin := s.binaries(t)
 	started := regexp.MustCompile(`^kubectl run (\S+) `)
 	var printed string

@@ -178,13 +178,13 @@ func (s *suite) tidy(t *testing.T, args ...[]string) {
 	}
 }
 
-// split is the image's name and tag, as the chart takes them.
-func (s *suite) split() (repository, tag string) {
-	i := strings.LastIndex(s.image, ":")
+// splitImage returns an image's name and tag, as the chart takes them.
+func splitImage(image string) (repository, tag string) {
+	i := strings.LastIndex(image, ":")
 	if i < 0 {
-		return s.image, "latest"
+		return image, "latest"
 	}
-	return s.image[:i], s.image[i+1:]
+	return image[:i], image[i+1:]
 }
 
 func environment(name, otherwise string) string {

@@ -22,7 +22,8 @@ import (
 	"time"
 )
 
-const patience = time.Minute
+// patience is for what a slow machine takes, building the first command from nothing included.
+const patience = 5 * time.Minute
 
 // terminal is a command that goes on in a terminal of its own.
 type terminal struct {

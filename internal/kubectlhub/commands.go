@@ -1,14 +1,17 @@
-package hubctl
+package kubectlhub
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/internal/hubctl"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
 )
 
@@ -17,10 +20,24 @@ const (
 	pluginName = "kubectl hub"
 )
 
-// kube is what the commands of the plugin share.
+// kube is what the commands share.
 type kube struct {
-	*app
+	*hubctl.App
 	options kubehub.Options
+}
+
+// Main runs the plugin with the process's arguments and returns its exit status.
+func Main(version string) int {
+	kubehub.SilenceLogs()
+	return hubctl.AsProcess(func(ctx context.Context) int {
+		return Run(ctx, version, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	})
+}
+
+// Run runs one command and returns its exit status. Errors go to errOut.
+func Run(ctx context.Context, version string, args []string, in io.Reader, out, errOut io.Writer) int {
+	k := &kube{App: &hubctl.App{Program: pluginName, Version: version, In: in, Out: out, ErrOut: errOut}}
+	return k.Execute(ctx, k.root(), args) //nolint:contextcheck // commands get ctx from ExecuteContext
 }
 
 const kubeLong = `Look after Hubs of a Kubernetes cluster: see how one is, replace a node, restart it,
@@ -32,28 +49,12 @@ ordinal or its pod.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 4 timed out.`
 
-// pluginRoot is the program when kubectl runs it.
-func (a *app) pluginRoot() *cobra.Command {
-	root := a.newKube()
-	root.Use = pluginFile
-	root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: pluginName}
-	a.makeRoot(root)
-	a.credentialFlags(root.PersistentFlags())
-	return root
-}
-
-// kubeCommand has the plugin's commands in hubctl.
-func (a *app) kubeCommand() *cobra.Command {
-	cmd := a.newKube()
-	cmd.Use = "kube"
-	return cmd
-}
-
-func (a *app) newKube() *cobra.Command {
-	k := &kube{app: a}
+func (k *kube) root() *cobra.Command {
 	cmd := &cobra.Command{
-		Short: "Look after Hubs of a Kubernetes cluster (also: kubectl hub)",
-		Long:  kubeLong,
+		Use:         pluginFile,
+		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: pluginName},
+		Short:       "Look after Hubs of a Kubernetes cluster",
+		Long:        kubeLong,
 		Example: `  kubectl hub status                   # the only Hub of the namespace, on one screen
   kubectl hub status agents -n prod
   kubectl hub clients agents
@@ -62,26 +63,21 @@ func (a *app) newKube() *cobra.Command {
   kubectl hub logs agents -f
   kubectl hub bundle agents            # an archive for who helps`,
 	}
-	group(cmd)
+	k.MakeRoot(cmd)
+	hubctl.Group(cmd)
 	f := cmd.PersistentFlags()
+	k.CredentialFlags(f)
 	f.StringVarP(&k.options.Namespace, "namespace", "n", "", "`namespace` of the Hub; the context's when empty")
 	f.StringVar(&k.options.Context, "context", "", "`context` of the kubeconfig file; the current one when empty")
 	f.StringVar(&k.options.Kubeconfig, "kubeconfig", "", "kubeconfig `file`; KUBECONFIG or ~/.kube/config when empty")
-	cmd.AddCommand(
-		k.statusCommand(),
-		k.listCommand(nodesList.name, a.listCommand(nodesList)),
-		k.listCommand(clientsList.name, a.clientsCommand()),
-		k.listCommand(topicsList.name, a.listCommand(topicsList)),
-		k.drainCommand(), k.restartCommand(), k.logsCommand(), k.bundleCommand(),
-	)
+	cmd.AddCommand(k.statusCommand())
+	cmd.AddCommand(k.lists()...)
+	cmd.AddCommand(k.drainCommand(), k.restartCommand(), k.logsCommand(), k.bundleCommand())
 	return cmd
 }
 
-func (k *kube) connect(cmd *cobra.Command) (*kubehub.Cluster, error) {
-	if f := cmd.Flags().Lookup("server"); f != nil && f.Changed {
-		return nil, usagef(cmd, "--server: nodes are reached through the API server; name a Hub instead")
-	}
-	k.options.UserAgent = pluginFile + "/" + k.version
+func (k *kube) connect() (*kubehub.Cluster, error) {
+	k.options.UserAgent = pluginFile + "/" + k.Version
 	return kubehub.Connect(k.options)
 }
 
@@ -98,9 +94,9 @@ what the operator last saw, and says so.`,
 		Example: `  kubectl hub status
   kubectl hub status agents -n prod
   kubectl hub status agents -o json | jq -r .state   # well, changing, paused, degraded, down or stopped`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: hubctl.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cluster, err := k.connect(cmd)
+			cluster, err := k.connect()
 			if err != nil {
 				return err
 			}
@@ -108,10 +104,10 @@ what the operator last saw, and says so.`,
 			if err != nil {
 				return err
 			}
-			if k.json() {
-				return encodeJSON(k.out, report)
+			if k.JSON() {
+				return hubctl.EncodeJSON(k.Out, report)
 			}
-			_, err = io.WriteString(k.out, report.Text(time.Now()))
+			_, err = io.WriteString(k.Out, report.Text(time.Now()))
 			return err
 		},
 	}
@@ -124,28 +120,28 @@ func first(args []string) string {
 	return args[0]
 }
 
-// listCommand makes one of hubctl's own lists ask the nodes of a Hub.
-func (k *kube) listCommand(name string, cmd *cobra.Command) *cobra.Command {
-	list := cmd.RunE
-	cmd.Use = name + " [HUB]"
-	cmd.Example = fmt.Sprintf("  kubectl hub %[1]s\n  kubectl hub %[1]s agents --watch\n  kubectl hub %[1]s agents -o json | jq .", name)
-	cmd.Args = args(cobra.MaximumNArgs(1))
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cluster, err := k.connect(cmd)
-		if err != nil {
-			return err
-		}
-		hub, err := cluster.Hub(cmd.Context(), first(args))
-		if err != nil {
-			return err
-		}
-		if k.server, err = cluster.Servers(cmd.Context(), hub); err != nil {
-			return err
-		}
-		k.dial = cluster.HubDialer(hub)
-		return list(cmd, nil)
+// lists makes hubctl's own lists ask the nodes of a Hub.
+func (k *kube) lists() []*cobra.Command {
+	lists := k.Lists(k.find)
+	for _, cmd := range lists {
+		cmd.Example = fmt.Sprintf("  kubectl hub %[1]s\n  kubectl hub %[1]s agents --watch\n  kubectl hub %[1]s agents -o json | jq .", cmd.Use)
+		cmd.Use += " [HUB]"
+		cmd.Args = hubctl.Args(cobra.MaximumNArgs(1))
 	}
-	return cmd
+	return lists
+}
+
+func (k *kube) find(cmd *cobra.Command, args []string) (server string, dial client.Dialer, err error) {
+	cluster, err := k.connect()
+	if err != nil {
+		return "", nil, err
+	}
+	hub, err := cluster.Hub(cmd.Context(), first(args))
+	if err != nil {
+		return "", nil, err
+	}
+	server, err = cluster.Servers(cmd.Context(), hub)
+	return server, cluster.HubDialer(hub), err
 }
 
 func (k *kube) drainCommand() *cobra.Command {
@@ -164,9 +160,9 @@ the waiting, not what has begun.`,
 		Example: `  kubectl hub drain 1                    # agents-node-1, of the only Hub
   kubectl hub drain agents 1
   kubectl hub drain agents-node-1 -n prod`,
-		Args: args(cobra.RangeArgs(1, 2)),
+		Args: hubctl.Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cluster, err := k.connect(cmd)
+			cluster, err := k.connect()
 			if err != nil {
 				return err
 			}
@@ -177,13 +173,13 @@ the waiting, not what has begun.`,
 				return err
 			}
 			if node == "" {
-				return usagef(cmd, "which node of Hub %s? Name one by its ordinal or pod, see kubectl hub nodes %[1]s", hub.Name)
+				return hubctl.Usagef(cmd, "which node of Hub %s? Name one by its ordinal or pod, see kubectl hub nodes %[1]s", hub.Name)
 			}
 			pod, err := cluster.Node(ctx, hub, node)
 			if err != nil {
 				return err
 			}
-			done, err := cluster.Drain(ctx, hub, pod, force, k.tellf)
+			done, err := cluster.Drain(ctx, hub, pod, force, k.Tellf)
 			return k.replaced(cmd, done, timeout, err)
 		},
 	}
@@ -196,13 +192,13 @@ the waiting, not what has begun.`,
 // interrupted it.
 func (k *kube) replaced(cmd *cobra.Command, done *kubehub.Replaced, timeout time.Duration, err error) error {
 	switch {
-	case err == nil && k.json():
-		return encodeJSON(k.out, done)
+	case err == nil && k.JSON():
+		return hubctl.EncodeJSON(k.Out, done)
 	case err == nil:
-		_, err = fmt.Fprintln(k.out, done)
+		_, err = fmt.Fprintln(k.Out, done)
 		return err
 	case cmd.Context().Err() != nil:
-		k.tellf("waiting is over, what has begun goes on: see kubectl hub status")
+		k.Tellf("waiting is over, what has begun goes on: see kubectl hub status")
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("not done within %v, what has begun goes on: see kubectl hub status: %w", timeout, err)
 	}
@@ -222,9 +218,9 @@ switchboard.dev/restarted-at of the Hub, and waits until the last node is replac
 Ctrl-C stops the waiting, not the restart.`,
 		Example: `  kubectl hub restart agents
   kubectl hub restart agents --wait=false`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: hubctl.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cluster, err := k.connect(cmd)
+			cluster, err := k.connect()
 			if err != nil {
 				return err
 			}
@@ -238,12 +234,12 @@ Ctrl-C stops the waiting, not the restart.`,
 			if err != nil {
 				return err
 			}
-			k.tellf("restart of Hub %s asked for", hub.Name)
+			k.Tellf("restart of Hub %s asked for", hub.Name)
 			if !wait {
 				return nil
 			}
-			k.tellf("waiting for the last node; Ctrl-C stops the waiting, not the restart")
-			done, err := cluster.AwaitRestart(ctx, hub.Name, at, k.tellf)
+			k.Tellf("waiting for the last node; Ctrl-C stops the waiting, not the restart")
+			done, err := cluster.AwaitRestart(ctx, hub.Name, at, k.Tellf)
 			return k.replaced(cmd, done, timeout, err)
 		},
 	}
@@ -264,12 +260,12 @@ With -o json each line is {"node","line"}.`,
 		Example: `  kubectl hub logs agents --since 10m
   kubectl hub logs agents -f --tail 10
   kubectl hub logs agents 1 --previous   # why agents-node-1 ended`,
-		Args: args(cobra.MaximumNArgs(2)),
+		Args: hubctl.Args(cobra.MaximumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Follow && o.Previous {
-				return usagef(cmd, "-f and --previous: a container that has ended writes no more")
+				return hubctl.Usagef(cmd, "-f and --previous: a container that has ended writes no more")
 			}
-			cluster, err := k.connect(cmd)
+			cluster, err := k.connect()
 			if err != nil {
 				return err
 			}
@@ -278,10 +274,10 @@ With -o json each line is {"node","line"}.`,
 			if err != nil {
 				return err
 			}
-			o.Node, o.JSON = node, k.json()
-			err = cluster.Logs(ctx, hub, o, k.out, k.tellf)
+			o.Node, o.JSON = node, k.JSON()
+			err = cluster.Logs(ctx, hub, o, k.Out, k.Tellf)
 			if o.Follow {
-				return orInterrupted(ctx, err)
+				return hubctl.OrInterrupted(ctx, err)
 			}
 			return err
 		},
@@ -309,14 +305,14 @@ addresses of clients, topics and machines are in it: look through the files, whi
 lists, before you send it. What can't be collected is told, and noted in errors.txt.`,
 		Example: `  kubectl hub bundle agents
   kubectl hub bundle agents --file /tmp/agents.tar.gz && tar -tzf /tmp/agents.tar.gz`,
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: hubctl.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cluster, err := k.connect(cmd)
+			cluster, err := k.connect()
 			if err != nil {
 				return err
 			}
 			ctx := cmd.Context()
-			o.Program, o.Now = pluginFile+" "+k.version, time.Now()
+			o.Program, o.Now = pluginFile+" "+k.Version, time.Now()
 			hub, err := cluster.Hub(ctx, first(args))
 			if err != nil {
 				return err
@@ -325,8 +321,8 @@ lists, before you send it. What can't be collected is told, and noted in errors.
 				file = fmt.Sprintf("%s-bundle-%s.tar.gz", hub.Name, o.Now.UTC().Format("20060102T150405Z"))
 			}
 			var contents *kubehub.BundleContents
-			err = wholeFile(file, func(f io.Writer) (err error) {
-				contents, err = cluster.Bundle(ctx, hub, o, f, k.tellf)
+			err = hubctl.WholeFile(file, func(f io.Writer) (err error) {
+				contents, err = cluster.Bundle(ctx, hub, o, f, k.Tellf)
 				return err
 			})
 			if err != nil {
@@ -341,20 +337,20 @@ lists, before you send it. What can't be collected is told, and noted in errors.
 }
 
 func (k *kube) showBundle(file string, c *kubehub.BundleContents) error {
-	if k.json() {
-		return encodeJSON(k.out, struct {
+	if k.JSON() {
+		return hubctl.EncodeJSON(k.Out, struct {
 			File string `json:"file"`
 			*kubehub.BundleContents
 		}{file, c})
 	}
 	for _, f := range c.Files {
-		if _, err := fmt.Fprintf(k.out, "%10d  %s\n", f.Bytes, f.Name); err != nil {
+		if _, err := fmt.Fprintf(k.Out, "%10d  %s\n", f.Bytes, f.Name); err != nil {
 			return err
 		}
 	}
 	for _, m := range c.Missing {
-		k.tellf("not collected: %s", m)
+		k.Tellf("not collected: %s", m)
 	}
-	_, err := fmt.Fprintf(k.out, "%s: %d files, %d places redacted, %d things not collected. Look through it before you send it.\n", file, len(c.Files), c.Redacted, len(c.Missing))
+	_, err := fmt.Fprintf(k.Out, "%s: %d files, %d places redacted, %d things not collected. Look through it before you send it.\n", file, len(c.Files), c.Redacted, len(c.Missing))
 	return err
 }
