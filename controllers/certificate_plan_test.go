@@ -171,6 +171,32 @@ func TestRotationNeverShowsAnUnknownAuthority(t *testing.T) {
 	}
 }
 
+func TestNextLookIsWhenSomethingIsDue(t *testing.T) {
+	have, err := testAuthority(t).Issue(pki.Names{DNS: []string{"agents"}}, testNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		seen certificates
+		want time.Duration
+	}{
+		"without TLS":        {certificates{}, 0},
+		"a renewal":          {certificates{have: have, renews: new(testNow.Add(time.Hour))}, time.Hour + time.Second},
+		"somebody's expires": {certificates{have: have}, pki.CertificateLife + time.Second},
+		"a phase ends": {certificates{
+			have: have, renews: new(testNow.Add(time.Hour)),
+			rotation: manifests.Rotation{Phase: manifests.RotationTrust, Since: testNow.Add(-time.Minute)},
+		}, spreadTime - time.Minute + time.Second},
+		"expired long ago": {certificates{have: have, renews: new(testNow.Add(-time.Hour))}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := tt.seen.after(testNow); got != tt.want {
+				t.Errorf("after %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
 func testAuthority(t *testing.T) *pki.Authority {
 	t.Helper()
 	a, err := pki.NewAuthority("agents", testNow)

@@ -1,7 +1,12 @@
 package controllers_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -491,6 +496,75 @@ func TestMalformedAuthorityIsNamed(t *testing.T) {
 	h.annotate(t, "ca") // another way to set it right
 	h.waitUntilTaken(t)
 	h.certificatesReady(t, metav1.ConditionTrue, switchboardv1alpha1.ReasonRotating, "phase 1 of 3")
+}
+
+// bring puts an authority into the Hub's Secret.
+func (h *hubInTest) bring(t *testing.T, certificate *x509.Certificate, key *ecdsa.PrivateKey) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{}
+	h.read(t, secret, "agents-ca")
+	secret.Data["tls.crt"] = pki.EncodeCertificates([]*x509.Certificate{certificate})
+	secret.Data["tls.key"] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err := h.Update(t.Context(), secret, client.FieldOwner("somebody")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newRoot makes an authority that differs from the operator's own.
+func newRoot(t *testing.T, change func(*x509.Certificate)) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "ours"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(365 * day),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	change(template)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate, key
+}
+
+func TestAuthorityThatSomebodyBringsIsTakenOver(t *testing.T) {
+	h, pods := secureHub(t, "{clients: Required}")
+	oldCA, before := h.authority(t), h.nodeCredentials(t)
+	useless, key := newRoot(t, func(c *x509.Certificate) {
+		c.PermittedDNSDomainsCritical, c.PermittedDNSDomains = true, []string{"example.com"}
+	})
+	h.bring(t, useless, key)
+	h.poke(t, pods[0])
+	h.certificatesReady(t, metav1.ConditionFalse, switchboardv1alpha1.ReasonSecretInvalid, `what the authority in Secret "agents-ca" issues is not valid`)
+	if !pki.SameCertificate(h.nodeCredentials(t), before) {
+		t.Error("nodes have another certificate")
+	}
+	h.waitForTrust(t, oldCA)
+
+	ours, key := newRoot(t, func(*x509.Certificate) {})
+	h.bring(t, ours, key)
+	h.poke(t, pods[0])
+	h.waitForTrust(t, ours, oldCA)
+	h.pass(t, phase, pods[0])
+	after := h.waitForOtherCertificate(t, before)
+	if err := after.Leaf().CheckSignatureFrom(ours); err != nil {
+		t.Error(err)
+	}
+	h.pass(t, phase, pods[0])
+	h.waitForTrust(t, ours)
+	if !h.authority(t).Equal(ours) {
+		t.Error("it was set back")
+	}
 }
 
 func TestSomebodyElsesAuthorityIsLeftAlone(t *testing.T) {
