@@ -474,6 +474,23 @@ func TestWhatNodesHaveIsRepaired(t *testing.T) {
 	}
 }
 
+func TestWhomClientsTrustIsRepaired(t *testing.T) {
+	h, _ := secureHub(t, "{clients: Required}")
+	ca := h.authority(t)
+	told := &corev1.ConfigMap{}
+	h.read(t, told, "agents-ca")
+	told.Data["ca.crt"] = "open sesame"
+	if err := h.Update(t.Context(), told, client.FieldOwner("somebody")); err != nil {
+		t.Fatal(err)
+	}
+	h.waitForTrust(t, ca)
+	if err := h.Delete(t.Context(), told); err != nil {
+		t.Fatal(err)
+	}
+	h.waitFor(t, &corev1.ConfigMap{}, "agents-ca", func() error { return nil })
+	h.waitForTrust(t, ca)
+}
+
 func TestMalformedAuthorityIsNamed(t *testing.T) {
 	h, pods := secureHub(t, "{clients: Required}")
 	before := h.nodeCredentials(t)
