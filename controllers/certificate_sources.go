@@ -71,31 +71,18 @@ func (r *HubReconciler) ownSource(ctx context.Context, p *pass, secret nodeSecre
 	if err != nil {
 		return nil, nil, err
 	}
+	exists, asked := live.UID != "", p.hub.Annotations[manifests.AnnotationRotate]
 	authority, invalid := pki.ParseAuthority(live.Data)
-	asked := p.hub.Annotations[manifests.AnnotationRotate]
-	source := &certificateSource{renews: true}
-	told := notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, "another certificate authority is made, to replace the one before"}
-	switch {
-	case live.UID == "" && known:
-		source.made = true
-		told.kind = corev1.EventTypeWarning
-		told.text = fmt.Sprintf("there is no Secret %[1]s, so another certificate authority is made; clients have to get its certificate from ConfigMap %[1]s", name)
-	case live.UID == "":
-		source.made = true
-		told.text = "a certificate authority is made for this Hub; clients find its certificate in ConfigMap " + name
-	case invalid != nil && asked != manifests.RotateAuthority:
+	if exists && invalid != nil && asked != manifests.RotateAuthority {
 		t := invalidSecret(name, invalid)
 		t.message += ". Set it right, or delete the Secret: the operator makes another authority"
 		return nil, t, nil
-	case invalid != nil:
-		source.made = true
-	default:
-		due := asked == manifests.RotateAuthority || !p.seen.now.Before(pki.RenewAt(authority.Certificate))
-		source.made = due && !secret.rotatesTo(authority)
 	}
-	if source.made {
+	due := authorityDue(p, secret, exists, known, authority)
+	source := &certificateSource{renews: true, made: due != nil}
+	if due != nil {
 		if authority, err = r.makeAuthority(ctx, p, live); err == nil {
-			r.tell(p.hub, told)
+			r.tell(p.hub, *due)
 		}
 	} else {
 		data := map[string][]byte{pki.CertificateKey: live.Data[pki.CertificateKey], pki.PrivateKeyKey: live.Data[pki.PrivateKeyKey]}
@@ -105,14 +92,32 @@ func (r *HubReconciler) ownSource(ctx context.Context, p *pass, secret nodeSecre
 		return nil, nil, err
 	}
 	source.authorities = []*x509.Certificate{authority.Certificate}
-	again := asked == manifests.RotateCertificates
-	if source.offer, err = issueIfDue(authority, secret.have, manifests.CertificateNames(p.hub), again, p.seen.now); err != nil {
+	source.offer, err = issueIfDue(authority, secret.have, manifests.CertificateNames(p.hub), asked == manifests.RotateCertificates, p.seen.now)
+	if err != nil {
 		return nil, &certificateTrouble{
 			reason:  switchboardv1alpha1.ReasonSecretInvalid,
 			message: fmt.Sprintf("what the authority in Secret %q issues is not valid: %v. Put another one into it, or delete the Secret: the operator makes another authority", name, err),
 		}, nil
 	}
 	return source, nil, nil
+}
+
+// authorityDue says what to tell when another authority is made, nil when none is to
+// be. exists and authority are what there is; authority is nil when that is none.
+func authorityDue(p *pass, secret nodeSecret, exists, known bool, authority *pki.Authority) *notice {
+	name := manifests.AuthorityName(p.hub)
+	switch {
+	case !exists && known:
+		return &notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonAuthorityMade, fmt.Sprintf("there is no Secret %[1]s, so another certificate authority is made; clients have to get its certificate from ConfigMap %[1]s", name)}
+	case !exists:
+		return &notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, "a certificate authority is made for this Hub; clients find its certificate in ConfigMap " + name}
+	}
+	due := p.hub.Annotations[manifests.AnnotationRotate] == manifests.RotateAuthority ||
+		authority != nil && !p.seen.now.Before(pki.RenewAt(authority.Certificate))
+	if !due || authority != nil && secret.rotatesTo(authority) {
+		return nil
+	}
+	return &notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, "another certificate authority is made, to replace the one before"}
 }
 
 // issueIfDue issues a certificate, unless what nodes have will do. again says that it
