@@ -39,6 +39,8 @@ type observed struct {
 	rollout rollout
 	// volumes is what there is of claims for history.
 	volumes volumes
+	// certificates is what there is of the nodes' certificate.
+	certificates certificates
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.

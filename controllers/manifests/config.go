@@ -57,6 +57,15 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	return c
 }
 
+// WithTLS adds to the nodes' rendered settings what they have to know of TLS: of a Hub
+// that does not use it nothing, so that nodes of before there was TLS read them.
+func WithTLS(hub *switchboardv1alpha1.Hub, rendered []byte) []byte {
+	if !ServesTLS(hub) {
+		return rendered
+	}
+	return fmt.Appendf(rendered, "tls:\n  clients: %s\n  directory: %s\n", hub.Spec.TLS.Clients, tlsDir)
+}
+
 // TopicConfig is what nodes' settings say of the topics that match a pattern.
 func TopicConfig(pattern string, s switchboardv1alpha1.TopicSettings) config.Topic {
 	return config.Topic{Pattern: pattern, History: topicHistory(s.History), Filter: s.Filter}

@@ -62,6 +62,11 @@ func podSpec(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodSpecApplyC
 			corev1ac.Volume().WithName("gossip").
 				WithSecret(corev1ac.SecretVolumeSource().WithSecretName(GossipSecretName(hub)).WithDefaultMode(0o440)),
 		)
+	if ServesTLS(hub) {
+		// The whole folder here, too: the kubelet renews the files in it.
+		pod.WithVolumes(corev1ac.Volume().WithName(tlsVolume).
+			WithSecret(corev1ac.SecretVolumeSource().WithSecretName(NodeTLSName(hub)).WithDefaultMode(0o440)))
+	}
 	for _, s := range hub.Spec.ImagePullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
 	}
@@ -192,6 +197,9 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		)
 	if keepsOnDisk(hub) {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(historyVolume).WithMountPath(storageDir))
+	}
+	if ServesTLS(hub) {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(tlsVolume).WithMountPath(tlsDir).WithReadOnly(true))
 	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
 		// Collect garbage harder before the kernel kills the process; the tenth
