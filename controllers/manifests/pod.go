@@ -14,6 +14,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 )
 
 // nonRootUser owns the image's processes.
@@ -200,6 +201,8 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 	}
 	if ServesTLS(hub) {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(tlsVolume).WithMountPath(tlsDir).WithReadOnly(true))
+		// For hubctl, which people run in the container.
+		c.WithEnv(corev1ac.EnvVar().WithName("SWITCHBOARD_CA_FILE").WithValue(path.Join(tlsDir, pki.AuthoritiesKey)))
 	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
 		// Collect garbage harder before the kernel kills the process; the tenth
