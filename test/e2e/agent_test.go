@@ -54,7 +54,20 @@ func (s *suite) startAgent(t *testing.T, name string, worker int, server string,
 // startPod is startAgent for a command of any image.
 func (s *suite) startPod(t *testing.T, name string, worker int, image, server string, command ...string) *agent {
 	t.Helper()
-	pod := &corev1.Pod{
+	return s.start(t, s.podFor(name, worker, image, server, command...))
+}
+
+func (s *suite) start(t *testing.T, pod *corev1.Pod) *agent {
+	t.Helper()
+	if err := s.client.Create(s.ctx, pod); err != nil {
+		t.Fatal(err)
+	}
+	return &agent{s: s, pod: pod.Name}
+}
+
+// podFor is the pod of an agent, not started yet.
+func (s *suite) podFor(name string, worker int, image, server string, command ...string) *corev1.Pod {
+	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: hubNamespace, Labels: map[string]string{"app": "agent"}},
 		Spec: corev1.PodSpec{
 			NodeSelector:                 map[string]string{corev1.LabelHostname: s.workers[worker%len(s.workers)]},
@@ -81,10 +94,6 @@ func (s *suite) startPod(t *testing.T, name string, worker int, image, server st
 			}},
 		},
 	}
-	if err := s.client.Create(s.ctx, pod); err != nil {
-		t.Fatal(err)
-	}
-	return &agent{s: s, pod: name}
 }
 
 // hubctl runs "hubctl ARGS" inside the agent's pod, beside what it is doing, and
