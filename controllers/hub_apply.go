@@ -82,8 +82,8 @@ func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
-	p.nodeConfig = manifests.WithTLS(p.hub, rendered)
-	p.seen.configHash = configHash(p.nodeConfig)
+	p.nodeConfig = rendered
+	p.seen.configHash = configHash(rendered)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 func tlsHub(tls switchboardv1alpha1.TLSSpec) *switchboardv1alpha1.Hub {
@@ -55,8 +56,9 @@ func TestHubWithoutTLSIsAsItWas(t *testing.T) {
 			if diff := cmp.Diff(want, manifests.StatefulSet(hub, "i")); diff != "" {
 				t.Errorf("the StatefulSet changes (-without +with):\n%s", diff)
 			}
-			if got := string(manifests.WithTLS(hub, []byte("a: b\n"))); got != "a: b\n" {
-				t.Errorf("settings became %q", got)
+			// Nodes of before there was TLS refuse what they don't know.
+			if got := rendered(t, hub); strings.Contains(got, "tls") {
+				t.Errorf("settings are\n%s", got)
 			}
 		})
 	}
@@ -73,8 +75,11 @@ func TestWhatNodesReloadOfTLSLeavesTemplateAlone(t *testing.T) {
 	if manifests.KeepTemplate(manifests.StatefulSet(optional, "i"), manifests.StatefulSet(plainHub(), "i")) {
 		t.Error("nodes go on without a certificate")
 	}
+	if changed := config.Reloadable(manifests.NodeConfig(optional), manifests.NodeConfig(required)); len(changed) > 0 {
+		t.Errorf("a node can't reload %v", changed)
+	}
 	for clients, hub := range map[string]*switchboardv1alpha1.Hub{"Optional": optional, "Required": required} {
-		if got := string(manifests.WithTLS(hub, nil)); !strings.Contains(got, "clients: "+clients+"\n") || !strings.Contains(got, "directory: /etc/switchboard/tls\n") {
+		if got := rendered(t, hub); !strings.Contains(got, "clients: "+clients+"\n") || !strings.Contains(got, "directory: /etc/switchboard/tls\n") {
 			t.Errorf("settings of %s are\n%s", clients, got)
 		}
 	}
@@ -99,4 +104,14 @@ func TestRotationIsReadAsItWasWritten(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rendered is what nodes of a Hub read.
+func rendered(t *testing.T, hub *switchboardv1alpha1.Hub) string {
+	t.Helper()
+	text, err := manifests.NodeConfig(hub).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

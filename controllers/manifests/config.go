@@ -28,6 +28,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	c.Replicas = int(Replicas(hub))
 	c.Peers = []string{fmt.Sprintf("%s.%s.svc:%d", PeerServiceName(hub), hub.Namespace, PortGossip)}
 	c.GossipKeyFile = gossipDir + "/" + GossipKey
+	if ServesTLS(hub) {
+		c.TLS = config.TLS{Clients: config.TLSPolicy(spec.TLS.Clients), Directory: tlsDir}
+	}
 	c.HealthCheck = config.HealthCheck{
 		Interval:         config.Duration(spec.HealthCheck.Interval.Duration),
 		Timeout:          config.Duration(spec.HealthCheck.Timeout.Duration),
@@ -55,15 +58,6 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
 	return c
-}
-
-// WithTLS adds to the nodes' rendered settings what they have to know of TLS: of a Hub
-// that does not use it nothing, so that nodes of before there was TLS read them.
-func WithTLS(hub *switchboardv1alpha1.Hub, rendered []byte) []byte {
-	if !ServesTLS(hub) {
-		return rendered
-	}
-	return fmt.Appendf(rendered, "tls:\n  clients: %s\n  directory: %s\n", hub.Spec.TLS.Clients, tlsDir)
 }
 
 // TopicConfig is what nodes' settings say of the topics that match a pattern.

@@ -128,7 +128,7 @@ func TestBuilders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return manifests.ConfigMap(h, manifests.WithTLS(h, rendered))
+			return manifests.ConfigMap(h, rendered)
 		},
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.GossipSecret(h, []byte("key"))
