@@ -41,8 +41,8 @@ type App struct {
 	caFile    string
 	output    string
 
-	dial    client.Dialer // nil: over the network
-	tlsName string        // that the hub's certificate is for; empty: the address's host
+	dial client.Dialer // nil: over the network
+	tls  *tls.Config   // nil: as caFile says, under the address's host
 }
 
 // Main runs hubctl with the process's arguments and returns its exit status.
@@ -183,8 +183,11 @@ func (a *App) connectTo(ctx context.Context, server string, opts ...client.Optio
 		}
 		all = append(all, client.WithToken(strings.TrimSpace(string(token))))
 	}
+	if a.tls != nil {
+		all = append(all, client.WithTLS(a.tls))
+	}
 	if a.caFile != "" {
-		all = append(all, client.WithTLS(&tls.Config{ServerName: a.tlsName, MinVersion: tls.VersionTLS13}), client.WithCAFile(a.caFile))
+		all = append(all, client.WithCAFile(a.caFile))
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

@@ -1,6 +1,8 @@
 package hubctl
 
 import (
+	"crypto/tls"
+
 	"github.com/spf13/cobra"
 
 	"github.com/switchboardhub/switchboard/client"
@@ -8,9 +10,9 @@ import (
 
 // Place is where a hub is, and how to reach it.
 type Place struct {
-	Server  string
-	Dial    client.Dialer
-	TLSName string // of the nodes' certificates
+	Server string
+	Dial   client.Dialer
+	TLS    *tls.Config // nil: it has none
 }
 
 // Finder finds the hub that a command's arguments name.
@@ -29,7 +31,7 @@ func (a *App) Lists(find Finder) []*cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.server, a.dial, a.tlsName = place.Server, place.Dial, place.TLSName
+			a.server, a.dial, a.tls = place.Server, place.Dial, place.TLS
 			return list(cmd, nil)
 		}
 	}

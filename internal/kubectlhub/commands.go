@@ -139,9 +139,11 @@ func (k *kube) find(cmd *cobra.Command, args []string) (place hubctl.Place, err 
 	if err != nil {
 		return place, err
 	}
-	place.Server, err = cluster.Servers(cmd.Context(), hub)
 	place.Dial = cluster.HubDialer(hub)
-	place.TLSName = fmt.Sprintf("%s.%s.svc", hub.Name, hub.Namespace) // pods are dialled by names of their own
+	if place.Server, err = cluster.Servers(cmd.Context(), hub); err != nil {
+		return place, err
+	}
+	place.TLS, err = cluster.TLS(cmd.Context(), hub)
 	return place, err
 }
 

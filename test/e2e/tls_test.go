@@ -77,10 +77,13 @@ func (s *suite) tlsBecomesRequired(t *testing.T) {
 	asker := &agent{s: s, pod: "secure"}
 	asker.mustHubctl(t, "send", "secure", "still there", "--id", "a")
 	asker.waitHeard(t, "still there")
-	// As the runbook has it.
-	out := s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "exec", hubName+"-node-1", "--", "/hubctl", "nodes")
-	if !strings.Contains(out, hubName+"-node-2") {
-		t.Errorf("hubctl in a node's container shows:\n%s", out)
+	for who, out := range map[string]string{
+		"hubctl in a node's container": s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "exec", hubName+"-node-1", "--", "/hubctl", "nodes"),
+		"kubectl hub":                  s.mustRun(t, buildPlugin(t), "", "nodes", hubName, "-n", hubNamespace),
+	} {
+		if !strings.Contains(out, hubName+"-node-2") {
+			t.Errorf("%s shows:\n%s", who, out)
+		}
 	}
 }
 
