@@ -54,7 +54,20 @@ func (s *suite) startAgent(t *testing.T, name string, worker int, server string,
 // startPod is startAgent for a command of any image.
 func (s *suite) startPod(t *testing.T, name string, worker int, image, server string, command ...string) *agent {
 	t.Helper()
-	pod := &corev1.Pod{
+	return s.start(t, s.podFor(name, worker, image, server, command...))
+}
+
+func (s *suite) start(t *testing.T, pod *corev1.Pod) *agent {
+	t.Helper()
+	if err := s.client.Create(s.ctx, pod); err != nil {
+		t.Fatal(err)
+	}
+	return &agent{s: s, pod: pod.Name}
+}
+
+// podFor is the pod of an agent, not started yet.
+func (s *suite) podFor(name string, worker int, image, server string, command ...string) *corev1.Pod {
+	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: hubNamespace, Labels: map[string]string{"app": "agent"}},
 		Spec: corev1.PodSpec{
 			NodeSelector:                 map[string]string{corev1.LabelHostname: s.workers[worker%len(s.workers)]},
@@ -81,10 +94,6 @@ func (s *suite) startPod(t *testing.T, name string, worker int, image, server st
 			}},
 		},
 	}
-	if err := s.client.Create(s.ctx, pod); err != nil {
-		t.Fatal(err)
-	}
-	return &agent{s: s, pod: name}
 }
 
 // hubctl runs "hubctl ARGS" inside the agent's pod, beside what it is doing, and
@@ -100,6 +109,22 @@ func (a *agent) mustHubctl(t *testing.T, args ...string) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return strings.TrimSpace(out)
+}
+
+// waitServed waits until clients on every Kubernetes node reach the hub through its
+// Service. kube-proxy has to hear of the hub's nodes first, on each by itself, and a
+// client whose first connection is refused does not try again.
+func (s *suite) waitServed(t *testing.T) {
+	t.Helper()
+	defer s.removeAgents(t)
+	for i := range s.workers {
+		pod := s.podFor(fmt.Sprintf("first-%d", i), i, s.image, service(), "/hubctl", "nodes")
+		pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		s.start(t, pod)
+	}
+	for i := range s.workers {
+		(&agent{s: s, pod: fmt.Sprintf("first-%d", i)}).waitLogs(t)
+	}
 }
 
 // waitRunning waits until the pod runs; that it is connected is another matter.
