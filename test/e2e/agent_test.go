@@ -111,6 +111,22 @@ func (a *agent) mustHubctl(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
+// waitServed waits until clients on every Kubernetes node reach the hub through its
+// Service. kube-proxy has to hear of the hub's nodes first, on each by itself, and a
+// client whose first connection is refused does not try again.
+func (s *suite) waitServed(t *testing.T) {
+	t.Helper()
+	defer s.removeAgents(t)
+	for i := range s.workers {
+		pod := s.podFor(fmt.Sprintf("first-%d", i), i, s.image, service(), "/hubctl", "nodes")
+		pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
+		s.start(t, pod)
+	}
+	for i := range s.workers {
+		(&agent{s: s, pod: fmt.Sprintf("first-%d", i)}).waitLogs(t)
+	}
+}
+
 // waitRunning waits until the pod runs; that it is connected is another matter.
 func (a *agent) waitRunning(t *testing.T) {
 	t.Helper()

@@ -39,21 +39,21 @@ func TestChaos(t *testing.T) {
 		}},
 		{"restart the operator", func(t *testing.T) {
 			t.Helper()
-			h.step(t, nodes, "restarted the operator", func() {
+			h.step(t, "restarted the operator", func() {
 				h.mustRun(t, h.kubectl, "", "-n", operatorNamespace, "rollout", "restart", "deployment")
 				h.mustRun(t, h.kubectl, "", "-n", operatorNamespace, "rollout", "status", "deployment", "--timeout", rolloutWithin.String())
 			})
 		}},
 		{"change a limit", func(t *testing.T) {
 			t.Helper()
-			h.step(t, nodes, "changed a limit", func() {
+			h.step(t, "changed a limit", func() {
 				h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "patch", "hub", hubName, "--type=merge", "-p",
 					fmt.Sprintf(`{"spec": {"limits": {"maxClients": %d}}}`, 1000+chance.IntN(1000)))
 			})
 		}},
 		{"delete the StatefulSet", func(t *testing.T) {
 			t.Helper()
-			h.step(t, nodes, "deleted the StatefulSet without its pods", func() {
+			h.step(t, "deleted the StatefulSet without its pods", func() {
 				h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "statefulset", hubName+"-node", "--cascade=orphan")
 			})
 		}},

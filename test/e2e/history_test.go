@@ -79,6 +79,7 @@ func (h *historyTest) begin(t *testing.T) {
 	h.mustRun(t, h.kubectl, ledgerYAML, "-n", hubNamespace, "apply", "-f", "-")
 	h.waitNodes(t, 3)
 	t.Logf("three nodes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
+	h.waitServed(t)
 	h.asker = h.startAgent(t, "asker", 0, service(), "listen", "--id", "asker")
 	h.load = h.startLedger(t, 3)
 	h.asker.waitRunning(t)
@@ -86,13 +87,18 @@ func (h *historyTest) begin(t *testing.T) {
 	h.waitReplicas(t, h.asker, 3)
 }
 
-// step does something to the hub and waits until it is again as it should be, with so
-// many nodes.
-func (h *historyTest) step(t *testing.T, nodes int, what string, do func()) {
+// step does something to the hub and waits until it is again as it should be, with as
+// many nodes as its spec says then.
+func (h *historyTest) step(t *testing.T, what string, do func()) {
 	t.Helper()
 	h.load.flows(t)
 	start := time.Now()
 	do()
+	hub, err := h.hub(h.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := int(*hub.Spec.Replicas)
 	h.waitNodes(t, nodes)
 	ready := time.Since(start)
 	h.eventually(t, rolloutWithin, "the hub is available", func(ctx context.Context) error {
@@ -123,7 +129,7 @@ func (h *historyTest) moveToVolumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	pods := h.hubPods(t)
-	h.step(t, 3, "moved the history to volumes", func() {
+	h.step(t, "moved the history to volumes", func() {
 		h.patchStorage(t, `{"size": "1Gi", "storageClassName": "`+growingClass+`"}`)
 		h.waitReplaced(t, pods...)
 	})
@@ -138,7 +144,7 @@ func (h *historyTest) patchStorage(t *testing.T, storage string) {
 // folders, so that nobody has to make them larger; the test says that they are.
 func (h *historyTest) growVolumes(t *testing.T) {
 	pods := h.hubPods(t)
-	h.step(t, 3, "grown the volumes", func() {
+	h.step(t, "grown the volumes", func() {
 		h.patchStorage(t, `{"size": "2Gi"}`)
 		h.pretendGrown(t)
 	})
@@ -195,7 +201,7 @@ func (h *historyTest) pretendGrown(t *testing.T) {
 func (h *historyTest) evictEachPod(t *testing.T) {
 	pods := h.hubPods(t)
 	for i := range pods {
-		h.step(t, 3, "evicted "+pods[i].Name, func() {
+		h.step(t, "evicted "+pods[i].Name, func() {
 			if err := h.evict(&pods[i]); err != nil {
 				t.Fatal(err)
 			}
@@ -219,7 +225,7 @@ func (h *historyTest) loseADisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := claim.UID
-	h.step(t, 3, "deleted "+pod.Name+" and its claim", func() {
+	h.step(t, "deleted "+pod.Name+" and its claim", func() {
 		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "pvc", claim.Name, "--wait=false")
 		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "pod", pod.Name)
 		h.waitReplaced(t, pod)
@@ -234,7 +240,7 @@ func (h *historyTest) loseADisk(t *testing.T) {
 
 func (h *historyTest) deleteAllPods(t *testing.T) {
 	pods := h.hubPods(t)
-	h.step(t, 3, "deleted all pods at once", func() {
+	h.step(t, "deleted all pods at once", func() {
 		args := []string{"-n", hubNamespace, "delete", "pod"}
 		for i := range pods {
 			args = append(args, pods[i].Name)
@@ -246,7 +252,7 @@ func (h *historyTest) deleteAllPods(t *testing.T) {
 
 func (h *historyTest) restart(t *testing.T) {
 	pods := h.hubPods(t)
-	h.step(t, 3, "rolling restart", func() {
+	h.step(t, "rolling restart", func() {
 		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "rollout", "restart", "statefulset/"+hubName+"-node")
 		h.waitReplaced(t, pods...)
 	})
@@ -254,11 +260,11 @@ func (h *historyTest) restart(t *testing.T) {
 
 func (h *historyTest) resize(t *testing.T, nodes int) {
 	t.Helper()
-	h.step(t, nodes, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
+	h.step(t, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
 }
 
 func (h *historyTest) stopAndStart(t *testing.T) {
-	h.step(t, 3, "stopped the hub and started it", func() {
+	h.step(t, "stopped the hub and started it", func() {
 		h.scale(t, 0)
 		h.eventually(t, rolloutWithin, "no node is left", func(context.Context) error {
 			if pods := h.hubPods(t); len(pods) > 0 {

@@ -113,6 +113,7 @@ func (s *suite) hubBecomesAvailable(t *testing.T) {
 	s.waitNodes(t, 3)
 	t.Logf("a hub of three is Available %.1fs after kubectl apply, all nodes are ready after %.1fs",
 		available.Seconds(), time.Since(start).Seconds())
+	s.waitServed(t)
 
 	// Which is what a person looks at.
 	out := s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "get", "hubs")

@@ -93,7 +93,7 @@ func (p *pluginTest) nodes(t *testing.T) {
 
 func (p *pluginTest) restartAll(t *testing.T) {
 	before := p.hubPods(t)
-	p.step(t, 3, "kubectl hub restart", func() {
+	p.step(t, "kubectl hub restart", func() {
 		var done struct {
 			Nodes []string `json:"nodes"`
 		}
@@ -107,7 +107,7 @@ func (p *pluginTest) restartAll(t *testing.T) {
 func (p *pluginTest) drain(t *testing.T) {
 	p.waitSafe(t)
 	before := p.hubPods(t)
-	p.step(t, 3, "kubectl hub drain", func() { p.hub(t, "drain", "1") })
+	p.step(t, "kubectl hub drain", func() { p.hub(t, "drain", "1") })
 	for i := range before {
 		var now corev1.Pod
 		if err := p.client.Get(p.ctx, client.ObjectKeyFromObject(&before[i]), &now); err != nil {

@@ -70,7 +70,7 @@ func (u *upgradeTest) rollBackOperator(t *testing.T) {
 func (u *upgradeTest) changeOperator(t *testing.T, what, image string, helm ...string) {
 	t.Helper()
 	before := u.incarnations(t)
-	u.step(t, 3, what, func() {
+	u.step(t, what, func() {
 		u.mustRun(t, u.helm, "", append(helm, "--namespace", operatorNamespace, "--wait", "--timeout", installWithin.String())...)
 		u.eventually(t, rolloutWithin, "the Hub says that the nodes are of another version", func(ctx context.Context) error {
 			hub, err := u.hub(ctx)
@@ -98,7 +98,7 @@ func (u *upgradeTest) restartOnto(t *testing.T, image string) {
 	t.Helper()
 	pods := u.hubPods(t)
 	var took time.Duration
-	u.step(t, 3, fmt.Sprintf("restarted the nodes with %d clients onto the other version", u.crowd.clients), func() {
+	u.step(t, fmt.Sprintf("restarted the nodes with %d clients onto the other version", u.crowd.clients), func() {
 		start := time.Now()
 		u.mustRun(t, u.kubectl, "", "-n", hubNamespace, "annotate", "hub", hubName, "--overwrite",
 			"switchboard.dev/restarted-at="+start.UTC().Format(time.RFC3339Nano))
