@@ -25,12 +25,10 @@ import (
 // TestKubectlHub uses the plugin as who is on call does, while a load publishes to the
 // hub, follows it and works on it.
 func TestKubectlHub(t *testing.T) {
-	s := newSuite(t)
-	s.makeNamespaces(t)
-	s.installChart(t)
-	p := &pluginTest{historyTest: historyTest{suite: s}, program: buildPlugin(t)}
+	p := &pluginTest{historyTest: *newSuite(t).newHistoryTest(t), program: buildPlugin(t)}
 
-	_ = t.Run("a hub with volumes becomes available", p.begin) &&
+	_ = t.Run("a hub in memory becomes available", p.begin) &&
+		t.Run("its history moves to volumes", p.moveToVolumes) &&
 		t.Run("status", p.status) &&
 		t.Run("nodes", p.nodes) &&
 		t.Run("restart", p.restartAll) &&
