@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	corev1 "k8s.io/api/core/v1"
 )
 
 const (
@@ -90,20 +88,22 @@ func (s *suite) tlsBecomesRequired(t *testing.T) {
 // certificateIsRenewed asks for another certificate while clients send to each other by
 // names of nodes and of the Service.
 func (s *suite) certificateIsRenewed(t *testing.T) {
-	before, old := s.incarnations(t), s.servedCertificate(t)
-	load := s.startSecureAgent(t, "load", 0, service(), "bench", "pair", "--clients", "6", "--rate", "300", "--duration", "60s", "-o", "json")
+	before, old := s.incarnations(t), s.servedExpiry(t)
+	load := s.startSecureAgent(t, "load", 0, service(), "bench", "pair", "--clients", "6", "--rate", "300", "--duration", "2m", "-o", "json")
 	load.waitRunning(t)
 	start := time.Now()
 	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "annotate", "hub", hubName, "switchboard.dev/rotate=certificates")
 	asker := s.startSecureAgent(t, "asker", 1, service(), "listen", "--id", "asker")
 	asker.waitRunning(t)
-	s.eventually(t, renewedWithin, "nodes serve another certificate", func(ctx context.Context) error {
-		if now := s.servedCertificate(t); now == old {
-			return fmt.Errorf("it is %q still", now)
+	s.eventually(t, renewedWithin, "all nodes serve another certificate", func(ctx context.Context) error {
+		for pod, now := range s.servedExpiry(t) {
+			if now == old[pod] {
+				return fmt.Errorf("%s serves what it served before: %s", pod, now)
+			}
 		}
 		return s.condition(ctx, switchboardv1alpha1.ConditionCertificatesReady)
 	})
-	t.Logf("another certificate was written %.1fs after it was asked for", time.Since(start).Seconds())
+	t.Logf("all nodes serve another certificate %.1fs after it was asked for", time.Since(start).Seconds())
 	for i := range 3 {
 		out, err := s.run(s.kubectl, "", "-n", hubNamespace, "exec", "asker", "--", "/hubctl", "--server", member(i), "nodes")
 		if err != nil {
@@ -116,14 +116,21 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 	checkBench(t, load.waitLogs(t), 10_000)
 }
 
-// servedCertificate returns the certificate that is written for the nodes.
-func (s *suite) servedCertificate(t *testing.T) string {
+// servedExpiry returns until when the certificate of each node is valid, in the words of
+// its metrics.
+func (s *suite) servedExpiry(t *testing.T) map[string]string {
 	t.Helper()
-	var secret corev1.Secret
-	if err := s.client.Get(s.ctx, client.ObjectKey{Namespace: hubNamespace, Name: hubName + "-node-tls"}, &secret); err != nil {
-		t.Fatal(err)
+	const metric = "\nswitchboard_certificate_expiry_timestamp_seconds "
+	all := map[string]string{}
+	for _, pod := range s.hubPods(t) {
+		text := s.mustRun(t, s.kubectl, "", "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:7480/proxy/metrics", hubNamespace, pod.Name))
+		_, value, ok := strings.Cut(text, metric)
+		if !ok {
+			t.Fatalf("%s has no metric %s", pod.Name, strings.TrimSpace(metric))
+		}
+		all[pod.Name], _, _ = strings.Cut(value, "\n")
 	}
-	return string(secret.Data[corev1.TLSCertKey])
+	return all
 }
 
 // startSecureAgent is startAgent for a client that trusts the authorities of the hub.
