@@ -35,6 +35,8 @@ type certificateView struct {
 	rotation manifests.Rotation
 	// told: clients can read whom to trust, and it is the same as nodes have.
 	told bool
+	// trusted are the authorities that the operator has told clients of.
+	trusted []*x509.Certificate
 }
 
 // certificatePlan is the next step from what nodes have to what they should.
@@ -55,18 +57,32 @@ func (v *certificateView) outdated() bool {
 // a certificate whose authority is new to it: first all trust both, then nodes
 // get a certificate of the new one, then the old one is forgotten.
 func planCertificate(v certificateView) certificatePlan {
-	if v.have == nil || v.have.Verify(v.have.Authorities, v.now) != nil {
-		// Nobody can trust what nodes have: there is no one to be careful with.
-		return certificatePlan{replace: v.have == nil || v.outdated(), authorities: v.source.authorities}
+	authorities := pki.Union(v.source.authorities, nil)
+	if v.have == nil {
+		// Nodes may still serve what was lost, and clients meet it.
+		plan := certificatePlan{replace: true, authorities: pki.Union(authorities, v.trusted)}
+		if !pki.Equal(plan.authorities, authorities) {
+			plan.rotation.Phase = manifests.RotationIssue
+		}
+		return plan
 	}
-	both := pki.Union(v.source.authorities, v.have.Authorities)
+	now := v.now
+	if begin := v.have.Leaf().NotBefore; now.Before(begin) {
+		now = begin // our clock was put back; those of others may be right
+	}
+	if v.have.Verify(v.have.Authorities, now) != nil {
+		// Nobody can trust what nodes have: there is no one to be careful with.
+		return certificatePlan{replace: v.outdated(), authorities: authorities}
+	}
+	both := pki.Union(authorities, v.have.Authorities)
 	since := v.rotation.Since
 	if !v.told || !pki.Equal(both, v.have.Authorities) || since.After(v.now) {
 		since = time.Time{}
 	}
 	spread := !since.IsZero() && v.now.Sub(since) >= spreadTime
+	unknown := v.have.Verify(authorities, now) != nil || v.outdated() && v.source.offer.Verify(v.have.Authorities, now) != nil
 	switch {
-	case v.have.Verify(v.source.authorities, v.now) != nil:
+	case unknown || v.rotation.Phase == manifests.RotationTrust && v.outdated():
 		if v.rotation.Phase == manifests.RotationTrust && spread {
 			return certificatePlan{replace: true, authorities: both, rotation: manifests.Rotation{Phase: manifests.RotationIssue}}
 		}
@@ -74,12 +90,15 @@ func planCertificate(v certificateView) certificatePlan {
 			since = time.Time{}
 		}
 		return certificatePlan{authorities: both, rotation: manifests.Rotation{Phase: manifests.RotationTrust, Since: since}}
+	case v.rotation.Phase == "" && !pki.Equal(both, authorities):
+		// Nodes may still serve what an authority has issued that is to be forgotten.
+		return certificatePlan{replace: v.outdated(), authorities: both, rotation: manifests.Rotation{Phase: manifests.RotationIssue}}
 	case v.rotation.Phase != manifests.RotationIssue:
-		return certificatePlan{replace: v.outdated(), authorities: v.source.authorities}
+		return certificatePlan{replace: v.outdated(), authorities: authorities}
 	case v.outdated():
 		return certificatePlan{replace: true, authorities: both, rotation: manifests.Rotation{Phase: manifests.RotationIssue}}
 	case spread:
-		return certificatePlan{authorities: v.source.authorities}
+		return certificatePlan{authorities: authorities}
 	default:
 		return certificatePlan{authorities: both, rotation: manifests.Rotation{Phase: manifests.RotationIssue, Since: since}}
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 	"github.com/switchboardhub/switchboard/controllers/pki"
 )
@@ -94,6 +95,26 @@ func TestPlanCertificate(t *testing.T) {
 		"all have its certificate": {
 			certificateView{source: &certificateSource{authorities: certificatesOf(newer)}, have: ofNewTrustingBoth, rotation: at(issue, spreadTime), told: true},
 			certificatePlan{authorities: certificatesOf(newer)},
+		},
+		"a certificate of an authority that comes with it": {
+			certificateView{source: &certificateSource{authorities: certificatesOf(old, newer), offer: another}, have: ofOld, told: true},
+			certificatePlan{authorities: certificatesOf(old, newer), rotation: manifests.Rotation{Phase: trust}},
+		},
+		"all trust what came with it": {
+			certificateView{source: &certificateSource{authorities: certificatesOf(newer, old), offer: another}, have: ofOldTrustingBoth, rotation: at(trust, spreadTime), told: true},
+			certificatePlan{replace: true, authorities: certificatesOf(newer, old), rotation: manifests.Rotation{Phase: issue}},
+		},
+		"somebody took the phase away": {
+			certificateView{source: &certificateSource{authorities: certificatesOf(newer)}, have: ofNewTrustingBoth, told: true},
+			certificatePlan{authorities: certificatesOf(newer, old), rotation: manifests.Rotation{Phase: issue}},
+		},
+		"the clock was put back": {
+			certificateView{now: testNow.Add(-time.Hour), source: &certificateSource{authorities: certificatesOf(newer)}, have: ofNewTrustingBoth, rotation: at(issue, 0), told: true},
+			certificatePlan{authorities: certificatesOf(newer, old), rotation: manifests.Rotation{Phase: issue}},
+		},
+		"what nodes have was lost in a rotation": {
+			certificateView{source: &certificateSource{authorities: certificatesOf(newer), offer: another}, trusted: certificatesOf(newer, old)},
+			certificatePlan{replace: true, authorities: certificatesOf(newer, old), rotation: manifests.Rotation{Phase: issue}},
 		},
 		"the old one comes back before anything was issued": {
 			certificateView{source: &certificateSource{authorities: certificatesOf(old)}, have: ofOldTrustingBoth, rotation: at(trust, time.Minute), told: true},
@@ -218,4 +239,35 @@ func described(certificates []*x509.Certificate) (texts []string) {
 		texts = append(texts, fmt.Sprintf("%X", c.SerialNumber))
 	}
 	return texts
+}
+
+// An authority that somebody has put into the Secret is theirs to replace.
+func TestOnlyOurAuthorityIsReplacedByItsAge(t *testing.T) {
+	begin := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
+	ours, err := pki.NewAuthority("ours", begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := *ours
+	certificate := *ours.Certificate
+	certificate.Subject.Organization = []string{"Example"}
+	theirs.Certificate = &certificate
+	for name, test := range map[string]struct {
+		authority *pki.Authority
+		age       time.Duration
+		want      bool
+	}{
+		"ours, young":   {ours, pki.AuthorityLife / 2, false},
+		"ours, old":     {ours, pki.AuthorityLife / 10 * 9, true},
+		"theirs, young": {&theirs, pki.AuthorityLife / 2, false},
+		"theirs, old":   {&theirs, pki.AuthorityLife / 10 * 9, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pass{hub: &switchboardv1alpha1.Hub{}}
+			p.seen.now = begin.Add(test.age)
+			if due := authorityDue(p, nodeSecret{}, true, true, test.authority); (due != nil) != test.want {
+				t.Errorf("due: %v, want %v", due, test.want)
+			}
+		})
+	}
 }

@@ -44,7 +44,7 @@ func (r *HubReconciler) givenSource(ctx context.Context, p *pass, name string) (
 	case err != nil:
 		return nil, nil, fmt.Errorf("read Secret %s: %w", name, err)
 	}
-	given, err := pki.ParseCredentials(secret.Data)
+	given, err := pki.ParseGiven(secret.Data)
 	if err == nil {
 		err = given.Verify(given.Authorities, p.seen.now)
 	}
@@ -113,7 +113,7 @@ func authorityDue(p *pass, secret nodeSecret, exists, known bool, authority *pki
 		return &notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, "a certificate authority is made for this Hub; clients find its certificate in ConfigMap " + name}
 	}
 	due := p.hub.Annotations[manifests.AnnotationRotate] == manifests.RotateAuthority ||
-		authority != nil && !p.seen.now.Before(pki.RenewAt(authority.Certificate))
+		authority != nil && authority.Ours() && !p.seen.now.Before(pki.RenewAt(authority.Certificate))
 	if !due || authority != nil && secret.rotatesTo(authority) {
 		return nil
 	}

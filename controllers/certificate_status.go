@@ -21,7 +21,7 @@ func setCertificates(hub *switchboardv1alpha1.Hub, status *switchboardv1alpha1.H
 		return
 	}
 	c := &seen.certificates
-	if c.looked {
+	if c.have != nil || c.trouble != nil { // else nothing came of it: the error is in Degraded
 		status.Certificates = c.status()
 		setCondition(&status.Conditions, hub.Generation, seen.now, c.condition(seen.now))
 		return

@@ -736,3 +736,28 @@ func TestExpiryShowsWhilePaused(t *testing.T) {
 	h.waitForOtherCertificate(t, before)
 	h.certificatesReady(t, metav1.ConditionTrue, switchboardv1alpha1.ReasonIssued, "valid until")
 }
+
+// Somebody deletes what nodes have while one authority gives way to another.
+func TestNodeSecretLostInARotation(t *testing.T) {
+	h, pods := secureHub(t, "{clients: Required}")
+	oldCA, before := h.authority(t), h.nodeCredentials(t)
+	h.annotate(t, "ca")
+	h.waitUntilTaken(t)
+	newCA := h.authority(t)
+	h.waitForTrust(t, newCA, oldCA)
+	if err := h.Delete(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: h.key.Namespace, Name: manifests.NodeTLSName(h.get(t))}}); err != nil {
+		t.Fatal(err)
+	}
+	h.poke(t, pods[0])
+	h.waitFor(t, &corev1.Secret{}, "agents-node-tls", func() error { return nil })
+	h.waitForOtherCertificate(t, before)
+	// Running nodes serve the old certificate for minutes yet.
+	told := &corev1.ConfigMap{}
+	h.poke(t, pods[0])
+	h.read(t, told, "agents-ca")
+	if n := strings.Count(told.Data["ca.crt"], "BEGIN"); n != 2 {
+		t.Fatalf("clients are told to trust %d authorities, want both", n)
+	}
+	h.pass(t, phase, pods[0])
+	h.waitForTrust(t, newCA)
+}

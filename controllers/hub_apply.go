@@ -75,6 +75,10 @@ func (e *InvalidSecretError) Error() string {
 func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	nodeConfig := manifests.NodeConfig(p.hub)
 	nodeConfig.Replicas = int(p.seen.scale.settings)
+	if !p.seen.servesTLS && p.seen.lackCertificates() {
+		// They would refuse these settings, and not start again with them.
+		nodeConfig.TLS = config.Default().TLS
+	}
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}

@@ -2,11 +2,13 @@ package controllers
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -73,11 +75,11 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 	if err != nil {
 		return err
 	}
-	told, known, err := r.readTrust(ctx, hub)
+	trust, err := r.readTrust(ctx, hub)
 	if err != nil {
 		return err
 	}
-	source, trouble, err := r.certificateSource(ctx, p, secret, known)
+	source, trouble, err := r.certificateSource(ctx, p, secret, trust.exists)
 	if err != nil {
 		return err
 	}
@@ -92,7 +94,7 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 
 	plan := planCertificate(certificateView{
 		now: p.seen.now, source: source, have: secret.have, rotation: secret.rotation,
-		told: secret.have != nil && told == string(pki.EncodeCertificates(secret.have.Authorities)),
+		told: secret.have != nil && trust.text == string(pki.EncodeCertificates(secret.have.Authorities)), trusted: trust.ours,
 	})
 	next := secret.have
 	if plan.replace {
@@ -148,14 +150,30 @@ func (r *HubReconciler) nodeSecret(ctx context.Context, hub *switchboardv1alpha1
 	return s, nil
 }
 
-// readTrust returns what clients read of whom to trust.
-func (r *HubReconciler) readTrust(ctx context.Context, hub *switchboardv1alpha1.Hub) (text string, exists bool, err error) {
+// trust is whom clients are told to trust.
+type trust struct {
+	exists bool
+	text   string
+	// ours are those that the operator wrote and nobody has changed.
+	ours []*x509.Certificate
+}
+
+// readTrust reads what clients read.
+func (r *HubReconciler) readTrust(ctx context.Context, hub *switchboardv1alpha1.Hub) (trust, error) {
 	live := &corev1.ConfigMap{}
-	err = r.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.AuthorityName(hub)}, live)
-	if client.IgnoreNotFound(err) != nil {
-		return "", false, fmt.Errorf("read the ConfigMap of authorities: %w", err)
+	err := r.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.AuthorityName(hub)}, live)
+	if apierrors.IsNotFound(err) {
+		return trust{}, nil
 	}
-	return live.Data[pki.AuthoritiesKey], err == nil, nil
+	if err != nil {
+		return trust{}, fmt.Errorf("read the ConfigMap of authorities: %w", err)
+	}
+	owned, err := corev1ac.ExtractConfigMap(live, FieldOwner)
+	if err != nil {
+		return trust{}, fmt.Errorf("find what we own of ConfigMap %s: %w", live.Name, err)
+	}
+	ours, _ := pki.ParseCertificates([]byte(owned.Data[pki.AuthoritiesKey])) // none of what somebody wrote
+	return trust{exists: true, text: live.Data[pki.AuthoritiesKey], ours: ours}, nil
 }
 
 func (r *HubReconciler) applyTrust(ctx context.Context, hub *switchboardv1alpha1.Hub, have *pki.Credentials) error {

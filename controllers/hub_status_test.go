@@ -422,3 +422,11 @@ func TestNotices(t *testing.T) {
 		})
 	}
 }
+
+func TestCertificateThatCouldNotBeWrittenIsNotLookedAt(t *testing.T) {
+	hub := &switchboardv1alpha1.Hub{Spec: switchboardv1alpha1.HubSpec{TLS: &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSOptional}}}
+	status := summarize(hub, &observed{now: testNow, err: errors.New("exceeded quota"), certificates: certificates{looked: true}})
+	if c := meta.FindStatusCondition(status.Conditions, switchboardv1alpha1.ConditionDegraded); c == nil || !strings.Contains(c.Message, "exceeded quota") {
+		t.Errorf("Degraded is %+v, want it to say why", c)
+	}
+}

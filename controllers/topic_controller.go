@@ -177,12 +177,12 @@ func (r *HubReconciler) clientTLS(ctx context.Context, hub *switchboardv1alpha1.
 	if !manifests.ServesTLS(hub) || hub.Spec.TLS.Clients != switchboardv1alpha1.ClientTLSRequired {
 		return nil, nil
 	}
-	trusted, _, err := r.readTrust(ctx, hub)
+	trusted, err := r.readTrust(ctx, hub)
 	if err != nil {
 		return nil, err
 	}
 	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM([]byte(trusted)) {
+	if !authorities.AppendCertsFromPEM([]byte(trusted.text)) {
 		return nil, fmt.Errorf("ConfigMap %s has no certificate of an authority to trust", manifests.AuthorityName(hub))
 	}
 	return &tls.Config{RootCAs: authorities, ServerName: serviceHost(hub), MinVersion: tls.VersionTLS12}, nil

@@ -495,7 +495,7 @@ type Volume struct {
 	// name of the volume.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'certificates'])",message="must be lower case letters, digits and dashes, and not config, gossip, history or certificates, which the operator uses"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls'])",message="must be lower case letters, digits and dashes, and not config, gossip, history or node-tls, which the operator uses"
 	// +required
 	Name string `json:"name"`
 

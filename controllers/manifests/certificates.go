@@ -18,7 +18,7 @@ import (
 )
 
 // tlsVolume is the name of the volume with a node's certificate.
-const tlsVolume = "certificates"
+const tlsVolume = "node-tls"
 
 // Annotations of the Secret with the nodes' certificate while one authority gives way
 // to another. See the type Rotation.
@@ -30,6 +30,11 @@ const (
 // ServesTLS reports whether the nodes of the Hub need a certificate.
 func ServesTLS(hub *switchboardv1alpha1.Hub) bool {
 	return hub.Spec.TLS != nil && hub.Spec.TLS.Clients != "" && hub.Spec.TLS.Clients != switchboardv1alpha1.ClientTLSDisabled
+}
+
+// HasCertificates reports whether a node's pod has the volume with its certificate.
+func HasCertificates(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == tlsVolume })
 }
 
 // CertificateNames are what the nodes' certificate has to be valid for: the Hub's

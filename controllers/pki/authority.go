@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,8 @@ const (
 	// backdate is how long before it is made a certificate becomes valid: clocks of
 	// clients may be slow.
 	backdate = 5 * time.Minute
+	// organization is in the names of all that we make.
+	organization = "Switchboard"
 )
 
 // Authority is a certificate authority together with its key.
@@ -39,7 +42,7 @@ func NewAuthority(name string, now time.Time) (*Authority, error) {
 	template := &x509.Certificate{
 		// The time makes it another name than that of the authority before: verifiers
 		// find issuers by name. A common name has at most 64 bytes.
-		Subject:               pkix.Name{Organization: []string{"Switchboard"}, CommonName: fmt.Sprintf("%.45s CA %s", name, now.UTC().Format("20060102-150405"))},
+		Subject:               pkix.Name{Organization: []string{organization}, CommonName: fmt.Sprintf("%.45s CA %s", name, now.UTC().Format("20060102-150405"))},
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(AuthorityLife),
 		IsCA:                  true,
@@ -52,6 +55,12 @@ func NewAuthority(name string, now time.Time) (*Authority, error) {
 		return nil, err
 	}
 	return &Authority{Certificate: certificate, key: key}, nil
+}
+
+// Ours reports whether NewAuthority has made it, and not somebody who put it into the
+// Secret: that one is theirs to replace.
+func (a *Authority) Ours() bool {
+	return slices.Contains(a.Certificate.Subject.Organization, organization)
 }
 
 // ParseAuthority reads an authority from a Secret's data.
@@ -100,7 +109,7 @@ func (a *Authority) Issue(names Names, now time.Time) (*Credentials, error) {
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	if len(names.DNS) > 0 { // for people; nobody goes by it
-		template.Subject = pkix.Name{Organization: []string{"Switchboard"}, CommonName: names.DNS[0]}
+		template.Subject = pkix.Name{Organization: []string{organization}, CommonName: names.DNS[0]}
 	}
 	if end := a.Certificate.NotAfter; template.NotAfter.After(end) {
 		template.NotAfter = end

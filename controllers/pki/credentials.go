@@ -37,7 +37,7 @@ func ParseCredentials(data map[string][]byte) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	authorities, err := parseCertificates(data[AuthoritiesKey])
+	authorities, err := ParseCertificates(data[AuthoritiesKey])
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", AuthoritiesKey, err)
 	}
@@ -45,7 +45,7 @@ func ParseCredentials(data map[string][]byte) (*Credentials, error) {
 }
 
 func parsePair(data map[string][]byte) ([]*x509.Certificate, crypto.Signer, error) {
-	chain, err := parseCertificates(data[CertificateKey])
+	chain, err := ParseCertificates(data[CertificateKey])
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", CertificateKey, err)
 	}
@@ -57,6 +57,25 @@ func parsePair(data map[string][]byte) ([]*x509.Certificate, crypto.Signer, erro
 		return nil, nil, fmt.Errorf("%s: is not the key of the first certificate in %s", PrivateKeyKey, CertificateKey)
 	}
 	return chain, key, nil
+}
+
+// maxGiven bounds how many certificates one key of somebody's Secret may hold: while
+// one gives way to another, nodes have those of both.
+const maxGiven = 64
+
+// ParseGiven reads credentials as ParseCredentials does, from a Secret that somebody
+// else keeps.
+func ParseGiven(data map[string][]byte) (*Credentials, error) {
+	c, err := ParseCredentials(data)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(c.Chain) > maxGiven:
+		return nil, fmt.Errorf("%s: holds %d certificates, more than %d", CertificateKey, len(c.Chain), maxGiven)
+	case len(c.Authorities) > maxGiven:
+		return nil, fmt.Errorf("%s: holds %d certificates, more than %d", AuthoritiesKey, len(c.Authorities), maxGiven)
+	}
+	return c, nil
 }
 
 // Data returns what a Secret of the type kubernetes.io/tls holds of the credentials.

@@ -3,6 +3,8 @@ package pki
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -18,9 +20,6 @@ const (
 	AuthoritiesKey = "ca.crt"
 )
 
-// maxCertificates bounds how many certificates one text may hold.
-const maxCertificates = 64
-
 const (
 	certificateBlock = "CERTIFICATE"
 	privateKeyBlock  = "PRIVATE KEY"
@@ -35,17 +34,14 @@ func EncodeCertificates(certificates []*x509.Certificate) []byte {
 	return text
 }
 
-// parseCertificates reads one or more certificates in PEM.
-func parseCertificates(text []byte) ([]*x509.Certificate, error) {
+// ParseCertificates reads one or more certificates in PEM.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	blocks, err := decode(text)
 	if err != nil {
 		return nil, err
 	}
 	if len(blocks) == 0 {
 		return nil, errors.New("holds no certificate in PEM")
-	}
-	if len(blocks) > maxCertificates {
-		return nil, fmt.Errorf("holds %d certificates, more than %d", len(blocks), maxCertificates)
 	}
 	certificates := make([]*x509.Certificate, len(blocks))
 	for i, block := range blocks {
@@ -93,6 +89,9 @@ func parseKey(text []byte) (crypto.Signer, error) {
 	}
 	if err != nil {
 		return nil, errors.New("holds a private key that can't be read")
+	}
+	if ec, is := key.(*ecdsa.PrivateKey); is && ec.Curve == elliptic.P224() {
+		return nil, errors.New("holds a private key on the curve P-224, which TLS 1.3 does not have")
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

@@ -353,7 +353,7 @@ func TestParseCredentials(t *testing.T) {
 					data[key] = text
 				}
 			}
-			_, err := pki.ParseCredentials(data)
+			_, err := pki.ParseGiven(data)
 			got := errorText(err)
 			if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("parse = %q, want %q", got, tt.want)
@@ -466,4 +466,13 @@ func FuzzParseAuthority(f *testing.F) {
 		}
 		_, _ = a.Issue(names(), now) // it may not be one that can
 	})
+}
+
+// While one authority gives way to another there are those of both.
+func TestCredentialsOfManyAuthoritiesAreRead(t *testing.T) {
+	a := newAuthority(t, now)
+	many := slices.Repeat([]*x509.Certificate{a.Certificate}, 128)
+	if _, err := pki.ParseCredentials(dataOf(t, issue(t, a, now).Trusting(many))); err != nil {
+		t.Error(err)
+	}
 }
