@@ -58,6 +58,7 @@ type records struct {
 	out  *[]byte    // pooled; nil when everything was sent
 	sent int        // bytes of it that were
 	held bool       // who holds it sends; others only add to it
+	lost error      // of a send that took records with it: nothing can follow them
 	one  [1][]byte  // the argument of TryWrite
 }
 
@@ -73,6 +74,9 @@ func (r *records) Read(b []byte) (int, error) {
 	if r.in == nil {
 		if !r.waits {
 			return 0, errNothing
+		}
+		if _, err := r.send(true); err != nil { // the answer waits for all of it
+			return 0, err
 		}
 		if err := r.fill(func() {}); err != nil {
 			return 0, err
@@ -180,6 +184,10 @@ func (r *records) Write(b []byte) (int, error) {
 	if len(*r.out)-r.sent+len(b) > maxUnsent {
 		return 0, errUnsent
 	}
+	if r.sent > 0 && len(*r.out)+len(b) > cap(*r.out) { // what was sent is not kept
+		*r.out = append((*r.out)[:0], (*r.out)[r.sent:]...)
+		r.sent = 0
+	}
 	*r.out = append(*r.out, b...)
 	if !r.held {
 		if _, err := r.trySendLocked(); err != nil {
@@ -196,10 +204,13 @@ func (r *records) hold() {
 	r.held = true
 }
 
+// release also sends what others have added since, as far as the connection takes
+// it at once; an error is for the next write to find again.
 func (r *records) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held = false
+	_, _ = r.trySendLocked()
 }
 
 // send sends what waits: all of it, or as much as the connection takes at once.
@@ -212,15 +223,18 @@ func (r *records) send(wait bool) (bool, error) {
 	}
 	for {
 		r.mu.Lock()
-		out, sent := r.out, r.sent
+		out, sent, err := r.out, r.sent, r.lost
 		r.out, r.sent = nil, 0
 		r.mu.Unlock()
-		if out == nil {
-			return true, nil
+		if out == nil || err != nil {
+			return err == nil, err
 		}
-		_, err := r.Conn.Write((*out)[sent:])
+		_, err = r.Conn.Write((*out)[sent:])
 		recycleOut(out)
 		if err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.lost = err
 			return false, err
 		}
 	}
@@ -229,8 +243,8 @@ func (r *records) send(wait bool) (bool, error) {
 // trySendLocked sends what the connection takes at once and reports whether that
 // was all.
 func (r *records) trySendLocked() (bool, error) {
-	if r.out == nil {
-		return true, nil
+	if r.out == nil || r.lost != nil {
+		return r.lost == nil, r.lost
 	}
 	r.one[0] = (*r.out)[r.sent:]
 	n, err := r.TryWrite(r.one[:])

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -17,14 +18,15 @@ import (
 	"github.com/switchboardhub/switchboard/internal/throwaway"
 )
 
-// configs returns a server's and a client's TLS.
-func configs(t *testing.T) (server, client *tls.Config) {
+// configs returns a server's and a client's TLS, with a certificate for the names or, without
+// any, for "hub".
+func configs(t *testing.T, names ...string) (server, client *tls.Config) {
 	t.Helper()
 	ca, err := throwaway.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), "hub")
+	cert, key, err := ca.Issue(time.Now().Add(time.Hour), append(names, "hub")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,5 +339,52 @@ func TestTLSHandshakeEndsWithItsDeadlineAndItsContext(t *testing.T) {
 	cancel()
 	if _, _, err := socket.Serve(ctx, near, server); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the context: %v", err)
+	}
+}
+
+// What a failed write has lost can't be made good: the next write says so.
+func TestTLSWritesNothingAfterAWriteThatFailed(t *testing.T) {
+	near, _, _ := tlsPair(t)
+	block := make([]byte, 256<<10)
+	for {
+		n, err := near.TryWrite([][]byte{block})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	for _, b := range [][]byte{block, []byte("x")} {
+		if err := near.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := near.Write(b); err == nil {
+			t.Errorf("wrote %d of %d bytes", n, len(b))
+		}
+	}
+}
+
+// A handshake whose answer the connection does not take at once goes on.
+func TestTLSHandshakeLargerThanTheSendBuffer(t *testing.T) {
+	plain, under := pair(t)
+	var names []string
+	for i := range 3000 {
+		names = append(names, fmt.Sprintf("host-%d.example.com", i))
+	}
+	server, client := configs(t, names...)
+	for _, err := range []error{plain.SetWriteBuffer(4 << 10), under.SetReadBuffer(4 << 10), plain.SetDeadline(time.Now().Add(20 * time.Second))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	far := tls.Client(under, client)
+	shaken := make(chan error, 1)
+	go func() { shaken <- far.Handshake() }()
+	if _, _, err := socket.Serve(t.Context(), plain, server); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-shaken; err != nil {
+		t.Fatal(err)
 	}
 }
