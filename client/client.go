@@ -351,6 +351,7 @@ func (c *Client) closeGently() error {
 // one starts. It gives up when stop is closed.
 func (c *Client) finishHandling(stop <-chan struct{}) {
 	close(c.leaving)
+	c.awaitTaken(stop)
 	c.direct.rest(stop)
 	c.requests.rest(stop)
 	for range cap(c.slots) {
@@ -359,6 +360,21 @@ func (c *Client) finishHandling(stop <-chan struct{}) {
 		case <-stop:
 			return
 		}
+	}
+}
+
+// awaitTaken waits until what is just handed to its handler is counted: who was handed
+// it may be who leaves, and the node is to hear that it has come.
+func (c *Client) awaitTaken(stop <-chan struct{}) {
+	taken := make(chan struct{})
+	c.wg.Go(func() {
+		c.session.taking.Lock()
+		defer c.session.taking.Unlock()
+		close(taken)
+	})
+	select {
+	case <-taken:
+	case <-stop:
 	}
 }
 

@@ -24,19 +24,32 @@ func (c *Client) read(l *link) error {
 			}
 			return fmt.Errorf("read from node %q: %w", l.welcome.Node, err)
 		}
-		// What comes while the client leaves is not counted, so the node tells who
-		// waits for an answer that nobody has it.
-		leaving := c.isLeaving()
-		if leaving && f.Kind() == wire.KindSend {
-			continue
-		}
-		if !c.dispatch(l, f) {
+		if !c.take(l, f) {
 			return l.reason
 		}
-		if !leaving {
-			c.took(f)
-		}
 	}
+}
+
+// take handles one frame and, when the session keeps it, counts it; false ends the
+// connection. What comes while the client leaves is not counted, so the node tells who
+// waits for an answer that nobody has it.
+func (c *Client) take(l *link, f wire.Frame) bool {
+	kept := f.Flags()&wire.FlagKept != 0
+	if kept {
+		c.session.taking.Lock()
+		defer c.session.taking.Unlock()
+	}
+	leaving := c.isLeaving()
+	if leaving && f.Kind() == wire.KindSend {
+		return true
+	}
+	if !c.dispatch(l, f) {
+		return false
+	}
+	if kept && !leaving {
+		c.took(f)
+	}
+	return true
 }
 
 // dispatch handles one frame; false ends the connection.

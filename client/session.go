@@ -1,6 +1,7 @@
 package client
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -25,6 +26,7 @@ type session struct {
 	untold    int    // bytes of the others
 
 	received atomic.Uint64 // frames that the session keeps; Close reads it
+	taking   sync.Mutex    // is held from when one is handed to its handler until it is counted
 }
 
 // introduce says in Hello which session the client comes back to.
@@ -48,9 +50,6 @@ func (s *session) joined(w *wire.Welcome) {
 
 // took counts a frame that the session keeps until the node is told of it.
 func (c *Client) took(f wire.Frame) {
-	if f.Flags()&wire.FlagKept == 0 {
-		return
-	}
 	s := &c.session
 	received := s.received.Add(1)
 	if s.untold += len(f); received-s.told >= receivedEvery || s.untold >= receivedBytes {

@@ -437,6 +437,8 @@ func TestPurge(t *testing.T) {
 		x := h.createTopic(t, "", "orders", h.ref(", deletionPolicy: Purge"))
 		x.waitForFinalizer(t, true)
 		h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Paused = true })
+		// Before the operator has seen that, it would purge.
+		h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse, switchboardv1alpha1.ReasonPaused)
 		x.delete(t)
 		x.waitForCondition(t, switchboardv1alpha1.ConditionPurged, metav1.ConditionFalse, switchboardv1alpha1.ReasonHubPaused)
 		x.change(t, func(s *switchboardv1alpha1.TopicSpec) { s.DeletionPolicy = switchboardv1alpha1.TopicRetain })

@@ -112,8 +112,11 @@ func TestPairHasOneLinkInBothDirections(t *testing.T) {
 	if toB.Peer().Name != "node-1" || toA.Peer().Name != "node-0" {
 		t.Errorf("links are to %q and %q", toB.Peer().Name, toA.Peer().Name)
 	}
-	if a.mesh.Links() != 1 || b.mesh.Links() != 1 {
-		t.Errorf("%d and %d links are up, want one each", a.mesh.Links(), b.mesh.Links())
+	// A link is told of before it is counted.
+	for deadline := time.Now().Add(patience); a.mesh.Links() != 1 || b.mesh.Links() != 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d and %d links are up, want one each", a.mesh.Links(), b.mesh.Links())
+		}
 	}
 	toB.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindSend, Ref: 1}, "x", "", nil))
 	toA.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindSend, Ref: 2}, "y", "", nil))
