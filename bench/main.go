@@ -64,7 +64,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	var rows []row
 	for _, sc := range scenarios() {
 		if containsOne(sc.name, strings.Split(*only, ";")) {
-			r, err := measure(ctx, sc, systems, *repeat, scale, progress)
+			r, err := measure(ctx, sc, forScenario(sc, systems), *repeat, scale, progress)
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	}
 	node := switchboard{binary: hubnode, dir: dir}
 	natsd := natsServer{binary: nats, dir: dir}
-	all := []system{&node, &switchboardClient{node}, &natsd, &natsClient{natsd}}
+	all := []system{&node, &switchboardClient{node}, &encrypted{switchboard: node}, &plain{node}, &natsd, &natsClient{natsd}}
 	if redis, ok := installed("redis-server", progress); ok {
 		all = append(all, &redisServer{binary: redis, dir: dir})
 	}
@@ -101,6 +101,15 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	return slices.DeleteFunc(all, func(s system) bool {
 		return !containsOne(s.name(), strings.Split(with, ","))
 	}), nil
+}
+
+// forScenario returns the systems that do a scenario.
+func forScenario(sc scenario, systems []system) []system {
+	return slices.DeleteFunc(slices.Clone(systems), func(s system) bool {
+		_, a := s.(*encrypted)
+		_, b := s.(*plain)
+		return sc.encrypted != (a || b)
+	})
 }
 
 func containsOne(text string, parts []string) bool {

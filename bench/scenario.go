@@ -17,6 +17,8 @@ type scenario struct {
 	targets map[string]float64 // metric → ratio to the peer that is aimed at
 	storage storage            // of systems that keep history
 	versus  string             // the start of the peer's name; empty: the best one
+
+	encrypted bool // the hub with TLS, and as its peer without: nobody else
 }
 
 // result is what one run of a scenario found. Keys are metrics; wrong says what
@@ -91,6 +93,13 @@ func timing(name string, servers int, targets map[string]float64) scenario {
 	}}
 }
 
+// encrypting is pumping for one node with TLS and without.
+func encrypting(name string, size int, targets map[string]float64, flows ...flow) scenario {
+	sc := pumping(name, 1, size, targets, flows...)
+	sc.encrypted = true
+	return sc
+}
+
 // many is n subscribers on one server.
 func many(n int) flow { return flow{to: make([]int, n)} }
 
@@ -147,6 +156,23 @@ func scenarios() []scenario {
 			name: "j: 10,000 idle connections", servers: node, versus: "nats", targets: map[string]float64{connection: 2},
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return idle(ctx, s, scaled(idleAll, scale))
+			},
+		},
+		encrypting("l: TLS, one to one, 128 B", 128, nil, here),
+		encrypting("l: TLS, one to one, 1 KiB", 1<<10, map[string]float64{cpuPerMsg: 1.6}, here),
+		encrypting("l: TLS, one to one, 16 KiB", 16<<10, nil, here),
+		encrypting("l: TLS, fan-out 1:10, 1 KiB", 1<<10, nil, many(10)),
+		encrypting("l: TLS, one to one, 100 topics in turn, 1 KiB", 1<<10, nil, flow{to: []int{0}, inTurn: 100}),
+		{
+			name: "l: TLS, open loop 50 k/s, 1 KiB", servers: node, encrypted: true, targets: map[string]float64{cpuPerMsg: 1.6},
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return openLoop(ctx, s, 0, 0, 1<<10, openRate, lasting(openTime, scale))
+			},
+		},
+		{
+			name: "l: TLS, 10,000 idle connections, resumed", servers: node, encrypted: true,
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return resuming(ctx, s, scaled(idleAll, scale))
 			},
 		},
 	}

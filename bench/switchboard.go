@@ -25,6 +25,7 @@ const (
 type switchboard struct {
 	binary, dir string
 	how         storage
+	tls         config.TLS // the zero value: the default
 	fleet
 }
 
@@ -41,6 +42,9 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		c := config.Default()
 		c.Hub, c.Node, c.Replicas, c.Advertise = "bench", fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
 		c.Log.Level = "warn"
+		if s.tls.Clients != "" {
+			c.TLS = s.tls
+		}
 		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
 		if s.how.disk {
 			dir, err := os.MkdirTemp(s.dir, "history-")

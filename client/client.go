@@ -41,6 +41,7 @@ type Client struct {
 	slots    chan struct{} // a value for each request that is handled
 
 	session session // of the goroutine that connects and reads
+	trust   *trust  // likewise; nil: connections are not encrypted
 
 	// Lock order: Client.mu, Subscription.mu, then sender.mu or inbox.mu. None
 	// is held while a callback or handler runs, nor across network I/O.
@@ -83,7 +84,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 		return nil, err
 	}
 	c := &Client{
-		opts: o, given: given,
+		opts: o, given: given, trust: newTrust(&o, given),
 		out:     newSender(o.id, o.inFlight),
 		done:    make(chan struct{}),
 		leaving: make(chan struct{}),

@@ -24,6 +24,9 @@
 // topics with history store them once. A [Client.Send] or [Client.Request] whose fate is
 // unknown fails with a [ConnectionLostError].
 //
+// Connections are encrypted with [WithCAFile] or [WithTLS]; a new one resumes the TLS
+// session of the one before, on whichever node.
+//
 // A client whose id connects elsewhere ends with a [SessionReplacedError]; it
 // does not come back by itself, or two processes with one id would fight for
 // it forever.

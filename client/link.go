@@ -46,16 +46,24 @@ type link struct {
 func (c *Client) open(ctx context.Context, address string) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	secure, err := c.tlsFor(address)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := c.opts.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, plainDialError(err)
 	}
-	if c.opts.tls != nil {
-		config := c.opts.tls.Clone()
-		if config.ServerName == "" {
-			config.ServerName, _, _ = net.SplitHostPort(address) // addresses were parsed before
+	if secure != nil {
+		encrypted := tls.Client(conn, secure)
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			_ = conn.Close() // the first error says more
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return nil, explainTLS(err, secure.ServerName, c.opts.caFile)
 		}
-		conn = tls.Client(conn, config)
+		conn = encrypted
 	}
 	l := &link{conn: conn, address: address, done: make(chan struct{})}
 	l.close = sync.OnceFunc(func() {

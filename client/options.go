@@ -31,6 +31,7 @@ type options struct {
 	token         string
 	name, version string
 	tls           *tls.Config
+	caFile        string
 	noBroadcast   bool
 	noSession     bool
 	labels        map[string]string
@@ -84,9 +85,17 @@ func WithID(id wire.ClientID) Option { return func(o *options) { o.id = id } }
 // WithToken sets the token that proves who the client is.
 func WithToken(token string) Option { return func(o *options) { o.token = token } }
 
-// WithTLS encrypts the connection. ServerName is taken from the address where
-// it is empty.
+// WithTLS encrypts the connection. Where ServerName is empty, nodes at addresses
+// that were given have to show a certificate for their host, and those that the hub
+// tells of, one for the host of the first address given. Where there is no
+// ClientSessionCache, the client has one of its own.
 func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = config } }
+
+// WithCAFile encrypts the connection and trusts the CA certificates in a PEM file
+// alone. The file is read at each connect, so that a change of it needs no restart;
+// when it can't be read then, what it said before counts, and OnError hears of it.
+// With WithTLS the rest of the configuration is that one's.
+func WithCAFile(path string) Option { return func(o *options) { o.caFile = path } }
 
 // WithoutBroadcast leaves the client out of the topic "broadcast", which every
 // client hears otherwise.

@@ -75,6 +75,10 @@ func (e *InvalidSecretError) Error() string {
 func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 	nodeConfig := manifests.NodeConfig(p.hub)
 	nodeConfig.Replicas = int(p.seen.scale.settings)
+	if !p.seen.servesTLS && p.seen.lackCertificates() {
+		// They would refuse these settings, and not start again with them.
+		nodeConfig.TLS = config.Default().TLS
+	}
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}
@@ -110,18 +114,12 @@ func (r *HubReconciler) applyDisruptionBudget(ctx context.Context, p *pass) erro
 	return apply(ctx, r, p.hub, &policyv1.PodDisruptionBudget{}, manifests.PodDisruptionBudget(p.hub), policyv1ac.ExtractPodDisruptionBudget)
 }
 
-// applyGossipSecret makes the gossip key once. It creates, rather than applies,
-// the Secret at first, so that a key that came into being in between is never
-// overwritten: nodes with different keys don't hear each other.
-//
-// Writes must not be awaited in the cache: that would watch all Secrets, which
-// the operator has no right to.
+// applyGossipSecret makes the gossip key once: nodes with different keys don't hear
+// each other.
 func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
-	live := &corev1.Secret{}
-	err := r.Live.Get(ctx, client.ObjectKey{Namespace: p.hub.Namespace, Name: manifests.GossipSecretName(p.hub)}, live)
-	exists := !apierrors.IsNotFound(err)
-	if exists && err != nil {
-		return fmt.Errorf("read the Secret: %w", err)
+	live, err := r.ownSecret(ctx, p.hub, manifests.GossipSecretName(p.hub))
+	if err != nil {
+		return err
 	}
 	key := live.Data[manifests.GossipKey]
 	if len(key) == 0 {
@@ -130,11 +128,35 @@ func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
 	if _, err := config.DecodeGossipKey(key); err != nil {
 		return &InvalidSecretError{Name: live.Name, Key: manifests.GossipKey, Why: "must be 16, 24 or 32 bytes in base64"}
 	}
-	desired := manifests.GossipSecret(p.hub, key)
-	if exists {
-		return applyOver(ctx, r, p.hub, live, desired, corev1ac.ExtractSecret, client.DisableReadYourWritesConsistency)
-	}
+	return r.writeSecret(ctx, p.hub, live, manifests.GossipSecret(p.hub, key))
+}
 
+// ownSecret reads one of the Hub's Secrets past the cache, which holds none. It is
+// empty when there is none; that of somebody else is an error.
+func (r *HubReconciler) ownSecret(ctx context.Context, hub *switchboardv1alpha1.Hub, name string) (*corev1.Secret, error) {
+	live := &corev1.Secret{}
+	err := r.Live.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: name}, live)
+	switch {
+	case apierrors.IsNotFound(err):
+		return &corev1.Secret{}, nil
+	case err != nil:
+		return nil, fmt.Errorf("read Secret %s: %w", name, err)
+	case !belongs(live, hub):
+		return nil, nameTaken("Secret", live)
+	}
+	return live, nil
+}
+
+// writeSecret makes one of the Hub's Secrets have what desired says. It creates,
+// rather than applies, one that was not there, so that what came into being in between
+// is never overwritten.
+//
+// Writes must not be awaited in the cache: that would watch all Secrets, which
+// the operator has no right to.
+func (r *HubReconciler) writeSecret(ctx context.Context, hub *switchboardv1alpha1.Hub, live *corev1.Secret, desired *corev1ac.SecretApplyConfiguration) error {
+	if live.UID != "" {
+		return applyOver(ctx, r, hub, live, desired, corev1ac.ExtractSecret, client.DisableReadYourWritesConsistency)
+	}
 	secret, err := asObject(desired, &corev1.Secret{})
 	if err != nil {
 		return err
@@ -212,10 +234,16 @@ func applyOver[O client.Object, A configuration](
 			return nil
 		}
 	}
+	return r.write(ctx, hub, kind, name, exists, desired, opts...)
+}
+
+// write applies what is desired of an object, and tells what was not as it should be.
+// exists says that there is such an object.
+func (r *HubReconciler) write(ctx context.Context, hub *switchboardv1alpha1.Hub, kind, name string, exists bool, desired runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 	// Not by force at first: the API server then tells of fields that somebody else
 	// has set since.
 	opts = append(opts, client.FieldOwner(FieldOwner))
-	err = r.Apply(ctx, desired, opts...)
+	err := r.Apply(ctx, desired, opts...)
 	repaired := apierrors.IsConflict(err)
 	if repaired {
 		r.tell(hub, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonRepaired, fmt.Sprintf("%s %s was changed, and is set back: %v", kind, name, err)})

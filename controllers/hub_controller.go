@@ -30,9 +30,10 @@ import (
 )
 
 // The rights below are all that the operator has. Secrets are neither listed
-// nor watched: it reads and makes only the one of each Hub, by name.
+// nor watched: it reads and makes only those of each Hub, and reads the one that a Hub
+// names, by name. Of Hubs it changes an annotation only.
 //
-// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=list;watch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=hubs,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/status,verbs=patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=hubs/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=get;list;watch;create;patch;delete
@@ -43,6 +44,7 @@ import (
 // +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;create;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=topics,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=topics/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -258,10 +260,14 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if rest := p.seen.rollout.after; rest > 0 {
 		after = min(after, rest)
 	}
+	if rest := p.seen.certificates.after(p.seen.now); rest > 0 {
+		after = min(after, rest)
+	}
 	return ctrl.Result{RequeueAfter: after}, nil
 }
 
-// applyAll applies every object of the Hub, up to the first that is refused.
+// applyAll applies every object of the Hub, up to the first that is refused or has to
+// wait for a certificate.
 func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 	for _, step := range []struct {
 		name string
@@ -271,6 +277,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		{"node settings", r.renderConfig},
 		{"service account", r.applyServiceAccount},
 		{"gossip key", r.applyGossipSecret},
+		{"certificates", r.applyCertificates},
 		{"config map", r.applyConfigMap},
 		{"settings in a hurry", r.hurrySettings},
 		{"network policy", r.applyNetworkPolicy},
@@ -281,6 +288,9 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 	} {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
+		}
+		if p.seen.certificates.held() {
+			return nil // nodes can't start without what the next steps name
 		}
 	}
 	return nil

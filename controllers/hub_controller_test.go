@@ -546,10 +546,12 @@ func TestDeletedHubIsLeftToKubernetes(t *testing.T) {
 	if len(hub.Finalizers) > 0 {
 		t.Errorf("finalizers %v: a Hub could not be deleted without the operator", hub.Finalizers)
 	}
+	elsewhere := h.createTopic(t, "", "orders", h.ref(""))
 	// In the foreground Kubernetes deletes the children first; none may come back.
 	if err := h.Delete(t.Context(), hub, client.PropagationPolicy(metav1.DeletePropagationForeground)); err != nil {
 		t.Fatal(err)
 	}
+	elsewhere.waitUntilRefused(t, switchboardv1alpha1.ReasonHubNotFound) // the operator has seen it
 	already := len(h.requests.in(h.key.Namespace))
 	for key, obj := range children() {
 		h.read(t, obj, childName(key))

@@ -52,6 +52,14 @@ func noticesOf(before, after *switchboardv1alpha1.Hub) []notice {
 			ns = append(ns, notice{corev1.EventTypeNormal, c.Reason, c.Message})
 		}
 	}
+	if c, changed := turned(switchboardv1alpha1.ConditionCertificatesReady); changed {
+		switch {
+		case c.Status != metav1.ConditionTrue:
+			ns = append(ns, notice{corev1.EventTypeWarning, c.Reason, c.Message})
+		case meta.IsStatusConditionFalse(before.Status.Conditions, switchboardv1alpha1.ConditionCertificatesReady):
+			ns = append(ns, notice{corev1.EventTypeNormal, switchboardv1alpha1.ConditionCertificatesReady, c.Message})
+		}
+	}
 	return ns
 }
 

@@ -33,12 +33,16 @@ type observed struct {
 	// configHash is the hash of the settings that nodes should run; empty when
 	// there are none.
 	configHash string
+	// servesTLS: the settings that were written before this pass turn TLS on.
+	servesTLS bool
 	// scale is what the pass aims at.
 	scale scale
 	// rollout is what replacing nodes is at.
 	rollout rollout
 	// volumes is what there is of claims for history.
 	volumes volumes
+	// certificates is what there is of the nodes' certificate.
+	certificates certificates
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.
@@ -64,6 +68,12 @@ type observedNode struct {
 
 // answers reports whether the node is ready and has said how it is.
 func (n *observedNode) answers() bool { return n.ready && n.err == nil && n.report.Hub != "" }
+
+// lackCertificates reports whether some node's pod was made before there were
+// certificates for it.
+func (o *observed) lackCertificates() bool {
+	return slices.ContainsFunc(o.nodes, func(n observedNode) bool { return !manifests.HasCertificates(&n.pod) })
+}
 
 // history adds up what the nodes that answer say of the shards that they lead.
 func (o *observed) history() (sum HistoryReport) {

@@ -231,6 +231,20 @@ func TestSummarize(t *testing.T) {
 			want:    []string{"Progressing=True VolumesGrowing"},
 			message: "volumes grow: history-agents-node-0", clients: 30, poll: pollChanging,
 		},
+		"nodes wait for their first certificate": {
+			seen: settled(func(s *observed) {
+				s.certificates = certificates{looked: true, trouble: &certificateTrouble{passes: true}}
+			}),
+			want:    []string{"Progressing=True AwaitingCertificates", "Degraded=False AsExpected"},
+			message: "no node is started or changed before there is a certificate", clients: 30, poll: pollChanging,
+		},
+		"a certificate is missing": {
+			seen: settled(func(s *observed) {
+				s.certificates = certificates{looked: true, trouble: &certificateTrouble{message: "there is no Secret"}}
+			}),
+			want:    []string{"Progressing=True AwaitingCertificates", "Degraded=True CertificatesNotReady"},
+			message: "certificates: there is no Secret", clients: 30, poll: pollChanging,
+		},
 		"scaled to zero": {
 			replicas: 0,
 			seen: settled(func(s *observed) {
@@ -406,5 +420,13 @@ func TestNotices(t *testing.T) {
 				t.Errorf("events %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestCertificateThatCouldNotBeWrittenIsNotLookedAt(t *testing.T) {
+	hub := &switchboardv1alpha1.Hub{Spec: switchboardv1alpha1.HubSpec{TLS: &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSOptional}}}
+	status := summarize(hub, &observed{now: testNow, err: errors.New("exceeded quota"), certificates: certificates{looked: true}})
+	if c := meta.FindStatusCondition(status.Conditions, switchboardv1alpha1.ConditionDegraded); c == nil || !strings.Contains(c.Message, "exceeded quota") {
+		t.Errorf("Degraded is %+v, want it to say why", c)
 	}
 }

@@ -33,7 +33,7 @@ func compareReference(t *testing.T, definition, name string) {
 	}
 	// Kubernetes' own types and lists of words, which the pages do not take apart.
 	whole := map[string]bool{
-		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true, "allowedTopicNamespaces": true,
+		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true, "allowedTopicNamespaces": true, "tls.extraNames": true,
 		"pod.affinity": true, "pod.tolerations": true, "pod.topologySpreadConstraints": true,
 		"pod.env[].secretKeyRef": true, "pod.env[].configMapKeyRef": true,
 	}

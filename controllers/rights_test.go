@@ -95,6 +95,7 @@ const noStream = "not every API server before 1.34 begins a watch with what is t
 func TestEveryRightIsUsed(t *testing.T) {
 	c := useCluster(t)
 	storageClass(t, c, "expands", true)
+	c.installCertManager(t)
 	h := createHub(t, c, "{replicas: 2, storage: {size: 1Gi, storageClassName: expands}}")
 	h.bindClaims(t)
 	h.settle(t)
@@ -113,6 +114,14 @@ func TestEveryRightIsUsed(t *testing.T) {
 	topic := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
 	topic.waitForFinalizer(t, true)
 	topic.waitUntilAccepted(t)
+	h.annotate(t, "ca")
+	h.waitUntilTaken(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.TLS = &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSRequired, IssuerRef: &switchboardv1alpha1.IssuerRef{Name: "corporate"}}
+	})
+	h.certificate(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.TLS = nil })
+	h.settle(t)
 	for key, obj := range children() { // some are written a second time only when they were changed
 		h.read(t, obj, childName(key))
 		before := obj.DeepCopyObject().(client.Object)

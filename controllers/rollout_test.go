@@ -242,3 +242,42 @@ func TestPodsHaveWhatTheHubWants(t *testing.T) {
 		t.Errorf("writes to a hub that is as it should be: %q", writes)
 	}
 }
+
+// TLS and fewer nodes in one change: nodes of before refuse settings with TLS.
+func TestTLSAndFewerNodes(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 3")
+	h.settle(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.TLS = &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSOptional}
+		s.Replicas = new(int32(2))
+	})
+	h.settle(t)
+}
+
+// A node whose container starts again reads what is in the ConfigMap.
+func TestSettingsFitEveryPod(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 3")
+	pods := h.settle(t)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.TLS = &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSOptional}
+	})
+	sts := &appsv1.StatefulSet{}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if len(sts.Spec.Template.Spec.Volumes) == len(pods[0].Spec.Volumes) {
+			return errors.New("the template is that of before")
+		}
+		return nil
+	})
+	settings := &corev1.ConfigMap{}
+	h.read(t, settings, "agents-config")
+	for _, pod := range h.pods(t) {
+		if strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") && !strings.Contains(fmt.Sprint(pod.Spec.Volumes), "agents-node-tls") {
+			t.Errorf("%s has no certificate, and settings that it can't start with", pod.Name)
+		}
+	}
+	h.settle(t)
+	h.read(t, settings, "agents-config")
+	if !strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") {
+		t.Error("TLS is off")
+	}
+}

@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -55,10 +56,12 @@ type cluster struct {
 	requests *requestLog
 	rights   *rightsLog
 	role     *rbacv1.ClusterRole
+	clock    *testClock
 
-	env  *envtest.Environment
-	stop context.CancelFunc
-	done chan error
+	env        *envtest.Environment
+	userConfig *rest.Config // of the operator
+	stop       context.CancelFunc
+	done       chan error
 }
 
 var (
@@ -115,15 +118,13 @@ func startCluster() (_ *cluster, err error) {
 	if err := switchboardv1alpha1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	c := &cluster{
 		nodes:    &fakeNodes{},
 		faults:   &faults{},
 		purger:   &fakePurger{},
 		requests: &requestLog{},
 		rights:   &rightsLog{used: sets.New[string]()},
-		stop:     stop,
-		done:     make(chan error, 1),
+		clock:    &testClock{},
 		env: &envtest.Environment{
 			Scheme:                   scheme,
 			CRDDirectoryPaths:        []string{filepath.Join("..", "config", "crd", "bases")},
@@ -134,7 +135,6 @@ func startCluster() (_ *cluster, err error) {
 	}
 	defer func() {
 		if err != nil {
-			stop()
 			_ = c.env.Stop() // what has started, if only in part
 		}
 	}()
@@ -150,22 +150,32 @@ func startCluster() (_ *cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.role, err = grant(ctx, c.Client); err != nil {
+	if c.role, err = grant(context.Background(), c.Client); err != nil {
 		return nil, err
 	}
-	userConfig := user.Config()
-	userConfig.Wrap(c.faults.wrap)
-	userConfig.Wrap(c.requests.wrap)
-	userConfig.Wrap(c.rights.wrap)
-	userConfig.QPS = -1
-	mgr, err := ctrl.NewManager(userConfig, ctrl.Options{
-		Scheme:  scheme,
+	c.userConfig = user.Config()
+	c.userConfig.Wrap(c.faults.wrap)
+	c.userConfig.Wrap(c.requests.wrap)
+	c.userConfig.Wrap(c.rights.wrap)
+	c.userConfig.QPS = -1
+	if err := c.startOperator(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// startOperator starts an operator, which knows nothing of one before it.
+func (c *cluster) startOperator() error {
+	ctx, stop := context.WithCancel(context.Background())
+	mgr, err := ctrl.NewManager(c.userConfig, ctrl.Options{
+		Scheme:  c.env.Scheme,
 		Metrics: metricsserver.Options{BindAddress: "0"},
 		Cache:   controllers.CacheOptions(nil),
 		Client:  controllers.ClientOptions(),
 	})
 	if err != nil {
-		return nil, err
+		stop()
+		return err
 	}
 	r := &controllers.HubReconciler{
 		Client:    mgr.GetClient(),
@@ -173,16 +183,55 @@ func startCluster() (_ *cluster, err error) {
 		Recorder:  mgr.GetEventRecorder("switchboard-operator"),
 		Nodes:     c.nodes,
 		NodeImage: nodeImage,
+		Now:       c.clock.now,
 	}
-	if err := r.SetupWithManager(ctx, mgr, controller.Options{}); err != nil {
-		return nil, err
-	}
+	// There may be a second one in this process.
+	opts := controller.Options{SkipNameValidation: new(true)}
 	topics := &controllers.TopicReconciler{Hubs: r, Purger: c.purger}
-	if err := topics.SetupWithManager(mgr, controller.Options{}); err != nil {
-		return nil, err
+	if err := errors.Join(r.SetupWithManager(ctx, mgr, opts), topics.SetupWithManager(mgr, opts)); err != nil {
+		stop()
+		return err
 	}
+	c.stop, c.done = stop, make(chan error, 1)
 	go func() { c.done <- mgr.Start(ctx) }()
-	return c, nil
+	return nil
+}
+
+// replaceOperator stops the operator and starts another one.
+func (c *cluster) replaceOperator(t *testing.T) {
+	t.Helper()
+	c.stop()
+	if err := <-c.done; err != nil {
+		t.Fatalf("the manager ended: %v", err)
+	}
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// testClock is the operator's. It goes as the real one does, but for what a test has
+// put it on by.
+type testClock struct {
+	mu    sync.Mutex // guards ahead
+	ahead time.Duration
+}
+
+func (c *testClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.ahead)
+}
+
+// putOn puts the clock on until the end of the test.
+func (c *testClock) putOn(t *testing.T, by time.Duration) {
+	t.Helper()
+	add := func(by time.Duration) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ahead += by
+	}
+	add(by)
+	t.Cleanup(func() { add(-by) })
 }
 
 // grant gives the operator's user the role that is generated from the markers.

@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -40,9 +42,15 @@ type TopicReconciler struct {
 // TopicPurger deletes what topics keep.
 type TopicPurger interface {
 	// PurgeTopics deletes what the topics whose names match the pattern keep, on all
-	// nodes of the hub of this identity. addresses are those of pods of its nodes. It
-	// may be called again after an error, and does what is left.
-	PurgeTopics(ctx context.Context, hub string, addresses []string, pattern string) (Purged, error)
+	// nodes of the hub. It may be called again after an error, and does what is left.
+	PurgeTopics(ctx context.Context, hub PurgedHub, pattern string) (Purged, error)
+}
+
+// PurgedHub is a hub whose topics are purged.
+type PurgedHub struct {
+	Identity  string
+	Addresses []string    // of pods of its nodes
+	TLS       *tls.Config // to connect by; nil: without
 }
 
 // Purged is what a purge did.
@@ -156,7 +164,28 @@ func (r *TopicReconciler) purgeOn(ctx context.Context, hub *switchboardv1alpha1.
 	case h.Led < h.Shards:
 		return Purged{}, fmt.Errorf("%d of the hub's %d shards have no leader", h.Shards-h.Led, h.Shards)
 	}
-	return r.Purger.PurgeTopics(ctx, manifests.Identity(hub), addresses, pattern)
+	tls, err := r.Hubs.clientTLS(ctx, hub)
+	if err != nil {
+		return Purged{}, err
+	}
+	return r.Purger.PurgeTopics(ctx, PurgedHub{Identity: manifests.Identity(hub), Addresses: addresses, TLS: tls}, pattern)
+}
+
+// clientTLS is how the operator connects to the Hub as a client: nil where it needs no
+// TLS.
+func (r *HubReconciler) clientTLS(ctx context.Context, hub *switchboardv1alpha1.Hub) (*tls.Config, error) {
+	if !manifests.ServesTLS(hub) || hub.Spec.TLS.Clients != switchboardv1alpha1.ClientTLSRequired {
+		return nil, nil
+	}
+	trusted, err := r.readTrust(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM([]byte(trusted.text)) {
+		return nil, fmt.Errorf("ConfigMap %s has no certificate of an authority to trust", manifests.AuthorityName(hub))
+	}
+	return &tls.Config{RootCAs: authorities, ServerName: serviceHost(hub), MinVersion: tls.VersionTLS12}, nil
 }
 
 // waitToPurge says why a Topic is still there, and how to let it go.

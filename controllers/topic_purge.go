@@ -28,23 +28,27 @@ type HubClient struct {
 }
 
 // PurgeTopics implements TopicPurger.
-func (h HubClient) PurgeTopics(ctx context.Context, hub string, addresses []string, pattern string) (Purged, error) {
+func (h HubClient) PurgeTopics(ctx context.Context, hub PurgedHub, pattern string) (Purged, error) {
 	var done Purged
 	port := h.Port
 	if port == 0 {
 		port = int(manifests.PortClient)
 	}
 	var servers []string
-	for _, address := range addresses {
+	for _, address := range hub.Addresses {
 		servers = append(servers, net.JoinHostPort(address, strconv.Itoa(port)))
 	}
-	c, err := client.Connect(ctx, strings.Join(servers, ","), client.WithName(FieldOwner, ""), client.WithoutBroadcast(), client.WithoutSession())
+	options := []client.Option{client.WithName(FieldOwner, ""), client.WithoutBroadcast(), client.WithoutSession()}
+	if hub.TLS != nil {
+		options = append(options, client.WithTLS(hub.TLS))
+	}
+	c, err := client.Connect(ctx, strings.Join(servers, ","), options...)
 	if err != nil {
 		return done, fmt.Errorf("connect to the hub: %w", err)
 	}
 	defer func() { _ = c.Close() }() // nothing of ours is in flight
 	server := c.Server()
-	if server.Hub != hub { // a pod's address is used again by others once the pod is gone
+	if server.Hub != hub.Identity { // a pod's address is used again by others once the pod is gone
 		return done, fmt.Errorf("%s belongs to hub %q", server.Address, server.Hub)
 	}
 	host, _, err := net.SplitHostPort(server.Address)

@@ -1,18 +1,24 @@
 package controllers_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	hubcluster "github.com/switchboardhub/switchboard/test/cluster"
 	"github.com/switchboardhub/switchboard/wire"
@@ -100,11 +106,11 @@ func TestPurgeOnARealHub(t *testing.T) {
 
 	node := hub.Node(1)
 	purger := controllers.HubClient{HTTP: controllers.HTTPNodes{Port: port(t, node.HTTP()[len("http://"):])}, Port: port(t, node.Client())}
-	_, err = purger.PurgeTopics(t.Context(), "another", []string{"127.0.0.1"}, "orders.>")
+	_, err = purger.PurgeTopics(t.Context(), controllers.PurgedHub{Identity: "another", Addresses: []string{"127.0.0.1"}}, "orders.>")
 	if err == nil || !strings.Contains(err.Error(), "belongs to hub") {
 		t.Errorf("purge on a node of another hub: %v, want it refused", err)
 	}
-	identity := c.Server().Hub
+	this := controllers.PurgedHub{Identity: c.Server().Hub, Addresses: []string{"127.0.0.1"}}
 	waitForKept(t, node, want)
 
 	// A loaded machine may change leaders: then the purge is tried again, as the
@@ -114,7 +120,7 @@ func TestPurgeOnARealHub(t *testing.T) {
 	purge := func() {
 		eventually(t, func() error {
 			tries++
-			more, err := purger.PurgeTopics(t.Context(), identity, []string{"127.0.0.1"}, "orders.*")
+			more, err := purger.PurgeTopics(t.Context(), this, "orders.*")
 			done.Topics, done.Artifacts = done.Topics+more.Topics, done.Artifacts+more.Artifacts
 			return err
 		})
@@ -137,10 +143,97 @@ func TestPurgeOnARealHub(t *testing.T) {
 
 	// Without a leader nobody knows what a shard keeps.
 	leaderless := func() bool {
-		_, err := purger.PurgeTopics(t.Context(), identity, []string{"127.0.0.1"}, "bills.*")
+		_, err := purger.PurgeTopics(t.Context(), this, "bills.*")
 		return err != nil && strings.Contains(err.Error(), "no leader")
 	}
 	hub.Kill(0)
 	hub.Kill(2)
 	hub.WaitFor("a purge that is refused for want of a leader", leaderless)
+}
+
+func TestPurgeOverTLS(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	hub := hubcluster.Start(t, 1, func(c *config.Config) { c.History.MaxArtifacts = 100 })
+	node := hub.Node(0)
+	c, err := client.Connect(t.Context(), node.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := c.Publish(t.Context(), "orders", &wire.Artifact{Payload: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	authority, err := pki.NewAuthority("agents", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := tlsInFrontOf(t, node.Client(), authority)
+	purger := controllers.HubClient{HTTP: controllers.HTTPNodes{Port: port(t, node.HTTP()[len("http://"):])}, Port: port(t, front)}
+	trust := func(authority *pki.Authority, name string) *tls.Config {
+		pool := x509.NewCertPool()
+		pool.AddCert(authority.Certificate)
+		return &tls.Config{RootCAs: pool, ServerName: name, MinVersion: tls.VersionTLS12}
+	}
+	this := controllers.PurgedHub{Identity: c.Server().Hub, Addresses: []string{"127.0.0.1"}}
+	this.TLS = trust(authority, "another.default.svc")
+	if _, err := purger.PurgeTopics(t.Context(), this, ">"); err == nil || !strings.Contains(err.Error(), "certificate is valid for") {
+		t.Errorf("purge by a certificate of another name: %v, want it refused", err)
+	}
+	this.TLS = trust(authority, "agents.default.svc")
+	eventually(t, func() error {
+		done, err := purger.PurgeTopics(t.Context(), this, ">")
+		if err == nil && done.Topics != 1 {
+			err = fmt.Errorf("purged %+v", done)
+		}
+		return err
+	})
+}
+
+// tlsInFrontOf serves TLS for a node and returns its address.
+func tlsInFrontOf(t *testing.T, node string, authority *pki.Authority) string {
+	t.Helper()
+	creds, err := authority.Issue(pki.Names{DNS: []string{"agents.default.svc"}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := creds.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(data[pki.CertificateKey], data[pki.PrivateKeyKey])
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			outside, err := listener.Accept()
+			if err != nil {
+				return // only the cleanup closes it
+			}
+			serving.Go(func() {
+				defer outside.Close()
+				inside, err := net.Dial("tcp", node)
+				if err != nil {
+					t.Errorf("reach the node: %v", err)
+					return
+				}
+				defer inside.Close()
+				serving.Go(func() {
+					_, _ = io.Copy(outside, inside)
+					_ = outside.Close()
+				})
+				_, _ = io.Copy(inside, outside)
+			})
+		}
+	})
+	return listener.Addr().String()
 }

@@ -30,13 +30,17 @@ type fakePurger struct {
 	calls []string
 }
 
-func (f *fakePurger) PurgeTopics(_ context.Context, hub string, addresses []string, pattern string) (controllers.Purged, error) {
+func (f *fakePurger) PurgeTopics(_ context.Context, hub controllers.PurgedHub, pattern string) (controllers.Purged, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.fails[hub]; err != nil {
+	if err := f.fails[hub.Identity]; err != nil {
 		return controllers.Purged{}, err
 	}
-	f.calls = append(f.calls, fmt.Sprintf("%s %s on %d nodes", hub, pattern, len(addresses)))
+	call := fmt.Sprintf("%s %s on %d nodes", hub.Identity, pattern, len(hub.Addresses))
+	if hub.TLS != nil {
+		call += ", which are " + hub.TLS.ServerName
+	}
+	f.calls = append(f.calls, call)
 	return controllers.Purged{Topics: 2, Artifacts: 30}, nil
 }
 
@@ -449,6 +453,23 @@ func TestPurge(t *testing.T) {
 	})
 	if got := h.purger.on(h.identity(t)); len(got) != 1 {
 		t.Errorf("purged %q, want nothing more", got)
+	}
+}
+
+func TestPurgeConnectsAsTheHubAsks(t *testing.T) {
+	for clients, over := range map[string]string{"Optional": "", "Required": ", which are agents.NS.svc"} {
+		t.Run(clients, func(t *testing.T) {
+			h, _ := secureHub(t, "{clients: "+clients+"}")
+			x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+			x.waitForFinalizer(t, true)
+			x.waitUntilAccepted(t)
+			x.delete(t)
+			x.waitUntilGone(t)
+			want := h.identity(t) + " orders on 2 nodes" + strings.ReplaceAll(over, "NS", h.key.Namespace)
+			if got := h.purger.on(h.identity(t)); !slices.Equal(got, []string{want}) {
+				t.Errorf("purged %q, want %q", got, want)
+			}
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/switchboardhub/switchboard/hubnode/admin"
+	"github.com/switchboardhub/switchboard/hubnode/certs"
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
@@ -40,6 +41,8 @@ type Node struct {
 	room    *room
 	timing  shard.Timing
 	filters filters
+	certs   *certs.Store
+	clients *server.Server // nil before Run
 	cluster *cluster.Cluster
 	mesh    *mesh.Mesh
 	view    *view
@@ -82,6 +85,10 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	}
 	settings, err := settingsOf(cfg, n.filters.compile)
 	if err != nil {
+		return nil, err
+	}
+	n.certs = certs.New(cfg.TLS.Directory, n.log)
+	if err := n.openCertificate(cfg); err != nil {
 		return nil, err
 	}
 	n.cfg.Store(&cfg)
@@ -207,18 +214,19 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 		p.close()
 		return errors.Join(err, n.cluster.Leave())
 	}
-	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
-	clients := server.New(server.Config{
+	n.clients = server.New(server.Config{
 		Hub: n.hub, HubName: n.Config().Hub, Node: n.self.Name, Log: n.log,
-		Limits: n.limits, Addresses: n.clientAddresses,
+		Limits: n.limits, Addresses: n.clientAddresses, TLS: n.clientTLS,
 	}, p.client)
+	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
 	g.Go(func() error { return n.mesh.Run(lower) })
 	g.Go(func() error { return n.view.announce(lower) })
 	g.Go(func() error { return n.runShards(lower) })
 	g.Go(func() error { return n.view.presence.run(lower) })
 	g.Go(func() error { return n.cluster.Run(lower) })
 	g.Go(func() error { return web.Run(lower) })
-	g.Go(func() error { return clients.Run(front) })
+	g.Go(func() error { return n.clients.Run(front) })
+	g.Go(func() error { return n.certs.Run(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
@@ -285,6 +293,9 @@ func (n *Node) Configure(cfg config.Config, hash string) error {
 		err = cfg.Validate()
 	}
 	if err == nil {
+		err = n.openCertificate(cfg)
+	}
+	if err == nil {
 		err = n.reload(old, cfg, settings)
 	}
 	if err != nil {
@@ -301,11 +312,13 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
 	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
 		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
 		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
+		cfg.TLS.Directory = old.TLS.Directory
 		replicas := cfg.Storage.Replicas
 		cfg.Storage = old.Storage
 		cfg.Storage.Replicas = replicas
 	}
 	n.cfg.Store(&cfg)
+	n.endUnencrypted()
 	err := n.hub.Configure(settings)
 	n.keeper.Want(n.keepsHistory())
 	return err

@@ -197,6 +197,14 @@ func (n *Node) Counts() admin.Counts {
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
 	}
+	h := n.clients.Handshakes()
+	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
+	if expiry := n.certs.Expiry(); !expiry.IsZero() {
+		c.CertificateExpiry = expiry.Unix()
+	}
+	if n.certs.Stale() {
+		c.CertificateStale = 1
+	}
 	for _, st := range n.keeper.Stats() {
 		shard := strconv.Itoa(st.Shard)
 		c.RaftLeader[shard] = 0

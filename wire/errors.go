@@ -44,6 +44,7 @@ const (
 	CodeRemoved            Code = 19 // unregistered by the program or person that runs the hub
 	CodeNoDurable          Code = 20 // the topic has no durable subscription of that name
 	CodeArtifactDiffers    Code = 21 // a backup has another artifact in its place
+	CodeTLSRequired        Code = 22 // the connection is not encrypted
 	CodeUnavailable        Code = 100
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102

@@ -23,6 +23,9 @@ const (
 	// ConditionTopicsAccepted is True when the hub has taken every Topic that refers
 	// to it. It is present only while there are any.
 	ConditionTopicsAccepted = "TopicsAccepted"
+	// ConditionCertificatesReady is True while nodes have a certificate that clients
+	// can verify. It is present only while clients use TLS.
+	ConditionCertificatesReady = "CertificatesReady"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -55,6 +58,9 @@ const (
 	// ReasonVolumesGrowing (Progressing): volumes are not yet as large as the spec
 	// asks for.
 	ReasonVolumesGrowing = "VolumesGrowing"
+	// ReasonAwaitingCertificates (Progressing): nodes are not started or changed before
+	// there is a certificate for them; CertificatesReady says what is missing.
+	ReasonAwaitingCertificates = "AwaitingCertificates"
 	// ReasonPaused (Progressing): the spec asks the operator to change nothing.
 	ReasonPaused = "Paused"
 	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
@@ -69,6 +75,9 @@ const (
 	ReasonQuorumLost = "QuorumLost"
 	// ReasonDiskFull (Degraded): nodes refuse publishes, as their disks are nearly full.
 	ReasonDiskFull = "DiskFull"
+	// ReasonCertificatesNotReady (Degraded): CertificatesReady is False, and not only
+	// because an issuer has not yet answered.
+	ReasonCertificatesNotReady = "CertificatesNotReady"
 	// ReasonMissingPermission (Degraded, Stalled): the API server refuses the
 	// operator a right that it needs; the message names verb and resource.
 	ReasonMissingPermission = "MissingPermission"
@@ -103,6 +112,22 @@ const (
 	// ReasonNoNodesReady (ConfigApplied): there is no ready node to ask.
 	ReasonNoNodesReady = "NoNodesReady"
 
+	// ReasonIssued (CertificatesReady): nodes have the certificate that they should.
+	ReasonIssued = "Issued"
+	// ReasonRotating (CertificatesReady): certificates of one authority give way to
+	// those of another; the message says how far this is.
+	ReasonRotating = "Rotating"
+	// ReasonIssuerNotReady (CertificatesReady): cert-manager has not issued the
+	// certificate, or is not installed; the message has its words.
+	ReasonIssuerNotReady = "IssuerNotReady"
+	// ReasonSecretNotFound (CertificatesReady): the Secret that the spec names is not there.
+	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretInvalid (CertificatesReady): a Secret that certificates come from is
+	// not what it has to be.
+	ReasonSecretInvalid = "SecretInvalid"
+	// ReasonExpired (CertificatesReady): the certificate has expired.
+	ReasonExpired = "Expired"
+
 	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
 	ReasonAllAccepted = "AllAccepted"
 	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
@@ -116,6 +141,16 @@ const (
 	// ReasonRepaired: an object of the Hub was changed or deleted by somebody else,
 	// and is as it should be again.
 	ReasonRepaired = "Repaired"
+	// ReasonAuthorityMade: a certificate authority of the Hub's own was made.
+	ReasonAuthorityMade = "AuthorityMade"
+	// ReasonCertificateReplaced: nodes are given another certificate.
+	ReasonCertificateReplaced = "CertificateReplaced"
+	// ReasonRotationStarted: another authority is about to replace the one before.
+	ReasonRotationStarted = "RotationStarted"
+	// ReasonRotationFinished: the authority of before is no longer trusted.
+	ReasonRotationFinished = "RotationFinished"
+	// ReasonRotationRefused: a rotation that an annotation asks for can't be.
+	ReasonRotationRefused = "RotationRefused"
 	// ReasonReplacingWorkload: the StatefulSet is made again around its pods.
 	ReasonReplacingWorkload = "ReplacingWorkload"
 )
@@ -134,7 +169,7 @@ func NeedsPerson(reason string) bool {
 func IsHubCondition(condition string) bool {
 	switch condition {
 	case ConditionAvailable, ConditionProgressing, ConditionDegraded, ConditionConfigApplied, ConditionUpdateAvailable,
-		ConditionTopicsAccepted, ConditionReconciling, ConditionStalled:
+		ConditionTopicsAccepted, ConditionCertificatesReady, ConditionReconciling, ConditionStalled:
 		return true
 	}
 	return false

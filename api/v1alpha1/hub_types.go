@@ -10,8 +10,8 @@ import (
 // an empty spec is a hub of three nodes that keeps no history.
 //
 // Topics, history, health checks, sessions and limits are reloaded by running
-// nodes. Changing image, resources, pod, pull settings or drain replaces the
-// nodes one by one.
+// nodes. Changing image, resources, pod, pull settings or drain, or turning TLS on or
+// off, replaces the nodes one by one.
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || !has(self.storage.size) || (has(self.storage.storageClassName) == has(oldSelf.storage.storageClassName) && (!has(self.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName))",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
@@ -66,6 +66,11 @@ type HubSpec struct {
 	// +kubebuilder:default={}
 	// +optional
 	Limits LimitsSpec `json:"limits,omitzero"`
+
+	// tls is whether clients connect over TLS, and where the nodes' certificate
+	// comes from. Absent: nothing of the hub uses TLS.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 
 	// drain is how a node moves its clients away before it stops. A change
 	// replaces the nodes one by one, because a pod's grace period is fixed.
@@ -490,7 +495,7 @@ type Volume struct {
 	// name of the volume.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history'])",message="must be lower case letters, digits and dashes, and not config, gossip or history, which the operator uses"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls'])",message="must be lower case letters, digits and dashes, and not config, gossip, history or node-tls, which the operator uses"
 	// +required
 	Name string `json:"name"`
 
@@ -619,6 +624,94 @@ type DrainSpec struct {
 	Timeout metav1.Duration `json:"timeout,omitzero"`
 }
 
+// ClientTLS says whether clients use TLS.
+// +kubebuilder:validation:Enum=Disabled;Optional;Required
+type ClientTLS string
+
+// What clients may use, or must.
+const (
+	ClientTLSDisabled ClientTLS = "Disabled"
+	ClientTLSOptional ClientTLS = "Optional"
+	ClientTLSRequired ClientTLS = "Required"
+)
+
+// TLSSpec says who uses TLS, and where the nodes' certificate comes from: with
+// neither issuerRef nor secretName from a certificate authority that the operator
+// runs for this Hub.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.issuerRef) || !has(self.secretName)",message="must not be given together with secretName: the certificate comes either from an issuer or from your Secret",fieldPath=".issuerRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.extraNames) || size(self.extraNames) == 0 || !has(self.secretName)",message="must not be given together with secretName: its names are those of the certificate in your Secret",fieldPath=".extraNames"
+type TLSSpec struct {
+	// clients says what clients connect with. Disabled: no TLS, and nothing is issued.
+	// Optional: the client port takes TLS and plain connections. Required: TLS only.
+	// Between Optional and Required running nodes change over; to and from Disabled
+	// they are replaced one by one.
+	// +kubebuilder:default=Disabled
+	// +optional
+	Clients ClientTLS `json:"clients,omitempty"`
+
+	// issuerRef names an issuer of cert-manager, which has to be installed. The
+	// operator makes a Certificate and gives nodes what comes of it.
+	// +optional
+	IssuerRef *IssuerRef `json:"issuerRef,omitempty"`
+
+	// secretName is a Secret in the Hub's namespace with tls.crt, tls.key and ca.crt.
+	// Who keeps it renews it; the operator takes over what is new within minutes.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="must be the name of a Secret: lower case letters, digits, dashes and dots"
+	// +optional
+	SecretName string `json:"secretName,omitempty"`
+
+	// extraNames are DNS names and IP addresses that the nodes' certificate is valid
+	// for beside those of the Hub's Services: of a load balancer, or of another
+	// cluster domain. The first label of a name may be *.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || self.matches('^([*][.])?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?[.])*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",message="must be a DNS name in lower case, such as hub.example.com or *.hub.example.com, or an IP address, without a port"
+	// +listType=set
+	// +optional
+	ExtraNames []string `json:"extraNames,omitempty"`
+}
+
+// IssuerRef names an issuer of cert-manager.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.group) && self.group != 'cert-manager.io') || !has(self.kind) || self.kind in ['Issuer', 'ClusterIssuer']",message="must be Issuer or ClusterIssuer; issuers of other kinds have a group of their own",fieldPath=".kind"
+type IssuerRef struct {
+	// name of the issuer.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +required
+	Name string `json:"name"`
+
+	// kind of the issuer: Issuer, in the Hub's namespace, or ClusterIssuer.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:default=Issuer
+	// +optional
+	Kind string `json:"kind,omitempty"`
+
+	// group of the issuer, for those that are not cert-manager's own.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:default=cert-manager.io
+	// +optional
+	Group string `json:"group,omitempty"`
+}
+
+// CertificatesStatus is about the certificate that nodes have.
+type CertificatesStatus struct {
+	// notAfter is when the nodes' certificate expires.
+	// +optional
+	NotAfter metav1.Time `json:"notAfter,omitzero"`
+
+	// renewalTime is when the operator renews it; absent where it is renewed by
+	// somebody else.
+	// +optional
+	RenewalTime *metav1.Time `json:"renewalTime,omitempty"`
+}
+
 // HubStatus is what the operator sees of a hub.
 type HubStatus struct {
 	// observedGeneration is the generation of the spec that this status is about.
@@ -662,9 +755,13 @@ type HubStatus struct {
 	// +optional
 	Clients int64 `json:"clients"`
 
+	// certificates is about the nodes' certificate; absent without one.
+	// +optional
+	Certificates *CertificatesStatus `json:"certificates,omitempty"`
+
 	// conditions: Available, Progressing, Degraded and ConfigApplied; TopicsAccepted
-	// only while Topics refer to the Hub; UpdateAvailable, Reconciling and Stalled only
-	// while they are True.
+	// only while Topics refer to the Hub; CertificatesReady only while clients use TLS;
+	// UpdateAvailable, Reconciling and Stalled only while they are True.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -685,6 +782,7 @@ type HubStatus struct {
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: must be at most 45 characters: lower case letters, digits and dashes, starting with a letter and not ending with a dash; Services and pods are named after the Hub"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.storage) || !has(self.spec.storage.size) || !has(oldSelf.status) || !has(oldSelf.status.storageSize) || (has(oldSelf.spec.storage) && has(oldSelf.spec.storage.size) && self.spec.storage.size == oldSelf.spec.storage.size) || !isQuantity(string(self.spec.storage.size)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.status.storageSize))) >= 0",message="volumes can't shrink: status.storageSize says what there is",fieldPath=".spec.storage.size"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.tls) || !has(self.spec.tls.secretName) || !(self.spec.tls.secretName in [self.metadata.name + '-ca', self.metadata.name + '-gossip', self.metadata.name + '-node-tls', self.metadata.name + '-node-issued'])",message="must be a Secret of your own: this one is the operator's",fieldPath=".spec.tls.secretName"
 type Hub struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

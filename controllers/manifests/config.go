@@ -28,6 +28,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	c.Replicas = int(Replicas(hub))
 	c.Peers = []string{fmt.Sprintf("%s.%s.svc:%d", PeerServiceName(hub), hub.Namespace, PortGossip)}
 	c.GossipKeyFile = gossipDir + "/" + GossipKey
+	if ServesTLS(hub) {
+		c.TLS = config.TLS{Clients: config.TLSPolicy(spec.TLS.Clients), Directory: tlsDir}
+	}
 	c.HealthCheck = config.HealthCheck{
 		Interval:         config.Duration(spec.HealthCheck.Interval.Duration),
 		Timeout:          config.Duration(spec.HealthCheck.Timeout.Duration),

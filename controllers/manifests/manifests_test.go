@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -107,6 +108,11 @@ func fullHub() *switchboardv1alpha1.Hub {
 			{Name: "shared", MountPath: "/shared", ClaimName: "p"},
 		},
 	}
+	hub.Spec.TLS = &switchboardv1alpha1.TLSSpec{
+		Clients:    switchboardv1alpha1.ClientTLSRequired,
+		IssuerRef:  &switchboardv1alpha1.IssuerRef{Name: "corporate", Kind: "ClusterIssuer", Group: "cert-manager.io"},
+		ExtraNames: []string{"hub.example.com", "192.0.2.7"},
+	}
 	hub.Spec.Resources = &switchboardv1alpha1.ResourcesSpec{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
 		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
@@ -127,6 +133,16 @@ func TestBuilders(t *testing.T) {
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.GossipSecret(h, []byte("key"))
 		},
+		"secret-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.AuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
+		},
+		"secret-node-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			rotation := manifests.Rotation{Phase: manifests.RotationTrust, Since: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)}
+			return manifests.NodeTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, rotation)
+		},
+		"configmap-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.TrustConfigMap(h, []byte("authorities"))
+		},
 		"serviceaccount":      func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.ServiceAccount(h) },
 		"service":             func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.Service(h) },
 		"service-peers":       func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration { return manifests.PeerService(h) },
@@ -141,6 +157,9 @@ func TestBuilders(t *testing.T) {
 	for _, name := range []string{"configmap", "service", "serviceaccount", "statefulset"} {
 		t.Run(name+" of a full spec", func(t *testing.T) { golden(t, name+"-full.yaml", builders[name](fullHub())) })
 	}
+	t.Run("certificate", func(t *testing.T) {
+		golden(t, "certificate.yaml", client.ApplyConfigurationFromUnstructured(manifests.Certificate(fullHub())))
+	})
 }
 
 // golden compares an object with a file, or writes the file.

@@ -33,9 +33,23 @@ const (
 	// makes it another template.
 	AnnotationRestartedAt = "switchboard.dev/restarted-at"
 
+	// AnnotationRotate on a Hub asks for other certificates: one of the values
+	// RotateAuthority and RotateCertificates. The operator takes it away when it has
+	// begun.
+	AnnotationRotate = "switchboard.dev/rotate"
+
 	// ManagedBy is the value of LabelManagedBy; the operator watches only
 	// objects that have it.
 	ManagedBy = "switchboard-operator"
+)
+
+// Values of AnnotationRotate.
+const (
+	// RotateAuthority replaces the Hub's certificate authority, and then all that it
+	// has issued.
+	RotateAuthority = "ca"
+	// RotateCertificates replaces the nodes' certificate by one of the same authority.
+	RotateCertificates = "certificates"
 )
 
 // Where things are in a node's container.
@@ -43,6 +57,7 @@ const (
 	configDir  = "/etc/switchboard/config"
 	storageDir = "/var/lib/switchboard"
 	gossipDir  = "/etc/switchboard/gossip"
+	tlsDir     = "/etc/switchboard/tls"
 
 	// ConfigKey is the ConfigMap's key and the file that a node reads.
 	ConfigKey = "hubnode.yaml"
@@ -65,6 +80,16 @@ func ConfigMapName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-co
 
 // GossipSecretName is the Secret with the key that encrypts gossip.
 func GossipSecretName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-gossip" }
+
+// AuthorityName is the Secret with the Hub's certificate authority, and the ConfigMap
+// with the certificates of those that clients are to trust.
+func AuthorityName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-ca" }
+
+// NodeTLSName is the Secret with the certificate that nodes have.
+func NodeTLSName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node-tls" }
+
+// IssuedName is the Secret into which cert-manager puts what it has issued.
+func IssuedName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node-issued" }
 
 // Address is where clients inside the cluster connect.
 func Address(hub *switchboardv1alpha1.Hub) string {

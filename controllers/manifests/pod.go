@@ -14,6 +14,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 )
 
 // nonRootUser owns the image's processes.
@@ -62,6 +63,11 @@ func podSpec(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodSpecApplyC
 			corev1ac.Volume().WithName("gossip").
 				WithSecret(corev1ac.SecretVolumeSource().WithSecretName(GossipSecretName(hub)).WithDefaultMode(0o440)),
 		)
+	if ServesTLS(hub) {
+		// The whole folder here, too: the kubelet renews the files in it.
+		pod.WithVolumes(corev1ac.Volume().WithName(tlsVolume).
+			WithSecret(corev1ac.SecretVolumeSource().WithSecretName(NodeTLSName(hub)).WithDefaultMode(0o440)))
+	}
 	for _, s := range hub.Spec.ImagePullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
 	}
@@ -192,6 +198,11 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		)
 	if keepsOnDisk(hub) {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(historyVolume).WithMountPath(storageDir))
+	}
+	if ServesTLS(hub) {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(tlsVolume).WithMountPath(tlsDir).WithReadOnly(true))
+		// For hubctl, which people run in the container.
+		c.WithEnv(corev1ac.EnvVar().WithName("SWITCHBOARD_CA_FILE").WithValue(path.Join(tlsDir, pki.AuthoritiesKey)))
 	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
 		// Collect garbage harder before the kernel kills the process; the tenth

@@ -59,6 +59,7 @@ type podInputs struct {
 	DrainTimeout     time.Duration                      `json:"drainTimeout,omitempty"`
 	OnDisk           bool                               `json:"onDisk,omitempty"`
 	RestartedAt      string                             `json:"restartedAt,omitempty"`
+	ServesTLS        bool                               `json:"servesTLS,omitempty"`
 }
 
 func podInputsOf(hub *switchboardv1alpha1.Hub) *podInputs {
@@ -66,7 +67,7 @@ func podInputsOf(hub *switchboardv1alpha1.Hub) *podInputs {
 	return &podInputs{
 		Image: s.Image, ImagePullPolicy: s.ImagePullPolicy, ImagePullSecrets: s.ImagePullSecrets, Resources: s.Resources,
 		Pod: s.Pod, DrainTimeout: s.Drain.Timeout.Duration, OnDisk: keepsOnDisk(hub),
-		RestartedAt: hub.Annotations[AnnotationRestartedAt],
+		RestartedAt: hub.Annotations[AnnotationRestartedAt], ServesTLS: ServesTLS(hub),
 	}
 }
 

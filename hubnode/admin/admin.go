@@ -47,6 +47,10 @@ type Counts struct {
 	AnnounceRefused  uint64 // announcements that their sender may not make
 	FilterErrors     uint64 // artifacts on which a filter had no answer
 
+	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
+	CertificateExpiry int64             // seconds since 1970; 0 without a certificate
+	CertificateStale  int               // 1 while its files can't be used, else 0
+
 	// Of this node's replicas, by their shards' numbers.
 	RaftLeader    map[string]int // 1 where it leads, else 0
 	RaftTerm      map[string]uint64

@@ -23,6 +23,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 var (
 	clients          = describe("clients", "Clients connected to this node.")
+	encryptedClients = describe("clients_encrypted", "Of these, clients whose connection is encrypted.")
 	sessions         = describe("sessions", "Sessions that this node holds.")
 	received         = describe("artifacts_received_total", "Artifacts taken from this node's clients.")
 	delivered        = describe("artifacts_delivered_total", "Artifacts queued for this node's clients, each counted for each of them.", "route")
@@ -60,6 +61,9 @@ var (
 	raftPending      = describe("raft_pending_bytes", "Bytes published to the shard that wait to be stored by a majority, on its leader.", "shard")
 	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
 	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
+	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
+	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use expires, in seconds since 1970; absent without one.")
+	certStale        = describe("certificate_stale", "1 while the files of the certificate can't be used and an older one stays in use, else 0.")
 	raftRemade       = describe("raft_replicas_remade_total", "Replicas of this node that were damaged and fetched from the others.")
 )
 
@@ -81,6 +85,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	gauge(clients, float64(m.ActiveClients))
+	gauge(encryptedClients, float64(m.EncryptedClients))
 	gauge(sessions, float64(m.Sessions))
 	counter(received, m.ArtifactsReceived)
 	counter(delivered, m.ArtifactsDirect, "direct")
@@ -130,6 +135,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(raftPending, float64(n.RaftPending[shard]), shard)
 		gauge(raftVoters, float64(n.RaftVoters[shard]), shard)
 	}
+	for result, count := range n.TLSHandshakes {
+		counter(tlsHandshakes, count, result)
+	}
+	if n.CertificateExpiry > 0 {
+		gauge(certExpiry, float64(n.CertificateExpiry))
+	}
+	gauge(certStale, float64(n.CertificateStale))
 	counter(raftRecovered, n.RaftRecovered)
 	counter(raftRemade, n.RaftRemade)
 }

@@ -113,6 +113,10 @@ func TestMetricsAreConsistent(t *testing.T) {
 	told := map[string]bool{"ArtifactsSent": true, "RoundTrips": true, "RoundTripTime": true} // by the above
 	for field, name := range map[string]string{
 		"ActiveClients":      "clients",
+		"EncryptedClients":   "clients_encrypted",
+		"TLSHandshakes":      "tls_handshakes_total{result=%q}",
+		"CertificateExpiry":  "certificate_expiry_timestamp_seconds",
+		"CertificateStale":   "certificate_stale",
 		"Sessions":           "sessions",
 		"ArtifactsReceived":  "artifacts_received_total",
 		"ArtifactsDirect":    `artifacts_delivered_total{route="direct"}`,

@@ -29,6 +29,8 @@ type Config struct {
 	// GossipKeyFile holds the key of the gossip. Empty: it is not encrypted.
 	GossipKeyFile string `yaml:"gossipKeyFile,omitempty"`
 
+	TLS TLS `yaml:"tls,omitempty"`
+
 	HealthCheck HealthCheck `yaml:"healthCheck"`
 	// History is what a topic keeps that no element of Topics matches.
 	History History `yaml:"history"`
@@ -49,6 +51,29 @@ type Listen struct {
 	Gossip  string `yaml:"gossip"`  // membership, TCP and UDP
 	HTTP    string `yaml:"http"`    // probes, metrics, status
 }
+
+// TLS is how connections are encrypted.
+type TLS struct {
+	// Clients says who may connect to the client port.
+	Clients TLSPolicy `yaml:"clients"`
+	// Directory holds tls.crt and tls.key in PEM, as a kubernetes.io/tls Secret
+	// is mounted. It is not looked at while Clients is Disabled.
+	Directory string `yaml:"directory"`
+}
+
+// IsZero reports whether t is the default, which is not written: nodes of before
+// there was TLS refuse a file that names it, and a new operator restarts none.
+func (t TLS) IsZero() bool { return t == Default().TLS }
+
+// TLSPolicy says whether connections are encrypted.
+type TLSPolicy string
+
+// The policies.
+const (
+	TLSDisabled TLSPolicy = "Disabled" // none is
+	TLSOptional TLSPolicy = "Optional" // as the client likes, on the same port
+	TLSRequired TLSPolicy = "Required" // those that are not are refused
+)
 
 // HealthCheck is how a node finds out that a client is gone.
 type HealthCheck struct {
@@ -160,6 +185,7 @@ func Default() Config {
 	return Config{
 		Replicas:    1,
 		Listen:      Listen{Client: ":7400", Cluster: ":7401", Gossip: ":7402", HTTP: ":7480"},
+		TLS:         TLS{Clients: TLSDisabled, Directory: "/etc/switchboard/tls"},
 		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
 		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
 		Storage:     Storage{Sync: SyncAlways, SyncInterval: Duration(100 * time.Millisecond), Replicas: 3, Shards: 16},

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +31,9 @@ peers:
   - agents-nodes.default.svc:7402
   - 10.1.2.4:7402
 gossipKeyFile: /etc/switchboard/gossip/key
+tls:
+  clients: Required
+  directory: /etc/hub/tls
 healthCheck:
   interval: 20s
   timeout: 1.5s
@@ -79,6 +83,7 @@ func fullConfig() config.Config {
 		Advertise:     "10.1.2.3",
 		Peers:         []string{"agents-nodes.default.svc:7402", "10.1.2.4:7402"},
 		GossipKeyFile: "/etc/switchboard/gossip/key",
+		TLS:           config.TLS{Clients: config.TLSRequired, Directory: "/etc/hub/tls"},
 		HealthCheck: config.HealthCheck{
 			Interval: config.Duration(20 * time.Second), Timeout: config.Duration(1500 * time.Millisecond), FailureThreshold: 5,
 		},
@@ -118,6 +123,28 @@ func TestMarshalWritesTheCanonicalFile(t *testing.T) {
 	}
 	if diff := cmp.Diff(full, string(got)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Nodes that know nothing of TLS follow the file of an operator that does.
+func TestMarshalLeavesOutTLSThatIsNotUsed(t *testing.T) {
+	c := config.Default()
+	for name, test := range map[string]struct {
+		tls  config.TLS
+		want bool
+	}{
+		"the default":       {c.TLS, false},
+		"used":              {config.TLS{Clients: config.TLSOptional, Directory: c.TLS.Directory}, true},
+		"another directory": {config.TLS{Clients: config.TLSDisabled, Directory: "/x"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := c
+			c.TLS = test.tls
+			text, err := c.Marshal()
+			if got := strings.Contains(string(text), "tls:"); got != test.want || err != nil {
+				t.Errorf("the file names it: %v (%v)\n%s", got, err, text)
+			}
+		})
 	}
 }
 
@@ -179,9 +206,11 @@ func TestReloadable(t *testing.T) {
 	restart.Storage.Shards = 99
 	restart.Hub, restart.Node, restart.Advertise, restart.GossipKeyFile = "x", "x-1", "x", "x"
 	restart.Listen.HTTP = ":0"
+	restart.TLS.Directory = "/x"
 	inPlace := config.Default()
 	inPlace.Hub, inPlace.Node, inPlace.Advertise, inPlace.GossipKeyFile = fullConfig().Hub, fullConfig().Node, fullConfig().Advertise, fullConfig().GossipKeyFile
 	inPlace.Listen = fullConfig().Listen
+	inPlace.TLS.Directory = fullConfig().TLS.Directory
 	inPlace.Storage = fullConfig().Storage
 	inPlace.Storage.Replicas++
 	for name, test := range map[string]struct {
@@ -189,7 +218,7 @@ func TestReloadable(t *testing.T) {
 		want []string
 	}{
 		"nothing changed":              {fullConfig(), nil},
-		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "storage"}},
+		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "tls.directory", "storage"}},
 		"everything a node can follow": {inPlace, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,6 +19,7 @@ replicas: three
 listen: {client: "7400", http: ":7401", cluster: ":7401", gossip: ":70000"}
 advertise: 10.1.2.3:7400
 peers: [agents-nodes, ":7402", {host: a}]
+tls: {clients: required, directory: tls}
 healthCheck:
   interval: 10
   timeout: 20s
@@ -45,7 +46,7 @@ log: {level: loud, format: xml}
 `
 	want := `line 1: hub: is required: the identity of the hub, such as namespace/name/UID
 line 2: node: node name "agents" does not end in a hyphen and an ordinal
-line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, storage, sessions, limits, drain, log
+line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, healthCheck, history, topics, storage, sessions, limits, drain, log
 line 4: replicas: must be a whole number, not "three"
 line 5: listen.client: must be host:port with a port up to 65535, is "7400"
 line 5: listen.gossip: must be host:port with a port up to 65535, is ":70000"
@@ -54,29 +55,31 @@ line 6: advertise: must be an IP address or a DNS name without a port, is "10.1.
 line 7: peers[2]: must be a string, not a mapping
 line 7: peers[0]: must be host:port with a port up to 65535, is "agents-nodes"
 line 7: peers[1]: must be an IP address or a DNS name without a port, is ""
-line 9: healthCheck.interval: "10" is not a duration such as 500ms, 10s or 1h30m
-line 10: healthCheck.timeout: must not be longer than healthCheck.interval, which is 10s, is 20s
-line 11: healthCheck.failureThreshold: must be from 1 to 100, is 0
-line 12: history.maxBytes: "64MB" is not a size such as 65536, 64Ki or 1Gi
-line 12: history.maxArtifacts: must be from 0 to 1000000000, is -1
-line 12: history.maxAge: must not be negative, is -1h
-line 14: topics[0].pattern: topic "a..b": empty token at position 2
-line 15: topics[0].history: must be a mapping of fields, not a list
-line 16: topics[1].patern: unknown field; there are pattern, history, filter
-line 16: topics[1].pattern: is required
-line 18: topics[2].history.maxAges: unknown field; there are maxArtifacts, maxBytes, maxAge
-line 18: topics[2].history.maxBytes: must not be negative, is -1
-line 19: topics[3].pattern: is "x.>", as topics[2], which wins
-line 20: topics[4]: must be a mapping of fields, not "news"
-line 21: sessions: must be a mapping of fields, not "30s"
-line 24: limits.maxArtifactSize: must be from 1Ki to 16Mi, is 1Gi
-line 25: limits.maxPendingBytes: must not be below limits.maxArtifactSize, which is 1Gi, is 1Mi: one artifact has to fit
-line 26: limits.maxClients: is given twice
-line 27: limits.slowClientPolicy: must be one of Disconnect, DropOldest, DropNewest, Conflate, is "Wait"
-line 28: limits.conflateKey: must have from 1 to 255 bytes, has 0
-line 29: drain.timeout: must not be negative, is -1s
-line 30: log.level: must be one of debug, info, warn, error, is "loud"
-line 30: log.format: must be one of json, text, is "xml"`
+line 8: tls.clients: must be one of Disabled, Optional, Required, is "required"
+line 8: tls.directory: must be an absolute path, is "tls"
+line 10: healthCheck.interval: "10" is not a duration such as 500ms, 10s or 1h30m
+line 11: healthCheck.timeout: must not be longer than healthCheck.interval, which is 10s, is 20s
+line 12: healthCheck.failureThreshold: must be from 1 to 100, is 0
+line 13: history.maxBytes: "64MB" is not a size such as 65536, 64Ki or 1Gi
+line 13: history.maxArtifacts: must be from 0 to 1000000000, is -1
+line 13: history.maxAge: must not be negative, is -1h
+line 15: topics[0].pattern: topic "a..b": empty token at position 2
+line 16: topics[0].history: must be a mapping of fields, not a list
+line 17: topics[1].patern: unknown field; there are pattern, history, filter
+line 17: topics[1].pattern: is required
+line 19: topics[2].history.maxAges: unknown field; there are maxArtifacts, maxBytes, maxAge
+line 19: topics[2].history.maxBytes: must not be negative, is -1
+line 20: topics[3].pattern: is "x.>", as topics[2], which wins
+line 21: topics[4]: must be a mapping of fields, not "news"
+line 22: sessions: must be a mapping of fields, not "30s"
+line 25: limits.maxArtifactSize: must be from 1Ki to 16Mi, is 1Gi
+line 26: limits.maxPendingBytes: must not be below limits.maxArtifactSize, which is 1Gi, is 1Mi: one artifact has to fit
+line 27: limits.maxClients: is given twice
+line 28: limits.slowClientPolicy: must be one of Disconnect, DropOldest, DropNewest, Conflate, is "Wait"
+line 29: limits.conflateKey: must have from 1 to 255 bytes, has 0
+line 30: drain.timeout: must not be negative, is -1s
+line 31: log.level: must be one of debug, info, warn, error, is "loud"
+line 31: log.format: must be one of json, text, is "xml"`
 	c, err := config.Parse([]byte(file))
 	if err == nil {
 		t.Fatal("got no error")
@@ -97,7 +100,7 @@ func TestParseRefusesWhatIsNoConfiguration(t *testing.T) {
 		"what is not YAML":               {"hub: h\nlog: {", "yaml: line 2: did not find expected node content"},
 		"two documents":                  {"hub: h\n---\nhub: i\n", "yaml: line 2: more than one document"},
 		"a second document that is none": {"hub: h\n---\n{", "yaml: line 3: did not find expected node content"},
-		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, healthCheck, history, topics, storage, sessions, limits, drain, log`},
+		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, healthCheck, history, topics, storage, sessions, limits, drain, log`},
 		"a key with a line end":          {"hub: h\nlog: {\"a\\nb\": 1}", `line 2: log."a\nb": unknown field; there are level, format`},
 		"a number with a leading zero":   {"hub: h\nreplicas: 010", `line 2: replicas: must be a whole number, not "010"`},
 		"a number in quotes":             {"hub: h\nreplicas: '3'", `line 2: replicas: must be a whole number, not "3"`},

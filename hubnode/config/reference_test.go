@@ -34,6 +34,8 @@ func TestReferenceNamesEveryField(t *testing.T) {
 			want = "restart"
 		}
 		switch {
+		case row[1] == "tls.directory":
+			want = "restart"
 		case row[1] == "storage.shards":
 			want = "never"
 		case top == "storage" && row[1] != "storage.replicas":

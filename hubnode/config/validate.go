@@ -103,6 +103,7 @@ func (c Config) check() []*FieldError {
 	c.checkIdentity(&f)
 	c.Listen.check(&f)
 	c.checkPeers(&f)
+	c.TLS.check(&f)
 	c.HealthCheck.check(&f)
 	checkHistory(&f, "history", &c.History.MaxArtifacts, &c.History.MaxBytes, &c.History.MaxAge)
 	c.checkTopics(&f)
@@ -175,6 +176,13 @@ func (c Config) checkPeers(f *faults) {
 				f.add(path, "%s", reason)
 			}
 		}
+	}
+}
+
+func (t TLS) check(f *faults) {
+	f.oneOf("tls.clients", string(t.Clients), string(TLSDisabled), string(TLSOptional), string(TLSRequired))
+	if !filepath.IsAbs(t.Directory) {
+		f.add("tls.directory", "must be an absolute path, is %.80q", t.Directory)
 	}
 }
 

@@ -3,18 +3,12 @@ package config
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/switchboardhub/switchboard/hubnode/follow"
 )
-
-// settle is how long Watch waits after the first sign of a change: a writer
-// may need several steps.
-const settle = 50 * time.Millisecond
 
 // Watch follows a file until ctx ends, and then returns nil. It calls onChange
 // with what the file says when watching has begun, so that nothing is missed
@@ -23,48 +17,18 @@ const settle = 50 * time.Millisecond
 // configuration stays in force. Both are called one after another, by the
 // goroutine that called Watch.
 //
-// It watches the folder and not the file: a ConfigMap's volume replaces the
-// symbolic link that its files lead through, and editors replace files. A file
-// that is mounted alone (subPath) never changes.
+// A file that is mounted alone (subPath) never changes: see [follow.Folder].
 //
-// It returns an error only when the folder can't be watched, or is gone.
-func Watch(ctx context.Context, path string, onChange func(Config), onError func(error)) (err error) {
-	watcher, err := fsnotify.NewWatcher()
+// It returns an error only when the file's folder can't be watched, or is gone.
+func Watch(ctx context.Context, path string, onChange func(Config), onError func(error)) error {
+	w := watched{path: path, onChange: onChange, onError: onError}
+	err := follow.Folder(ctx, filepath.Dir(path), w.read, func(err error) {
+		onError(fmt.Errorf("watch config: %w", err))
+	})
 	if err != nil {
 		return fmt.Errorf("watch config: %w", err)
 	}
-	defer func() { err = errors.Join(err, watcher.Close()) }()
-	folder := filepath.Dir(path)
-	if err := watcher.Add(folder); err != nil {
-		return fmt.Errorf("watch config: %w", err)
-	}
-
-	w := watched{path: path, onChange: onChange, onError: onError}
-	w.read()
-	var settled <-chan time.Time // nil while nothing has changed
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case event := <-watcher.Events:
-			if event.Name == folder && event.Has(fsnotify.Remove|fsnotify.Rename) {
-				return fmt.Errorf("watch config: the folder %s is gone", folder)
-			}
-			// Not put off by further events: a busy folder would put it off
-			// for ever.
-			if settled == nil {
-				settled = time.After(settle)
-			}
-		case err := <-watcher.Errors:
-			onError(fmt.Errorf("watch config: %w", err))
-			if settled == nil {
-				settled = time.After(settle) // events may have been lost
-			}
-		case <-settled:
-			settled = nil
-			w.read()
-		}
-	}
+	return nil
 }
 
 // watched is a file and what it said last.

@@ -28,6 +28,7 @@ type Info struct {
 	Name    string // of its library or program
 	Version string // of its library or program
 	Labels  map[string]string
+	TLS     bool // its connection is encrypted
 }
 
 // Client is one registered client. Its methods are safe for concurrent use.
@@ -223,6 +224,10 @@ func (h *Hub) UnregisterClient(id wire.ClientID) error {
 	h.remove(c, &wire.Error{Code: wire.CodeRemoved, Detail: "removed by the program that runs the hub"})
 	return nil
 }
+
+// Expel removes a client, which is told the reason, and closes its connection. It
+// does nothing when the client has left.
+func (h *Hub) Expel(c *Client, reason error) { h.remove(c, reason) }
 
 // Client returns the client of that id on this hub.
 func (h *Hub) Client(id wire.ClientID) (*Client, bool) {

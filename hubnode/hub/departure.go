@@ -123,7 +123,7 @@ func departureOf(reason error) departure {
 		switch coded.Code {
 		case wire.CodeUnhealthy:
 			return departedUnhealthy
-		case wire.CodeRemoved:
+		case wire.CodeRemoved, wire.CodeTLSRequired:
 			return departedRemoved
 		default:
 			return departedBadInput

@@ -61,6 +61,7 @@ func (m *counters) roundTrip(d time.Duration) {
 // Metrics is a moment's view of a hub.
 type Metrics struct {
 	ActiveClients      int
+	EncryptedClients   int               // of these, with TLS
 	Sessions           int               // of clients that are here, and of those that may come back
 	ArtifactsReceived  uint64            // from this hub's clients and from Route
 	ArtifactsSent      uint64            // queued for this hub's clients, counted for each
@@ -110,7 +111,12 @@ func (h *Hub) Metrics() Metrics {
 		m.TopicSubscribers[pattern] += n
 	}
 	h.mu.Unlock()
-	h.eachClient(func(c *Client) { m.PendingBytes += int64(c.PendingBytes()) })
+	h.eachClient(func(c *Client) {
+		m.PendingBytes += int64(c.PendingBytes())
+		if c.info.TLS {
+			m.EncryptedClients++
+		}
+	})
 	m.HistoryArtifacts, m.HistoryBytes = h.keeper.Size()
 	return m
 }

@@ -34,6 +34,7 @@ type ClientInfo struct {
 	Name             string            `json:"name,omitempty"`
 	Version          string            `json:"version,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
+	TLS              bool              `json:"tls"` // its connection is encrypted
 	ConnectedAt      time.Time         `json:"connectedAt"`
 	Away             bool              `json:"away,omitempty"` // its connection is lost, its session waits for it
 	Subscriptions    int               `json:"subscriptions"`

@@ -35,6 +35,7 @@ type Outbox struct {
 	cfg     Config
 	w       io.Writer
 	try     tryWriter   // w when it is one
+	all     allWriter   // likewise
 	write   func()      // writeAll, made once: starting the writer allocates nothing
 	buffers net.Buffers // of the writer alone
 
@@ -59,6 +60,7 @@ type Outbox struct {
 func New(w io.Writer, cfg Config) *Outbox {
 	o := &Outbox{cfg: cfg, w: w}
 	o.try, _ = w.(tryWriter)
+	o.all, _ = w.(allWriter)
 	o.write = func() { o.writeAll(nil) }
 	return o
 }

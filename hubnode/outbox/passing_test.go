@@ -171,3 +171,35 @@ func (d *discard) Write(b []byte) (int, error) {
 }
 
 func (d *discard) TryWrite(all [][]byte) (int, error) { return d.Write(all[0]) }
+
+// gathering is a connection that makes more of several buffers at once.
+type gathering struct {
+	*narrow
+	batches int // of the writer alone
+}
+
+func (g *gathering) WriteAll(all [][]byte) (int, error) {
+	g.batches++
+	return g.Write(bytes.Join(all, nil))
+}
+
+func TestTheWriterGivesWhatThereIsAtOnce(t *testing.T) {
+	w := &gathering{narrow: &narrow{stuck: newStuck(), room: 100}}
+	o := outbox.New(w, outbox.Config{LimitBytes: 1 << 20})
+	var want []uint32
+	for i := range uint32(4) {
+		push(o, live(i, 8<<10))
+		want = append(want, i)
+	}
+	o.Flush()
+	w.free()
+	drain(t, o)
+	o.Close()
+	o.Wait()
+	if got := w.refs(t); !slices.Equal(got, want) {
+		t.Errorf("frames came as %v, want %v", got, want)
+	}
+	if w.batches != 1 {
+		t.Errorf("written in %d batches, want one", w.batches)
+	}
+}

@@ -15,9 +15,16 @@ const (
 )
 
 // tryWriter is a connection that can be written without waiting: TryWrite takes
-// as much of the buffers as there is room for at once.
+// as much of the buffers as there is room for at once. What it leaves is written
+// next.
 type tryWriter interface {
 	TryWrite(all [][]byte) (int, error)
+}
+
+// allWriter is a connection that makes more of several buffers than one after the
+// other, and is no net.Conn of package net.
+type allWriter interface {
+	WriteAll(all [][]byte) (int, error)
 }
 
 // writeInPassing tries to write a batch and returns what it leaves to the
@@ -92,7 +99,12 @@ func (o *Outbox) writeStep(segments []segment) error {
 		return err
 	}
 	all := o.gather(segments)
-	_, err := o.buffers.WriteTo(o.w) // which consumes its receiver
+	var err error
+	if o.all != nil {
+		_, err = o.all.WriteAll(all)
+	} else {
+		_, err = o.buffers.WriteTo(o.w) // which consumes its receiver
+	}
 	clear(all)
 	o.buffers = all[:0]
 	return err

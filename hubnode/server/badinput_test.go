@@ -26,6 +26,13 @@ const patience = 10 * time.Second
 // serve runs a server with a hub of its own until the test ends.
 func serve(t *testing.T, settings hub.Settings) (*hub.Hub, string) {
 	t.Helper()
+	h, _, addr := serveTLS(t, settings, func() server.TLS { return server.TLS{} })
+	return h, addr
+}
+
+// serveTLS is serve of a server that encrypts.
+func serveTLS(t *testing.T, settings hub.Settings, encryption func() server.TLS) (*hub.Hub, *server.Server, string) {
+	t.Helper()
 	h, err := hub.New(hub.WithSettings(settings))
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +48,7 @@ func serve(t *testing.T, settings hub.Settings) (*hub.Hub, string) {
 		Hub: h, HubName: "test", Node: "node-0", Log: slog.New(slog.DiscardHandler),
 		Limits:    func() server.Limits { return server.Limits{MaxArtifact: 1 << 10} },
 		Addresses: func() []string { return []string{ln.Addr().String()} },
+		TLS:       encryption,
 	}, ln)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context()) }() // ended by the test's context, waited for below
@@ -50,7 +58,7 @@ func serve(t *testing.T, settings hub.Settings) (*hub.Hub, string) {
 		}
 		<-h.Stopped()
 	})
-	return h, ln.Addr().String()
+	return h, s, ln.Addr().String()
 }
 
 // raw is a client that can send anything.
@@ -277,6 +285,7 @@ func TestSlowHandshakeIsGivenUp(t *testing.T) {
 					Hub: h, HubName: "test", Node: "node-0", Log: slog.New(slog.DiscardHandler),
 					Limits:    func() server.Limits { return server.Limits{MaxArtifact: 1 << 10} },
 					Addresses: func() []string { return nil },
+					TLS:       func() server.TLS { return server.TLS{} },
 				}, ln)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)

@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// handshakeTime bounds the wait for a whole Hello.
+// handshakeTime bounds a handshake of TLS, and the wait for a whole Hello.
 const handshakeTime = 5 * time.Second
 
 // Config is what a server needs to know. All fields are required.
@@ -29,7 +30,21 @@ type Config struct {
 	Limits func() Limits
 	// Addresses returns the client addresses of all nodes.
 	Addresses func() []string
-	Log       *slog.Logger
+	// TLS says how a connection that is made now is encrypted.
+	TLS func() TLS
+	Log *slog.Logger
+}
+
+// TLS is how connections are encrypted.
+type TLS struct {
+	Config   *tls.Config // nil: none is
+	Required bool        // those that are not are refused
+}
+
+// ErrTLSRequired ends a connection that has to be encrypted and is not.
+var ErrTLSRequired error = &wire.Error{
+	Code:   wire.CodeTLSRequired,
+	Detail: "this hub takes encrypted connections only: connect with TLS and the hub's CA (client.WithCAFile, hubctl --ca-file)",
 }
 
 // Limits are announced in the handshake.
@@ -44,7 +59,9 @@ type Server struct {
 	cfg Config
 	ln  net.Listener
 
-	mu       sync.Mutex // guards shaking
+	handshakes handshakes
+
+	mu       sync.Mutex // guards the fields below
 	shaking  map[net.Conn]struct{}
 	stopping bool
 }
@@ -79,7 +96,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.begin(conn) {
 			shaking.Go(func() {
 				defer s.end(conn)
-				s.welcome(conn)
+				s.welcome(ctx, conn)
 			})
 		}
 	}
@@ -113,12 +130,22 @@ func (s *Server) end(conn net.Conn) {
 }
 
 // welcome shakes hands and registers the client, or says why not.
-func (s *Server) welcome(conn net.Conn) {
+func (s *Server) welcome(ctx context.Context, conn net.Conn) {
 	remote := conn.RemoteAddr().String()
+	secured, encrypted, err := s.secure(ctx, conn)
+	if err != nil {
+		refuse(conn, err)
+		s.cfg.Log.Info("client refused", slog.String("remote", remote), slog.Any("error", err))
+		return
+	}
+	conn = secured
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	hello, err := s.shake(conn, r)
+	if err == nil && !encrypted && s.cfg.TLS().Required { // not before Hello was read: closing would take the answer back
+		err = ErrTLSRequired
+	}
 	if err == nil {
-		err = s.register(conn, r, hello, remote)
+		err = s.register(conn, r, hello, hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: encrypted})
 	}
 	if err != nil {
 		r.Close()
@@ -127,18 +154,12 @@ func (s *Server) welcome(conn net.Conn) {
 	}
 }
 
-// shake reads Hello.
+// shake reads Hello, within the deadline that secure has set.
 func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err error) {
-	if err := conn.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
-		return hello, err
-	}
 	f, err := r.Next()
-	var timeout net.Error
 	switch {
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return hello, &wire.Error{Code: wire.CodeHandshakeTimeout, Detail: fmt.Sprintf("no whole Hello within %s", handshakeTime)}
 	case err != nil:
-		return hello, err
+		return hello, orTimeout(err)
 	case f.Kind() != wire.KindHello:
 		return hello, &wire.Error{Code: wire.CodeUnknownKind, Detail: fmt.Sprintf("the first frame has to be Hello, this one is of kind %d", f.Kind())}
 	}
@@ -151,9 +172,18 @@ func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err err
 	return hello, conn.SetDeadline(time.Time{})
 }
 
+// orTimeout returns err as the client is told of it.
+func orTimeout(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &wire.Error{Code: wire.CodeHandshakeTimeout, Detail: fmt.Sprintf("no whole Hello within %s", handshakeTime)}
+	}
+	return err
+}
+
 // refuse says why a handshake failed and closes the connection.
 func refuse(conn net.Conn, err error) {
-	if !errors.Is(err, io.EOF) {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, errNoTLS) {
 		frame := wire.AppendControl(nil, wire.Header{Kind: wire.KindError}, "", wire.FaultOf(err, wire.CodeMalformed))
 		_ = conn.SetWriteDeadline(time.Now().Add(time.Second)) // the connection is closed either way
 		_, _ = conn.Write(frame)                               // the connection is closed either way
@@ -162,13 +192,13 @@ func refuse(conn net.Conn, err error) {
 }
 
 // register hands the connection to the hub, which owns it from then on.
-func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remote string) error {
+func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info) error {
 	limits := s.cfg.Limits()
 	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
 	opts := []hub.ClientOption{
 		hub.WithReader(r),
 		hub.WithEpoch(hello.Epoch), hub.WithPublisher(hello.Publisher),
-		hub.WithInfo(hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels}),
+		hub.WithInfo(info),
 		hub.WithGreeting(func(g hub.Greeting) []byte { return s.greeting(limits, g) }),
 	}
 	if hello.Resumable {
@@ -180,6 +210,9 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, remot
 	err := s.cfg.Hub.RegisterClient(hello.ID, conn, opts...)
 	if errors.Is(err, hub.ErrNotRunning) {
 		err = &wire.Error{Code: wire.CodeDraining, Detail: "this node is stopping: connect to another one"}
+	}
+	if c, ok := s.cfg.Hub.Client(hello.ID); ok && err == nil && !c.Info().TLS && s.cfg.TLS().Required {
+		s.cfg.Hub.Expel(c, ErrTLSRequired) // it became so meanwhile
 	}
 	return err
 }

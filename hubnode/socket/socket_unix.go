@@ -57,13 +57,20 @@ func Wrap(conn net.Conn) net.Conn {
 // PeerClosed reports whether the other side has closed the connection, or it is
 // broken, and everything that had come before was read.
 func (c *Conn) PeerClosed() bool {
-	closed := false
+	var b [1]byte
+	_, closed := c.look(b[:])
+	return closed
+}
+
+// look copies what has arrived without reading it, and does not wait. It reports
+// whether nothing has and nothing will.
+func (c *Conn) look(b []byte) (n int, closed bool) {
 	err := c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		var err error
+		n, _, err = unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		closed = (n == 0 && err == nil) || (err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR))
 	})
-	return closed || err != nil
+	return max(n, 0), closed || err != nil
 }
 
 // ReadTo reads at least one byte into what buffer returns. While there is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -43,6 +42,7 @@ type App struct {
 	output    string
 
 	dial client.Dialer // nil: over the network
+	tls  *tls.Config   // nil: as caFile says, under the address's host
 }
 
 // Main runs hubctl with the process's arguments and returns its exit status.
@@ -183,12 +183,11 @@ func (a *App) connectTo(ctx context.Context, server string, opts ...client.Optio
 		}
 		all = append(all, client.WithToken(strings.TrimSpace(string(token))))
 	}
+	if a.tls != nil {
+		all = append(all, client.WithTLS(a.tls))
+	}
 	if a.caFile != "" {
-		config, err := tlsConfig(a.caFile)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, client.WithTLS(config))
+		all = append(all, client.WithCAFile(a.caFile))
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -208,18 +207,6 @@ func explainConnect(err error) error {
 		return fmt.Errorf("%w; name another one with --id", err)
 	}
 	return err
-}
-
-func tlsConfig(caFile string) (*tls.Config, error) {
-	pem, err := os.ReadFile(caFile) //nolint:gosec // a person names it
-	if err != nil {
-		return nil, fmt.Errorf("read the CA: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the CA: no certificate in %s", caFile)
-	}
-	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
 // clientID returns the id to connect with, which stays the same for a run.

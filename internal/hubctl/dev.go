@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/internal/throwaway"
 )
 
 const (
@@ -26,6 +27,7 @@ const (
 func (a *App) devCommand() *cobra.Command {
 	var (
 		nodes, port int
+		secure      bool
 		storage     = config.Default().Storage
 		sync        string
 	)
@@ -35,12 +37,14 @@ func (a *App) devCommand() *cobra.Command {
 		Long: `Start a hub of several nodes on loopback, each a process of its own, with history
 on for every topic, until Ctrl-C. With --dir, history is on disk there and is found
 again by the next dev with as many nodes; else it ends with the hub. A node that dies is started again on the same
-ports: kill one and see its clients move.
+ports: kill one and see its clients move. With --tls the nodes take encrypted
+connections only, with certificates of a CA that ends with the hub.
 
 The first node listens on --port for clients and 80 above it for HTTP, the next
 one 10 above that, and so on; ports in use are replaced by free ones.`,
 		Example: `  hubctl dev
   hubctl dev --nodes 1 --port 7000
+  hubctl dev --tls                          # prints the --ca-file to use
   hubctl dev --dir /tmp/hub --sync Interval
   hubctl dev -o json`,
 		Args: Args(cobra.NoArgs),
@@ -60,18 +64,19 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 			if storage.Sync = config.SyncPolicy(sync); storage.Sync != config.SyncAlways && storage.Sync != config.SyncInterval {
 				return Usagef(cmd, "sync %q: want %s or %s", sync, config.SyncAlways, config.SyncInterval)
 			}
-			return a.dev(cmd.Context(), nodes, port, storage)
+			return a.dev(cmd.Context(), nodes, port, secure, storage)
 		},
 	}
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "how `many` nodes")
 	cmd.Flags().StringVar(&storage.Dir, "dir", "", "keep history on disk, in a folder of this `directory` for each node")
 	cmd.Flags().StringVar(&sync, "sync", string(config.SyncAlways), "with --dir: sync the disk Always before a publish is acknowledged, or at an `Interval` of 100ms")
+	cmd.Flags().BoolVar(&secure, "tls", false, "take encrypted connections only")
 	cmd.Flags().IntVar(&port, "port", 7400, "client `port` of the first node; 0: any free ones")
 	return cmd
 }
 
 // dev runs a hub until ctx ends.
-func (a *App) dev(ctx context.Context, count, port int, storage config.Storage) (err error) {
+func (a *App) dev(ctx context.Context, count, port int, secure bool, storage config.Storage) (err error) {
 	dir, err := os.MkdirTemp("", "switchboard-dev-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the nodes' configs: %w", err)
@@ -81,7 +86,14 @@ func (a *App) dev(ctx context.Context, count, port int, storage config.Storage) 
 			err = e
 		}
 	}()
-	nodes, err := planNodes(ctx, dir, count, port, storage)
+	encryption := config.Default().TLS
+	if secure {
+		encryption = config.TLS{Clients: config.TLSRequired, Directory: dir}
+		if err := writeCertificate(dir); err != nil {
+			return err
+		}
+	}
+	nodes, err := planNodes(ctx, dir, count, port, encryption, storage)
 	if err != nil {
 		return err
 	}
@@ -97,13 +109,26 @@ func (a *App) dev(ctx context.Context, count, port int, storage config.Storage) 
 			return err
 		}
 		close(started)
-		return a.introduce(nodes)
+		return a.introduce(nodes, encryption)
 	})
 	return g.Wait()
 }
 
+// writeCertificate makes a CA and a certificate of the nodes, which have one
+// together.
+func writeCertificate(dir string) error {
+	ca, err := throwaway.New()
+	if err != nil {
+		return err
+	}
+	if err := ca.Write(dir, "localhost", "127.0.0.1"); err != nil {
+		return fmt.Errorf("write the nodes' certificate: %w", err)
+	}
+	return nil
+}
+
 // planNodes chooses the ports of all nodes and writes their configs.
-func planNodes(ctx context.Context, dir string, count, port int, storage config.Storage) ([]*devNode, error) {
+func planNodes(ctx context.Context, dir string, count, port int, encryption config.TLS, storage config.Storage) ([]*devNode, error) {
 	nodes := make([]*devNode, count)
 	var picker portPicker
 	defer picker.release() // the nodes are to listen on them
@@ -130,7 +155,7 @@ func planNodes(ctx context.Context, dir string, count, port int, storage config.
 		peers[i] = n.gossip
 	}
 	for _, n := range nodes {
-		text, err := n.config(peers, storage).Marshal()
+		text, err := n.config(peers, encryption, storage).Marshal()
 		if err != nil {
 			return nil, fmt.Errorf("config of %s: %w", n.name, err)
 		}
@@ -142,7 +167,7 @@ func planNodes(ctx context.Context, dir string, count, port int, storage config.
 }
 
 // config returns the settings of a node, history on for every topic.
-func (n *devNode) config(peers []string, storage config.Storage) config.Config {
+func (n *devNode) config(peers []string, encryption config.TLS, storage config.Storage) config.Config {
 	cfg := config.Default()
 	cfg.Hub = "dev"
 	cfg.Node = n.name
@@ -151,6 +176,7 @@ func (n *devNode) config(peers []string, storage config.Storage) config.Config {
 	cfg.Advertise = "127.0.0.1"
 	cfg.Peers = peers
 	cfg.History = config.History{MaxArtifacts: 10_000, MaxBytes: 64 << 20, MaxAge: config.Duration(time.Hour)}
+	cfg.TLS = encryption
 	cfg.Storage = storage
 	if storage.Dir != "" {
 		cfg.Storage.Dir = filepath.Join(storage.Dir, n.name)
@@ -179,10 +205,14 @@ func (a *App) awaitReady(ctx context.Context, nodes []*devNode) error {
 }
 
 // introduce says where the nodes are, and what to try.
-func (a *App) introduce(nodes []*devNode) error {
+func (a *App) introduce(nodes []*devNode, encryption config.TLS) error {
+	caFile := ""
+	if encryption.Clients != config.TLSDisabled {
+		caFile = filepath.Join(encryption.Directory, throwaway.CAFile)
+	}
 	if a.JSON() {
 		for _, n := range nodes {
-			if err := EncodeJSON(a.Out, n.json()); err != nil {
+			if err := EncodeJSON(a.Out, n.json(caFile)); err != nil {
 				return err
 			}
 		}
@@ -193,6 +223,9 @@ func (a *App) introduce(nodes []*devNode) error {
 		fmt.Fprintf(&b, "%-6s  client %s  http http://%s  pid %d\n", n.name, n.client, n.http, n.pid.Load())
 	}
 	first, last := nodes[0].client, nodes[len(nodes)-1].client
+	if caFile != "" {
+		fmt.Fprintf(&b, "\nConnections are encrypted. In each terminal, first:\n  export SWITCHBOARD_CA_FILE=%s\nor name it with --ca-file.\n", caFile)
+	}
 	fmt.Fprintf(&b, `
 Try, each in a terminal of its own:
   hubctl --server %s listen --id b

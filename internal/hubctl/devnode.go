@@ -31,10 +31,11 @@ type devNodeJSON struct {
 	Client string `json:"client"`
 	HTTP   string `json:"http"`
 	PID    int64  `json:"pid"`
+	CAFile string `json:"caFile,omitempty"` // with --tls
 }
 
-func (n *devNode) json() devNodeJSON {
-	return devNodeJSON{Node: n.name, Client: n.client, HTTP: "http://" + n.http, PID: n.pid.Load()}
+func (n *devNode) json(caFile string) devNodeJSON {
+	return devNodeJSON{Node: n.name, Client: n.client, HTTP: "http://" + n.http, PID: n.pid.Load(), CAFile: caFile}
 }
 
 // keepRunning runs the node's process until ctx ends, again after each death.

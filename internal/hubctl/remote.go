@@ -1,13 +1,22 @@
 package hubctl
 
 import (
+	"crypto/tls"
+
 	"github.com/spf13/cobra"
 
 	"github.com/switchboardhub/switchboard/client"
 )
 
-// Finder says where the hub is that a command's arguments name, and how to reach it.
-type Finder func(cmd *cobra.Command, args []string) (server string, dial client.Dialer, err error)
+// Place is where a hub is, and how to reach it.
+type Place struct {
+	Server string
+	Dial   client.Dialer
+	TLS    *tls.Config // nil: it has none
+}
+
+// Finder finds the hub that a command's arguments name.
+type Finder func(cmd *cobra.Command, args []string) (Place, error)
 
 // Lists returns the commands that show nodes, clients and topics, of a hub that find
 // finds. Their Use is only their name.
@@ -17,10 +26,12 @@ func (a *App) Lists(find Finder) []*cobra.Command {
 	lists := []*cobra.Command{nodes, clients, topics}
 	for _, cmd := range lists {
 		list := cmd.RunE
-		cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-			if a.server, a.dial, err = find(cmd, args); err != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			place, err := find(cmd, args)
+			if err != nil {
 				return err
 			}
+			a.server, a.dial, a.tls = place.Server, place.Dial, place.TLS
 			return list(cmd, nil)
 		}
 	}

@@ -63,13 +63,14 @@ type devNode struct {
 	Client string `json:"client"`
 	HTTP   string `json:"http"`
 	PID    int    `json:"pid"`
+	CAFile string `json:"caFile"`
 }
 
 // startDev starts a hub and waits until it says that its nodes are ready.
-func startDev(t *testing.T, nodes int) *devHub {
+func startDev(t *testing.T, nodes int, flags ...string) *devHub {
 	t.Helper()
 	h := &devHub{dir: t.TempDir(), copied: make(chan struct{})}
-	h.cmd = exec.Command("hubctl", "dev", "--nodes", strconv.Itoa(nodes), "--port", "0", "-o", "json")
+	h.cmd = exec.Command("hubctl", append([]string{"dev", "--nodes", strconv.Itoa(nodes), "--port", "0", "-o", "json"}, flags...)...)
 	h.cmd.Env = append(os.Environ(), "TMPDIR="+h.dir)
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {
@@ -133,7 +134,7 @@ func (h *devHub) stop(t *testing.T, out io.Reader) {
 }
 
 func TestScripts(t *testing.T) {
-	hub, other := startDev(t, 3), startDev(t, 1)
+	hub, other, secure := startDev(t, 3), startDev(t, 1), startDev(t, 1, "--tls")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -142,6 +143,8 @@ func TestScripts(t *testing.T) {
 				env.Setenv("SERVER"+strconv.Itoa(i), n.Client)
 			}
 			env.Setenv("OTHER", other.nodes[0].Client)
+			env.Setenv("SECURE", secure.nodes[0].Client)
+			env.Setenv("SECURE_CA", secure.nodes[0].CAFile)
 			env.Setenv("SWITCHBOARD_SERVER", hub.nodes[0].Client)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // the scripts start some hundred processes
 			return nil

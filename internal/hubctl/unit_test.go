@@ -247,7 +247,7 @@ func TestTables(t *testing.T) {
 
 func TestDevConfigsAreValidAndPointAtEachOther(t *testing.T) {
 	dir := t.TempDir()
-	nodes, err := planNodes(t.Context(), dir, 3, 0, config.Default().Storage)
+	nodes, err := planNodes(t.Context(), dir, 3, 0, config.Default().TLS, config.Default().Storage)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/internal/hubctl"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
 )
@@ -131,17 +130,21 @@ func (k *kube) lists() []*cobra.Command {
 	return lists
 }
 
-func (k *kube) find(cmd *cobra.Command, args []string) (server string, dial client.Dialer, err error) {
+func (k *kube) find(cmd *cobra.Command, args []string) (place hubctl.Place, err error) {
 	cluster, err := k.connect()
 	if err != nil {
-		return "", nil, err
+		return place, err
 	}
 	hub, err := cluster.Hub(cmd.Context(), first(args))
 	if err != nil {
-		return "", nil, err
+		return place, err
 	}
-	server, err = cluster.Servers(cmd.Context(), hub)
-	return server, cluster.HubDialer(hub), err
+	place.Dial = cluster.HubDialer(hub)
+	if place.Server, err = cluster.Servers(cmd.Context(), hub); err != nil {
+		return place, err
+	}
+	place.TLS, err = cluster.TLS(cmd.Context(), hub)
+	return place, err
 }
 
 func (k *kube) drainCommand() *cobra.Command {

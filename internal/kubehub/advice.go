@@ -35,6 +35,8 @@ func bad(c metav1.Condition) bool {
 		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonScaledToZero
 	case switchboardv1alpha1.ConditionConfigApplied:
 		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying
+	case switchboardv1alpha1.ConditionCertificatesReady:
+		return c.Status != metav1.ConditionTrue
 	case switchboardv1alpha1.ConditionDegraded:
 		return c.Status == metav1.ConditionTrue
 	}
@@ -77,6 +79,16 @@ func adviceFor(hub, reason string) string {
 		return "correct the spec: kubectl edit hub " + hub
 	case switchboardv1alpha1.ReasonInvalidSecret:
 		return "set the Secret right as the message says, or delete it: the operator makes a new one"
+	case switchboardv1alpha1.ReasonIssuerNotReady:
+		return "kubectl describe certificate " + hub + "-node says more, if cert-manager is installed"
+	case switchboardv1alpha1.ReasonSecretNotFound:
+		return "make the Secret, or set spec.tls.secretName right"
+	case switchboardv1alpha1.ReasonSecretInvalid:
+		return "set the Secret right as the message says; nodes take it without a restart"
+	case switchboardv1alpha1.ReasonExpired:
+		return "renew what is in the Secret of spec.tls.secretName, or end spec.paused: the operator renews its own"
+	case switchboardv1alpha1.ReasonCertificatesNotReady:
+		return "see the condition CertificatesReady"
 	case switchboardv1alpha1.ReasonApplyFailed:
 		return "the operator tries again by itself; if it lasts: the API server's answer is in the message"
 	case switchboardv1alpha1.ReasonRejected:

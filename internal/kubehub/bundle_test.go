@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -44,7 +46,8 @@ var planted = map[string]string{
 }
 
 func TestBundleHoldsWhatHelpsAndNoSecret(t *testing.T) {
-	h := startHub(t, switchboardv1alpha1.HubSpec{Replicas: new(int32(2)), Pod: &switchboardv1alpha1.PodSpec{
+	tls := &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSOptional}
+	h := startHub(t, switchboardv1alpha1.HubSpec{Replicas: new(int32(2)), TLS: tls, Pod: &switchboardv1alpha1.PodSpec{
 		Env: []switchboardv1alpha1.EnvVar{
 			{Name: "GREETING", Value: new(planted["the Hub's variable"])},
 			{Name: "FROM", SecretKeyRef: &switchboardv1alpha1.KeyRef{Name: "where-it-is", Key: "k"}},
@@ -57,6 +60,12 @@ func TestBundleHoldsWhatHelpsAndNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	secrets := []string{string(gossip.Data["key"])}
+	for _, name := range []string{"agents-ca", "agents-node-tls"} {
+		secret := &corev1.Secret{}
+		must(t, h.Get(t.Context(), h.key(name), secret))
+		key, _ := pem.Decode(secret.Data["tls.key"])
+		secrets = append(secrets, string(secret.Data["tls.key"]), base64.StdEncoding.EncodeToString(secret.Data["tls.key"]), base64.StdEncoding.EncodeToString(key.Bytes)[:48])
+	}
 	for _, s := range planted {
 		secrets = append(secrets, s)
 	}

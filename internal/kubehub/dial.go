@@ -3,6 +3,8 @@ package kubehub
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,9 +21,11 @@ import (
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 	"github.com/switchboardhub/switchboard/hubnode"
 )
 
@@ -231,6 +235,26 @@ func (c *Cluster) Servers(ctx context.Context, hub *switchboardv1alpha1.Hub) (st
 		return "", fmt.Errorf("none of the %d nodes of Hub %s is ready; kubectl hub status %[2]s says more", len(pods), hub.Name)
 	}
 	return strings.Join(addresses, ","), nil
+}
+
+// TLS returns how clients trust the nodes, by the Hub's ConfigMap; nil when it takes no
+// encrypted connections.
+func (c *Cluster) TLS(ctx context.Context, hub *switchboardv1alpha1.Hub) (*tls.Config, error) {
+	if !manifests.ServesTLS(hub) {
+		return nil, nil
+	}
+	trust := &corev1.ConfigMap{}
+	name := manifests.AuthorityName(hub)
+	if err := c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: name}, trust); err != nil {
+		return nil, fmt.Errorf("read whom clients of Hub %s trust: %w", hub.Name, err)
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM([]byte(trust.Data[pki.AuthoritiesKey])) {
+		return nil, fmt.Errorf("ConfigMap %s has no certificate in %s; kubectl hub status says more", name, pki.AuthoritiesKey)
+	}
+	// Nodes are dialled by the names of their pods, which no certificate has.
+	host := fmt.Sprintf("%s.%s.svc", hub.Name, hub.Namespace)
+	return &tls.Config{RootCAs: authorities, ServerName: host, MinVersion: tls.VersionTLS13}, nil
 }
 
 // get asks a node's HTTP API.

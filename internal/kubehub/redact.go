@@ -33,6 +33,8 @@ var (
 	// secretShape is what is a secret whatever its name.
 	secretShape = regexp.MustCompile(strings.Join([]string{
 		`-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)`,
+		// The same in base64, as a Secret is written: of the kinds PRIVATE KEY, and EC, RSA and ENCRYPTED.
+		`LS0tLS1CRUdJTiB(?:QUklWQVRF|FQyBQUklWQVRF|SU0EgUFJJVkFURS|FTkNSWVBURUQgUFJJVkFURS)[A-Za-z0-9+/]*={0,2}`,
 		`\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*`,      // JSON web tokens
 		`(?i:\bbearer[ \t]+)[\w.~+/-]{8,}=*`,  //
 		`\b[A-Za-z0-9+/]{43}=`,                // keys of 32 bytes, as the gossip key is one

@@ -213,9 +213,11 @@ func TestEveryReasonIsGoodOrHasAdvice(t *testing.T) {
 	fine := []string{
 		"MajorityReady", "Scaling", "RollingOut", "VolumesGrowing", "NodesStarting", "Complete", "AsExpected", "Applied", "Applying", "NoNodesReady",
 		"Blocked", // see Degraded, its message says
+		"Issued", "Rotating",
+		"AwaitingCertificates", // see CertificatesReady
 	}
-	rows := regexp.MustCompile("(?m)^\\| `(Available|Progressing|Degraded|ConfigApplied|UpdateAvailable)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(string(page), -1)
-	if len(rows) != 5 {
+	rows := regexp.MustCompile("(?m)^\\| `(Available|Progressing|Degraded|ConfigApplied|UpdateAvailable|CertificatesReady)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(string(page), -1)
+	if len(rows) != 6 {
 		t.Fatalf("the page has %d conditions: %q", len(rows), rows)
 	}
 	for _, row := range rows {
@@ -242,6 +244,8 @@ func TestAdviceIsForWhatIsBadOrMeant(t *testing.T) {
 		{conditionOf("Degraded", metav1.ConditionTrue, "DiskFull", ""), true, true},
 		{conditionOf("ConfigApplied", metav1.ConditionUnknown, "NodesUnreachable", ""), true, true},
 		{conditionOf("ConfigApplied", metav1.ConditionFalse, "Applying", ""), false, false},
+		{conditionOf("CertificatesReady", metav1.ConditionFalse, "SecretInvalid", ""), true, true},
+		{conditionOf("CertificatesReady", metav1.ConditionTrue, "Rotating", ""), false, false},
 		{conditionOf("UpdateAvailable", metav1.ConditionTrue, "OperatorUpdated", ""), false, true},
 	} {
 		if c := newCondition(hubWith(), test.condition); c.Bad != test.bad || (c.Next != "") != test.advice {

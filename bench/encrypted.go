@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/internal/throwaway"
+)
+
+// unencrypted is the peer of what is encrypted: the same servers without TLS.
+const unencrypted = "plain"
+
+// plain is what encrypted is compared with.
+type plain struct{ switchboard }
+
+func (s *plain) name() string { return unencrypted }
+
+// encrypted runs hubnode processes that require TLS.
+type encrypted struct {
+	switchboard
+	client  *tls.Config
+	resumed atomic.Int64 // connections that did not need the certificate
+}
+
+func (s *encrypted) start(ctx context.Context, n int) error {
+	ca, err := throwaway.New()
+	if err != nil {
+		return err
+	}
+	s.tls = config.TLS{Clients: config.TLSRequired, Directory: filepath.Join(s.dir, "tls")}
+	if err := os.MkdirAll(s.tls.Directory, 0o700); err != nil {
+		return err
+	}
+	if err := ca.Write(s.tls.Directory, "127.0.0.1"); err != nil {
+		return err
+	}
+	s.client = &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	s.resumed.Store(0)
+	return s.switchboard.start(ctx, n)
+}
+
+func (s *encrypted) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
+	raw, err := dialSocket(ctx, s.clients[server])
+	if err != nil {
+		return nil, err
+	}
+	secured := tls.Client(raw.Conn, s.client)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = raw.Close() // the first error says more
+		return nil, err
+	}
+	if secured.ConnectionState().DidResume {
+		s.resumed.Add(1)
+	}
+	raw.Conn = secured
+	return opened(greetSwitchboard(ctx, raw, id, h))
+}
+
+// resuming is idle, and looks whether sessions were resumed.
+func resuming(ctx context.Context, s system, count int) (result, error) {
+	r, err := idle(ctx, s, count)
+	if e, ok := s.(*encrypted); ok && err == nil && e.resumed.Load() < int64(count-dialers) {
+		r.wrong = fmt.Sprintf("%d of %d connections resumed a session", e.resumed.Load(), count)
+	}
+	return r, err
+}

@@ -1,0 +1,41 @@
+package socket
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+)
+
+// begun is a connection whose first byte has been read.
+type begun struct {
+	net.Conn
+	first []byte // until it is read again
+}
+
+func (c *begun) Read(b []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(b, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
+// beginAny is First for connections that can't look ahead.
+func beginAny(conn net.Conn) (byte, net.Conn, error) {
+	var first [1]byte
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		return 0, conn, err
+	}
+	return first[0], &begun{conn, first[:]}, nil
+}
+
+// serveAny is Serve for connections without calls that don't wait.
+func serveAny(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
+	c := tls.Server(conn, config)
+	if err := c.HandshakeContext(ctx); err != nil {
+		return nil, tls.ConnectionState{}, err
+	}
+	return c, c.ConnectionState(), nil
+}
