@@ -20,6 +20,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 // hubInTest is a Hub in the cluster and what tests do with it. It stands in for
@@ -208,7 +209,7 @@ func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
 	h.read(t, settings, "agents-config")
 	sum := sha256.Sum256([]byte(settings.Data["hubnode.yaml"]))
 	for _, pod := range pods {
-		if strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") && !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "certificates" }) {
+		if strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") && !manifests.HasCertificates(pod) {
 			continue // the node has no certificate, and refuses them
 		}
 		var ordinal int64
