@@ -134,7 +134,7 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"a wildcard in the middle":         {spec: "tls: {extraNames: [hub.*.example.com]}", field: "spec.tls.extraNames[0]", text: "such as hub.example.com or *.hub.example.com"},
 		"addresses of a network":           {spec: "tls: {extraNames: [192.0.2.0/24]}", field: "spec.tls.extraNames[0]", text: "or an IP address"},
 		"a name twice":                     {spec: "tls: {extraNames: [a, a]}", field: "spec.tls.extraNames[1]", text: "Duplicate value"},
-		"a volume of certificates":         {spec: "pod: {volumes: [{name: certificates, mountPath: /x, secretName: s}]}", field: "spec.pod.volumes[0].name", text: "which the operator uses"},
+		"a volume of the certificate":      {spec: "pod: {volumes: [{name: node-tls, mountPath: /x, secretName: s}]}", field: "spec.pod.volumes[0].name", text: "which the operator uses"},
 		"unknown pull policy":              {spec: "imagePullPolicy: Sometimes", field: "spec.imagePullPolicy", text: "supported values"},
 		"resources that are no quantities": {spec: "resources: {limits: {memory: lots}}", field: "spec.resources.limits.memory", text: "should match"},
 	}
