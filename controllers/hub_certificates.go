@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -109,19 +108,13 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 	r.tellOfCertificates(hub, secret, next, plan)
 	if source.renews {
 		c.renews = new(pki.RenewAt(next.Leaf()))
-	} else if err := next.Leaf().VerifyHostname(serviceHost(hub)); err != nil {
-		c.remark = "it is not valid for " + serviceHost(hub) + ", by which clients in the cluster connect"
+	} else if err := next.Leaf().VerifyHostname(manifests.Host(hub)); err != nil {
+		c.remark = "it is not valid for " + manifests.Host(hub) + ", by which clients in the cluster connect"
 	}
 	if hub.Annotations[manifests.AnnotationRotate] == manifests.RotateAuthority && !source.made {
 		return r.endRequest(ctx, hub, "a rotation is under way already")
 	}
 	return r.endRequest(ctx, hub, "")
-}
-
-// serviceHost is the name by which clients in the cluster connect.
-func serviceHost(hub *switchboardv1alpha1.Hub) string {
-	host, _, _ := strings.Cut(manifests.Address(hub), ":")
-	return host
 }
 
 // nodeSecret is the Secret that nodes mount.

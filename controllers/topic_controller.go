@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -181,11 +180,7 @@ func (r *HubReconciler) clientTLS(ctx context.Context, hub *switchboardv1alpha1.
 	if err != nil {
 		return nil, err
 	}
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM([]byte(trusted.text)) {
-		return nil, fmt.Errorf("ConfigMap %s has no certificate of an authority to trust", manifests.AuthorityName(hub))
-	}
-	return &tls.Config{RootCAs: authorities, ServerName: serviceHost(hub), MinVersion: tls.VersionTLS12}, nil
+	return manifests.ClientTLS(hub, trusted.text)
 }
 
 // waitToPurge says why a Topic is still there, and how to let it go.

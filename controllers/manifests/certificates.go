@@ -1,6 +1,8 @@
 package manifests
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
@@ -123,6 +125,16 @@ func RotationIn(annotations map[string]string) Rotation {
 func TrustConfigMap(hub *switchboardv1alpha1.Hub, authorities []byte) *corev1ac.ConfigMapApplyConfiguration {
 	return ownedBy(hub, corev1ac.ConfigMap(AuthorityName(hub), hub.Namespace)).
 		WithData(map[string]string{pki.AuthoritiesKey: string(authorities)})
+}
+
+// ClientTLS is how a client inside the cluster, or one that dials nodes by other names,
+// verifies them: by the authorities in the text of TrustConfigMap.
+func ClientTLS(hub *switchboardv1alpha1.Hub, authorities string) (*tls.Config, error) {
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(authorities)) {
+		return nil, fmt.Errorf("ConfigMap %s has no certificate of an authority to trust in %s", AuthorityName(hub), pki.AuthoritiesKey)
+	}
+	return &tls.Config{RootCAs: roots, ServerName: Host(hub), MinVersion: tls.VersionTLS13}, nil
 }
 
 // CertificateKind is that of cert-manager.

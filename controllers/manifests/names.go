@@ -92,8 +92,11 @@ func NodeTLSName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node
 func IssuedName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node-issued" }
 
 // Address is where clients inside the cluster connect.
-func Address(hub *switchboardv1alpha1.Hub) string {
-	return fmt.Sprintf("%s.%s.svc:%d", ServiceName(hub), hub.Namespace, PortClient)
+func Address(hub *switchboardv1alpha1.Hub) string { return fmt.Sprintf("%s:%d", Host(hub), PortClient) }
+
+// Host is the name by which clients inside the cluster know the hub.
+func Host(hub *switchboardv1alpha1.Hub) string {
+	return fmt.Sprintf("%s.%s.svc", ServiceName(hub), hub.Namespace)
 }
 
 // Identity names this Hub and no other, also not one of the same name made

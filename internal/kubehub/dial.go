@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -244,17 +243,10 @@ func (c *Cluster) TLS(ctx context.Context, hub *switchboardv1alpha1.Hub) (*tls.C
 		return nil, nil
 	}
 	trust := &corev1.ConfigMap{}
-	name := manifests.AuthorityName(hub)
-	if err := c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: name}, trust); err != nil {
+	if err := c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.AuthorityName(hub)}, trust); err != nil {
 		return nil, fmt.Errorf("read whom clients of Hub %s trust: %w", hub.Name, err)
 	}
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM([]byte(trust.Data[pki.AuthoritiesKey])) {
-		return nil, fmt.Errorf("ConfigMap %s has no certificate in %s; kubectl hub status says more", name, pki.AuthoritiesKey)
-	}
-	// Nodes are dialled by the names of their pods, which no certificate has.
-	host := fmt.Sprintf("%s.%s.svc", hub.Name, hub.Namespace)
-	return &tls.Config{RootCAs: authorities, ServerName: host, MinVersion: tls.VersionTLS13}, nil
+	return manifests.ClientTLS(hub, trust.Data[pki.AuthoritiesKey])
 }
 
 // get asks a node's HTTP API.
