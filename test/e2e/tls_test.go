@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
 
 const (
