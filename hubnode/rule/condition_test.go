@@ -59,9 +59,7 @@ func TestHoldsOfNobody(t *testing.T) {
 
 func TestHoldsFailsWhereThereIsNoAnswer(t *testing.T) {
 	large := worker()
-	for range 50_000 {
-		large.Groups = append(large.Groups, "group")
-	}
+	large.Name = strings.Repeat("n", 20*rule.MaxCost) // longer than any proof of an identity
 	for name, test := range map[string]struct {
 		condition string
 		subject   *rule.Subject
@@ -71,7 +69,7 @@ func TestHoldsFailsWhereThereIsNoAnswer(t *testing.T) {
 		"a claim that is of another kind":    {`identity.claims.tenant > 1`, &worker().Subject, "no such overload"},
 		"part of a claim that has no parts":  {`identity.claims.tenant.name == "x"`, &worker().Subject, "no such key: name"},
 		"a field that nobody checked":        {`dyn(identity).nam == "x"`, &worker().Subject, "undefined field 'nam'"},
-		"more to look at than is reasonable": {`identity.groups.exists(g, g == "writer")`, &large.Subject, "actual cost limit exceeded"},
+		"more to look at than is reasonable": {`identity.name.contains("x")`, &large.Subject, "actual cost limit exceeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := rule.Compile(test.condition)
