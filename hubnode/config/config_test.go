@@ -195,14 +195,6 @@ func TestMarshalLeavesOutTLSThatIsNotUsed(t *testing.T) {
 	}
 }
 
-// Nodes that know nothing of authentication follow the file of an operator that does.
-func TestMarshalLeavesOutAuthenticationThatIsNotUsed(t *testing.T) {
-	text, err := config.Default().Marshal()
-	if err != nil || strings.Contains(string(text), "auth") {
-		t.Errorf("the file of a hub that asks nobody who they are names it (%v):\n%s", err, text)
-	}
-}
-
 func TestAuthenticationThatIsWrong(t *testing.T) {
 	issuer := `{issuer: "https://i.example", audiences: [hub]}`
 	for name, test := range map[string]struct{ file, want string }{
