@@ -25,7 +25,11 @@ import (
 
 var update = flag.Bool("update", false, "write the expected files")
 
-const chart = "switchboard"
+// The folders of the charts are their names.
+const (
+	chart    = "switchboard"
+	hubChart = "switchboard-hub"
+)
 
 // tool runs the program that an environment variable names, and returns its
 // output and what it said of an error.
@@ -49,7 +53,7 @@ func tool(t *testing.T, variable string, args ...string) (string, error) {
 // long as the files that the test itself read are the same.
 func readInputs(t *testing.T) {
 	t.Helper()
-	for _, dir := range []string{chart, filepath.Join("..", "config")} {
+	for _, dir := range []string{chart, hubChart, filepath.Join("..", "config")} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -178,13 +182,20 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := tool(t, "HELM", "template", "switchboard", chart, "--set", set)
-			if err == nil {
-				t.Fatal("it renders")
-			}
-			if _, said, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(said, named) {
-				t.Errorf("error %q, want one that names %s", said, named)
-			}
+			refusal(t, err, named)
 		})
+	}
+}
+
+// refusal checks that a tool refused what it was given, and what it said of it:
+// the first line repeats the command.
+func refusal(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("it is not refused")
+	}
+	if _, said, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(said, want) {
+		t.Errorf("error %q, want one that says %s", said, want)
 	}
 }
 
@@ -297,9 +308,9 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 // value is a leaf of values.yaml: what a user sets.
 type value struct{ path, preset, about string }
 
-// values lists the leaves of values.yaml with their comments. A mapping whose
+// values lists the leaves of a chart's values.yaml with their comments. A mapping whose
 // elements have no comment of their own is a leaf.
-func values(t *testing.T) []value {
+func values(t *testing.T, chart string) []value {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
 	if err != nil {
@@ -339,44 +350,48 @@ func values(t *testing.T) []value {
 }
 
 func TestReadmeListsTheValues(t *testing.T) {
-	var table strings.Builder
-	table.WriteString("| value | default | what it is |\n| --- | --- | --- |\n")
-	for _, v := range values(t) {
-		fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", v.path, v.preset, v.about)
+	for _, chart := range []string{chart, hubChart} {
+		var table strings.Builder
+		table.WriteString("| value | default | what it is |\n| --- | --- | --- |\n")
+		for _, v := range values(t, chart) {
+			fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", v.path, v.preset, v.about)
+		}
+		file := filepath.Join(chart, "README.md")
+		readme, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const end = "<!-- /values -->"
+		before, rest, ok := strings.Cut(string(readme), "<!-- values:")
+		marker, rest, ok2 := strings.Cut(rest, "\n")
+		_, after, ok3 := strings.Cut(rest, end)
+		if !ok || !ok2 || !ok3 {
+			t.Fatalf("%s has no place for the table", file)
+		}
+		golden(t, file, before+"<!-- values:"+marker+"\n"+table.String()+end+after)
 	}
-	file := filepath.Join(chart, "README.md")
-	readme, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const end = "<!-- /values -->"
-	before, rest, ok := strings.Cut(string(readme), "<!-- values:")
-	marker, rest, ok2 := strings.Cut(rest, "\n")
-	_, after, ok3 := strings.Cut(rest, end)
-	if !ok || !ok2 || !ok3 {
-		t.Fatalf("%s has no place for the table", file)
-	}
-	golden(t, file, before+"<!-- values:"+marker+"\n"+table.String()+end+after)
 }
 
 func TestSchemaKnowsTheValues(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	type schema struct {
 		Properties map[string]json.RawMessage `json:"properties"`
 	}
-	for _, v := range values(t) {
-		at := json.RawMessage(data)
-		for key := range strings.SplitSeq(v.path, ".") {
-			var s schema
-			if err := json.Unmarshal(at, &s); err != nil {
-				t.Fatal(err)
-			}
-			if at = s.Properties[key]; at == nil {
-				t.Errorf("values.schema.json does not know %s", v.path)
-				break
+	for _, chart := range []string{chart, hubChart} {
+		data, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range values(t, chart) {
+			at := json.RawMessage(data)
+			for key := range strings.SplitSeq(v.path, ".") {
+				var s schema
+				if err := json.Unmarshal(at, &s); err != nil {
+					t.Fatal(err)
+				}
+				if at = s.Properties[key]; at == nil {
+					t.Errorf("%s/values.schema.json does not know %s", chart, v.path)
+					break
+				}
 			}
 		}
 	}
