@@ -128,7 +128,7 @@ func TestChartRenders(t *testing.T) {
 	for name, args := range map[string][]string{
 		"default":    nil,
 		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
-		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "switchboard.dev/v1alpha1", "--api-versions", "monitoring.coreos.com/v1"},
+		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "monitoring.coreos.com/v1"},
 		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +176,6 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"metrics.port=80":                            "/metrics/port",
 		"metrics.readers[0].name=bob":                "/metrics/readers/0",
 		"monitoring.interval=often":                  "/monitoring/interval",
-		"hubs[0].spec.replicas=3":                    "/hubs/0",
 		"crds.keep=maybe":                            "/crds/keep",
 		`commonLabels.app\.kubernetes\.io/name=mine`: "app.kubernetes.io/name", // which selects pods
 	} {
@@ -207,9 +206,8 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 		"monitors without their resource":     {[]string{"--set", "monitoring.enabled=true"}, "install the Prometheus operator first"},
 		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
 		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
-		"a first Hub with the definition":     {[]string{"--set", "hubs[0].name=agents"}, "Install without hubs first, then upgrade with them"},
-		"a Hub, and the definition is there":  {[]string{"--set", "hubs[0].name=agents", "--api-versions", "switchboard.dev/v1alpha1"}, ""},
-		"a Hub that nobody would look at":     {[]string{"--set", "hubs[0].name=agents,hubs[0].namespace=team-b,watchNamespaces={team-a},checkAPIs=false"}, "add it to watchNamespaces"},
+		"Hubs, which another chart makes now": {[]string{"--set", "hubs[0].name=agents"}, "a Hub is a release of the chart switchboard-hub now"},
+		"no Hubs, as --reuse-values brings":   {[]string{"--set-json", "hubs=[]"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tool(t, "HELM", append([]string{"template", "switchboard", chart}, tt.args...)...)

@@ -179,16 +179,27 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 		}
 	}
 
-	helm("upgrade", "switchboard", chart, "--set", "hubs[0].name=ours")
-	see("after the upgrade", agents, "replicas", "topics", "healthCheck")
-	eventually(t, "set a new field", pause)
-	ours := hub(namespace, "ours")
-	if err := c.Get(t.Context(), client.ObjectKeyFromObject(ours), ours); err != nil {
-		t.Fatalf("the Hub that the chart makes: %v", err)
+	helm("upgrade", "switchboard", earlierChart(t, "first.yaml", "hubs.yaml"))
+	ours, early := hub(namespace, "ours"), hub(namespace, "early")
+	for _, h := range []*unstructured.Unstructured{ours, early} {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(h), h); err != nil {
+			t.Fatalf("the Hub that the chart made: %v", err)
+		}
 	}
+	// While it is in the other release too, keep alone keeps it.
+	helm("install", "early", hubChart, "--set", "spec.replicas=1,keep=true", "--take-ownership")
 
 	helm("upgrade", "switchboard", chart)
-	see("that is taken out of the values", ours)
+	see("after the upgrade", agents, "replicas", "topics", "healthCheck")
+	see("that the chart made", ours, "replicas")
+	see("that a release had taken by then", early, "replicas")
+	eventually(t, "set a new field", pause)
+
+	if _, err := c.helm(t, namespace, "install", "ours", hubChart, "--set", "spec.replicas=5"); err == nil {
+		t.Error("another release has the Hub without being told to take it")
+	}
+	helm("install", "ours", hubChart, "--set", "spec.replicas=5", "--take-ownership")
+	see("that its own release has taken", ours, "replicas")
 
 	helm("uninstall", "switchboard")
 	deployment := &appsv1.Deployment{}
@@ -204,7 +215,12 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 	see("after uninstalling", agents, "replicas", "topics")
 	see("after uninstalling", ours)
 
-	helm("install", "switchboard", chart, "--set", "hubs[0].name=ours")
+	helm("install", "switchboard", chart)
 	see("after installing again", agents, "replicas", "topics")
 	see("after installing again", ours)
+
+	helm("uninstall", "ours")
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(ours), ours); !apierrors.IsNotFound(err) {
+		t.Errorf("the Hub after its own release: %v, want not found", err)
+	}
 }
