@@ -45,6 +45,8 @@ const (
 	CodeNoDurable          Code = 20 // the topic has no durable subscription of that name
 	CodeArtifactDiffers    Code = 21 // a backup has another artifact in its place
 	CodeTLSRequired        Code = 22 // the connection is not encrypted
+	CodeUnauthenticated    Code = 23 // the client did not prove who it is, or its proof has expired
+	CodePermission         Code = 24 // no rule allows it
 	CodeUnavailable        Code = 100
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102
@@ -147,6 +149,10 @@ type Fault struct {
 	Topic  string   `json:"topic,omitempty"`  // HistoryGap, NoQuorum, ArtifactDiffers
 	A      uint64   `json:"a,omitempty"`      // size, pending, from, shard, sequence
 	B      uint64   `json:"b,omitempty"`      // limit, to
+
+	Identity string `json:"identity,omitempty"` // Permission
+	Action   Action `json:"action,omitempty"`   // likewise
+	Target   string `json:"target,omitempty"`   // likewise
 }
 
 // FaultOf describes err for the wire. Errors that are not of this package
@@ -162,6 +168,7 @@ func FaultOf(err error, fallback Code) Fault {
 		slow     *SlowClientError
 		quorum   *NoQuorumError
 		differs  *ArtifactDiffersError
+		denied   *PermissionError
 	)
 	switch {
 	case errors.As(err, &noClient):
@@ -178,6 +185,8 @@ func FaultOf(err error, fallback Code) Fault {
 		f.Code, f.Topic, f.A = CodeNoQuorum, quorum.Topic, uint64(quorum.Shard) //nolint:gosec // shards are numbered from 0
 	case errors.As(err, &differs):
 		f.Code, f.Topic, f.A = CodeArtifactDiffers, differs.Topic, uint64(differs.Sequence)
+	case errors.As(err, &denied):
+		f.Code, f.Identity, f.Action, f.Target = CodePermission, denied.Identity, denied.Action, denied.Target
 	case errors.As(err, &coded):
 		f.Code, f.Detail = coded.Code, coded.Detail
 	case errors.Is(err, ErrFrameTooLarge):
@@ -206,6 +215,8 @@ func (f Fault) Err() error {
 		return &NoQuorumError{Topic: f.Topic, Shard: clampInt(f.A)}
 	case CodeArtifactDiffers:
 		return &ArtifactDiffersError{Topic: f.Topic, Sequence: Sequence(f.A)}
+	case CodePermission:
+		return &PermissionError{Identity: f.Identity, Action: f.Action, Target: f.Target}
 	default:
 		return &Error{Code: f.Code, Detail: f.Detail}
 	}

@@ -31,6 +31,10 @@ type Config struct {
 
 	TLS TLS `yaml:"tls,omitempty"`
 
+	Authentication Authentication `yaml:"authentication,omitempty"`
+	// Authorization counts while there is authentication.
+	Authorization Authorization `yaml:"authorization,omitempty"`
+
 	HealthCheck HealthCheck `yaml:"healthCheck"`
 	// History is what a topic keeps that no element of Topics matches.
 	History History `yaml:"history"`

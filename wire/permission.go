@@ -1,0 +1,54 @@
+package wire
+
+import "fmt"
+
+// Action is what a client asks to do.
+type Action string
+
+// The actions, as rules name them.
+const (
+	ActionConnect   Action = "connectAs" // under a client id
+	ActionSend      Action = "sendTo"    // to a client id
+	ActionPublish   Action = "publish"   // on a topic
+	ActionSubscribe Action = "subscribe" // to a topic or pattern
+	ActionHistory   Action = "history"   // of a topic or pattern, to read it
+	ActionView      Action = "view"      // what the hub says of itself
+	ActionManage    Action = "manage"    // what changes the hub
+)
+
+// PermissionError says that no rule allows a client what it asked for.
+type PermissionError struct {
+	Identity string // who the client has proved to be
+	Action   Action
+	Target   string // client id, topic, pattern, or question to the hub
+}
+
+func (e *PermissionError) Error() string {
+	ask := fmt.Sprintf("%s: [%q]", e.Action, e.Target)
+	switch e.Action {
+	case ActionView:
+		ask = "admin: View"
+	case ActionManage:
+		ask = "admin: Manage"
+	default:
+	}
+	return fmt.Sprintf("%q is not allowed to %s %q: ask for a rule with %s", e.Identity, e.verb(), e.Target, ask)
+}
+
+func (e *PermissionError) verb() string {
+	switch e.Action {
+	case ActionConnect:
+		return "connect as"
+	case ActionSend:
+		return "send to"
+	case ActionPublish:
+		return "publish on"
+	case ActionSubscribe:
+		return "subscribe to"
+	case ActionHistory:
+		return "read the history of"
+	case ActionView, ActionManage:
+		return "ask the hub for"
+	}
+	return string(e.Action)
+}
