@@ -12,13 +12,13 @@ import (
 	"github.com/switchboardhub/switchboard/internal/throwaway"
 )
 
-// unencrypted is the peer of what is encrypted: the same servers without TLS.
-const unencrypted = "plain"
+// withoutGuard is the peer of what is guarded: the same servers without.
+const withoutGuard = "plain"
 
-// plain is what encrypted is compared with.
+// plain is what encrypted and ruled are compared with.
 type plain struct{ switchboard }
 
-func (s *plain) name() string { return unencrypted }
+func (s *plain) name() string { return withoutGuard }
 
 // encrypted runs hubnode processes that require TLS.
 type encrypted struct {
@@ -58,7 +58,7 @@ func (s *encrypted) connect(ctx context.Context, server int, id string, h handle
 		s.resumed.Add(1)
 	}
 	raw.Conn = secured
-	return opened(greetSwitchboard(ctx, raw, id, h))
+	return opened(greetSwitchboard(ctx, raw, id, "", h))
 }
 
 // resuming is idle, and looks whether sessions were resumed.

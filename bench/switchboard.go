@@ -26,6 +26,8 @@ type switchboard struct {
 	binary, dir string
 	how         storage
 	tls         config.TLS // the zero value: the default
+	auth        config.Authentication
+	rules       []config.Rule
 	fleet
 }
 
@@ -45,6 +47,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 		if s.tls.Clients != "" {
 			c.TLS = s.tls
 		}
+		c.Authentication, c.Authorization.Rules = s.auth, s.rules
 		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
 		if s.how.disk {
 			dir, err := os.MkdirTemp(s.dir, "history-")
