@@ -198,6 +198,7 @@ func (n *Node) Counts() admin.Counts {
 		c.DiskFull = 1
 	}
 	h := n.clients.Handshakes()
+	c.HandshakesCrowded = n.clients.Crowded()
 	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
 	if expiry := n.certs.Expiry(); !expiry.IsZero() {
 		c.CertificateExpiry = expiry.Unix()

@@ -50,6 +50,7 @@ type Counts struct {
 	AnnounceRefused  uint64 // announcements that their sender may not make
 	FilterErrors     uint64 // artifacts on which a filter had no answer
 
+	HandshakesCrowded uint64            // connections ended before they had shaken hands, for so many others
 	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
 	CertificateExpiry int64             // seconds since 1970; 0 without a certificate
 	CertificateStale  int               // 1 while its files can't be used, else 0

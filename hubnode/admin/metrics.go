@@ -62,6 +62,7 @@ var (
 	raftPending      = describe("raft_pending_bytes", "Bytes published to the shard that wait to be stored by a majority, on its leader.", "shard")
 	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
 	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
+	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
 	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use expires, in seconds since 1970; absent without one.")
 	certStale        = describe("certificate_stale", "1 while the files of the certificate can't be used and an older one stays in use, else 0.")
@@ -139,6 +140,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(raftPending, float64(n.RaftPending[shard]), shard)
 		gauge(raftVoters, float64(n.RaftVoters[shard]), shard)
 	}
+	counter(crowdedOut, n.HandshakesCrowded)
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
 	}

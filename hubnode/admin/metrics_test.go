@@ -114,6 +114,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 	for field, name := range map[string]string{
 		"ActiveClients":      "clients",
 		"EncryptedClients":   "clients_encrypted",
+		"HandshakesCrowded":  "handshakes_crowded_out_total",
 		"TLSHandshakes":      "tls_handshakes_total{result=%q}",
 		"CertificateExpiry":  "certificate_expiry_timestamp_seconds",
 		"CertificateStale":   "certificate_stale",
