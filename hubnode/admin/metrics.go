@@ -37,6 +37,7 @@ var (
 	clientsJoined    = describe("clients_joined_total", "Clients that were registered on this node, each session counted.")
 	clientsLeft      = describe("clients_left_total", "Clients that left this node, by what ended their session.", "reason")
 	malformed        = describe("malformed_frames_total", "Frames that ended their connection.")
+	throttled        = describe("artifacts_throttled_total", "Artifacts that were held up because the identity of their sender was ahead of its rate.")
 	permissionDenied = describe("permission_denied_total", "What this node's clients asked for and no rule allows them, by action.", "action")
 	roundTrip        = describe("client_round_trip_seconds", "Round trips of health checks.")
 	directoryEntries = describe("directory_entries", "Clients that are known on other nodes.")
@@ -108,6 +109,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(clientsLeft, count, reason)
 	}
 	counter(malformed, m.MalformedFrames)
+	counter(throttled, m.ArtifactsThrottled)
 	for action, count := range m.PermissionsDenied {
 		counter(permissionDenied, count, action)
 	}

@@ -125,6 +125,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"ArtifactsDropped":   "artifacts_dropped_total{reason=%q}",
 		"BytesReceived":      "bytes_received_total",
 		"MalformedFrames":    "malformed_frames_total",
+		"ArtifactsThrottled": "artifacts_throttled_total",
 		"PermissionsDenied":  "permission_denied_total{action=%q}",
 		"SlowClients":        "slow_clients_total",
 		"UnhealthyClients":   "unhealthy_clients_total",

@@ -157,6 +157,16 @@ type Limits struct {
 	MaxPendingBytes  Bytes            `yaml:"maxPendingBytes"` // waiting for one client
 	SlowClientPolicy SlowClientPolicy `yaml:"slowClientPolicy"`
 	ConflateKey      string           `yaml:"conflateKey"` // the attribute that Conflate goes by
+	// PerIdentity bounds what the clients of one identity have of this node together.
+	PerIdentity Quota `yaml:"perIdentity,omitempty"`
+}
+
+// Quota bounds something. Zero: it does not.
+type Quota struct {
+	Clients            int   `yaml:"clients,omitempty"`
+	Subscriptions      int   `yaml:"subscriptions,omitempty"`
+	ArtifactsPerSecond int   `yaml:"artifactsPerSecond,omitempty"` // sent and published; what is more waits
+	BytesPerSecond     Bytes `yaml:"bytesPerSecond,omitempty"`     // likewise
 }
 
 // SlowClientPolicy says what happens when MaxPendingBytes wait for a client.

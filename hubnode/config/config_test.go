@@ -100,6 +100,11 @@ limits:
   maxPendingBytes: 1000001
   slowClientPolicy: Conflate
   conflateKey: symbol
+  perIdentity:
+    clients: 10
+    subscriptions: 100
+    artifactsPerSecond: 1000
+    bytesPerSecond: 8Mi
 drain:
   timeout: 0s
 log:
@@ -147,7 +152,7 @@ func fullConfig() config.Config {
 		},
 		Storage:  config.Storage{Dir: "/var/lib/switchboard", Sync: config.SyncInterval, SyncInterval: config.Duration(20 * time.Millisecond), Replicas: 5, Shards: 8},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
-		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol"},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},
 	}

@@ -34,10 +34,13 @@ const (
 	MaxFailureThreshold = 100
 	MaxShardReplicas    = 7
 	MaxShards           = 256
+	MaxRate             = 1_000_000_000
 
 	MinArtifactSize Bytes = 1 << 10
 	MaxArtifactSize Bytes = 16 << 20
 	MaxPendingBytes Bytes = 64 << 30
+
+	MaxBytesPerSecond Bytes = 1 << 40
 )
 
 // FieldError is one fault of a configuration.
@@ -281,6 +284,10 @@ func (l *Limits) check(f *faults) {
 		f.add("limits.maxPendingBytes", "must not be below limits.maxArtifactSize, which is %v, is %v: one artifact has to fit", l.MaxArtifactSize, l.MaxPendingBytes)
 	}
 	f.oneOf("limits.slowClientPolicy", string(l.SlowClientPolicy), string(Disconnect), string(DropOldest), string(DropNewest), string(Conflate))
+	f.between("limits.perIdentity.clients", l.PerIdentity.Clients, 0, MaxRate)
+	f.between("limits.perIdentity.subscriptions", l.PerIdentity.Subscriptions, 0, MaxRate)
+	f.between("limits.perIdentity.artifactsPerSecond", l.PerIdentity.ArtifactsPerSecond, 0, MaxRate)
+	f.sizeBetween("limits.perIdentity.bytesPerSecond", l.PerIdentity.BytesPerSecond, 0, MaxBytesPerSecond)
 	if n := len(l.ConflateKey); n < 1 || n > MaxConflateKey {
 		f.add("limits.conflateKey", "must have from 1 to %d bytes, has %d", MaxConflateKey, n)
 	}

@@ -68,7 +68,7 @@ func FuzzConversation(f *testing.F) {
 		_ = conn.SetDeadline(time.Now().Add(patience))
 		go func() { // ends with the connection
 			for i, step := range script {
-				if _, err := conn.Write(say(step, uint32(i)+1, text)); err != nil { //nolint:gosec // scripts are short
+				if _, err := conn.Write(say(step, uint32(i)+1, text)); err != nil {
 					break
 				}
 			}
