@@ -25,7 +25,11 @@ import (
 
 var update = flag.Bool("update", false, "write the expected files")
 
-const chart = "switchboard"
+// The folders of the charts are their names.
+const (
+	chart    = "switchboard"
+	hubChart = "switchboard-hub"
+)
 
 // tool runs the program that an environment variable names, and returns its
 // output and what it said of an error.
@@ -49,7 +53,7 @@ func tool(t *testing.T, variable string, args ...string) (string, error) {
 // long as the files that the test itself read are the same.
 func readInputs(t *testing.T) {
 	t.Helper()
-	for _, dir := range []string{chart, filepath.Join("..", "config")} {
+	for _, dir := range []string{chart, hubChart, filepath.Join("..", "config")} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return err
@@ -124,7 +128,7 @@ func TestChartRenders(t *testing.T) {
 	for name, args := range map[string][]string{
 		"default":    nil,
 		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
-		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "switchboard.dev/v1alpha1", "--api-versions", "monitoring.coreos.com/v1"},
+		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "monitoring.coreos.com/v1"},
 		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,19 +176,25 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"metrics.port=80":                            "/metrics/port",
 		"metrics.readers[0].name=bob":                "/metrics/readers/0",
 		"monitoring.interval=often":                  "/monitoring/interval",
-		"hubs[0].spec.replicas=3":                    "/hubs/0",
 		"crds.keep=maybe":                            "/crds/keep",
 		`commonLabels.app\.kubernetes\.io/name=mine`: "app.kubernetes.io/name", // which selects pods
 	} {
 		t.Run(set, func(t *testing.T) {
 			_, err := tool(t, "HELM", "template", "switchboard", chart, "--set", set)
-			if err == nil {
-				t.Fatal("it renders")
-			}
-			if _, said, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(said, named) {
-				t.Errorf("error %q, want one that names %s", said, named)
-			}
+			refusal(t, err, named)
 		})
+	}
+}
+
+// refusal checks that a tool refused what it was given, and what it said of it:
+// the first line repeats the command.
+func refusal(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("it is not refused")
+	}
+	if _, said, _ := strings.Cut(err.Error(), "\n"); !strings.Contains(said, want) {
+		t.Errorf("error %q, want one that says %s", said, want)
 	}
 }
 
@@ -196,9 +206,8 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 		"monitors without their resource":     {[]string{"--set", "monitoring.enabled=true"}, "install the Prometheus operator first"},
 		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
 		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
-		"a first Hub with the definition":     {[]string{"--set", "hubs[0].name=agents"}, "Install without hubs first, then upgrade with them"},
-		"a Hub, and the definition is there":  {[]string{"--set", "hubs[0].name=agents", "--api-versions", "switchboard.dev/v1alpha1"}, ""},
-		"a Hub that nobody would look at":     {[]string{"--set", "hubs[0].name=agents,hubs[0].namespace=team-b,watchNamespaces={team-a},checkAPIs=false"}, "add it to watchNamespaces"},
+		"Hubs, which another chart makes now": {[]string{"--set", "hubs[0].name=agents"}, "a Hub is a release of the chart switchboard-hub now"},
+		"no Hubs, as --reuse-values brings":   {[]string{"--set-json", "hubs=[]"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := tool(t, "HELM", append([]string{"template", "switchboard", chart}, tt.args...)...)
@@ -297,9 +306,9 @@ func TestNotesSayTheNextCommand(t *testing.T) {
 // value is a leaf of values.yaml: what a user sets.
 type value struct{ path, preset, about string }
 
-// values lists the leaves of values.yaml with their comments. A mapping whose
+// values lists the leaves of a chart's values.yaml with their comments. A mapping whose
 // elements have no comment of their own is a leaf.
-func values(t *testing.T) []value {
+func values(t *testing.T, chart string) []value {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
 	if err != nil {
@@ -339,44 +348,48 @@ func values(t *testing.T) []value {
 }
 
 func TestReadmeListsTheValues(t *testing.T) {
-	var table strings.Builder
-	table.WriteString("| value | default | what it is |\n| --- | --- | --- |\n")
-	for _, v := range values(t) {
-		fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", v.path, v.preset, v.about)
+	for _, chart := range []string{chart, hubChart} {
+		var table strings.Builder
+		table.WriteString("| value | default | what it is |\n| --- | --- | --- |\n")
+		for _, v := range values(t, chart) {
+			fmt.Fprintf(&table, "| `%s` | `%s` | %s |\n", v.path, v.preset, v.about)
+		}
+		file := filepath.Join(chart, "README.md")
+		readme, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const end = "<!-- /values -->"
+		before, rest, ok := strings.Cut(string(readme), "<!-- values:")
+		marker, rest, ok2 := strings.Cut(rest, "\n")
+		_, after, ok3 := strings.Cut(rest, end)
+		if !ok || !ok2 || !ok3 {
+			t.Fatalf("%s has no place for the table", file)
+		}
+		golden(t, file, before+"<!-- values:"+marker+"\n"+table.String()+end+after)
 	}
-	file := filepath.Join(chart, "README.md")
-	readme, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const end = "<!-- /values -->"
-	before, rest, ok := strings.Cut(string(readme), "<!-- values:")
-	marker, rest, ok2 := strings.Cut(rest, "\n")
-	_, after, ok3 := strings.Cut(rest, end)
-	if !ok || !ok2 || !ok3 {
-		t.Fatalf("%s has no place for the table", file)
-	}
-	golden(t, file, before+"<!-- values:"+marker+"\n"+table.String()+end+after)
 }
 
 func TestSchemaKnowsTheValues(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	type schema struct {
 		Properties map[string]json.RawMessage `json:"properties"`
 	}
-	for _, v := range values(t) {
-		at := json.RawMessage(data)
-		for key := range strings.SplitSeq(v.path, ".") {
-			var s schema
-			if err := json.Unmarshal(at, &s); err != nil {
-				t.Fatal(err)
-			}
-			if at = s.Properties[key]; at == nil {
-				t.Errorf("values.schema.json does not know %s", v.path)
-				break
+	for _, chart := range []string{chart, hubChart} {
+		data, err := os.ReadFile(filepath.Join(chart, "values.schema.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range values(t, chart) {
+			at := json.RawMessage(data)
+			for key := range strings.SplitSeq(v.path, ".") {
+				var s schema
+				if err := json.Unmarshal(at, &s); err != nil {
+					t.Fatal(err)
+				}
+				if at = s.Properties[key]; at == nil {
+					t.Errorf("%s/values.schema.json does not know %s", chart, v.path)
+					break
+				}
 			}
 		}
 	}

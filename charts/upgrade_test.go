@@ -25,9 +25,14 @@ const (
 	patience  = 30 * time.Second
 )
 
-// startCluster starts an API server that knows nothing of hubs, and returns a
-// client and a function that runs helm on it.
-func startCluster(t *testing.T) (client.Client, func(args ...string)) {
+// cluster is an API server without controllers, with a client of it.
+type cluster struct {
+	client.Client
+	kubeconfig string
+}
+
+// startCluster starts a cluster that knows nothing of hubs.
+func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: it names the folder of etcd and kube-apiserver; `make test` sets it")
@@ -62,29 +67,42 @@ func startCluster(t *testing.T) (client.Client, func(args ...string)) {
 	if err := os.WriteFile(file, kubeconfig, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return c, func(args ...string) {
-		t.Helper()
-		if _, err := tool(t, "HELM", append(args, "--kubeconfig", file, "--namespace", namespace)...); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return &cluster{Client: c, kubeconfig: file}
 }
 
-// firstChart makes a chart of what the first one rendered.
-func firstChart(t *testing.T) string {
+// helm runs helm in a namespace, and returns what it prints.
+func (c *cluster) helm(t *testing.T, namespace string, args ...string) (string, error) {
 	t.Helper()
-	rendered, err := os.ReadFile(filepath.Join("testdata", "upgrade", "first.yaml"))
+	return tool(t, "HELM", append(args, "--kubeconfig", c.kubeconfig, "--namespace", namespace)...)
+}
+
+// mustHelm is helm where it has to succeed.
+func (c *cluster) mustHelm(t *testing.T, namespace string, args ...string) string {
+	t.Helper()
+	out, err := c.helm(t, namespace, args...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return out
+}
+
+// earlierChart makes a chart of what earlier ones rendered, by files of
+// testdata/upgrade.
+func earlierChart(t *testing.T, rendered ...string) string {
+	t.Helper()
+	files := map[string]string{"Chart.yaml": "apiVersion: v2\nname: switchboard\nversion: 0.0.1\n"}
+	for _, name := range rendered {
+		content, err := os.ReadFile(filepath.Join("testdata", "upgrade", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.Join("templates", name)] = string(content)
 	}
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "templates"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string]string{
-		"Chart.yaml":         "apiVersion: v2\nname: switchboard\nversion: 0.0.1\n",
-		"templates/all.yaml": string(rendered),
-	} {
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -92,13 +110,16 @@ func firstChart(t *testing.T) string {
 	return dir
 }
 
-func hub(name string) *unstructured.Unstructured {
-	h := &unstructured.Unstructured{}
-	h.SetAPIVersion("switchboard.dev/v1alpha1")
-	h.SetKind("Hub")
-	h.SetNamespace(namespace)
-	h.SetName(name)
-	return h
+func hub(namespace, name string) *unstructured.Unstructured { return object("Hub", namespace, name) }
+
+// object is one of our kinds, without a spec.
+func object(kind, namespace, name string) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetAPIVersion("switchboard.dev/v1alpha1")
+	o.SetKind(kind)
+	o.SetNamespace(namespace)
+	o.SetName(name)
+	return o
 }
 
 // eventually waits until do succeeds: a definition is not served at once.
@@ -115,15 +136,19 @@ func eventually(t *testing.T, what string, do func(context.Context) error) {
 }
 
 func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
-	c, helm := startCluster(t)
-	helm("install", "switchboard", firstChart(t), "--create-namespace")
+	c := startCluster(t)
+	helm := func(args ...string) {
+		t.Helper()
+		c.mustHelm(t, namespace, args...)
+	}
+	helm("install", "switchboard", earlierChart(t, "first.yaml"), "--create-namespace")
 
-	agents := hub("agents")
+	agents := hub(namespace, "agents")
 	topics := []any{map[string]any{"pattern": "orders.>", "filter": "artifact.size <= 65536"}}
 	agents.Object["spec"] = map[string]any{"replicas": int64(5), "topics": topics}
 	eventually(t, "create a Hub", func(ctx context.Context) error { return c.Create(ctx, agents) })
 	pause := func(ctx context.Context) error {
-		return c.Patch(ctx, hub("agents"), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)),
+		return c.Patch(ctx, hub(namespace, "agents"), client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"paused":true}}`)),
 			client.FieldValidation(metav1.FieldValidationStrict))
 	}
 	if err := pause(t.Context()); err == nil {
@@ -131,7 +156,7 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 	}
 	// kept reports whether a Hub is the one that it was, and has what it had.
 	kept := func(ctx context.Context, want *unstructured.Unstructured, fields ...string) error {
-		got := hub(want.GetName())
+		got := hub(namespace, want.GetName())
 		if err := c.Get(ctx, client.ObjectKeyFromObject(got), got); err != nil {
 			return err
 		}
@@ -154,16 +179,27 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 		}
 	}
 
-	helm("upgrade", "switchboard", chart, "--set", "hubs[0].name=ours")
-	see("after the upgrade", agents, "replicas", "topics", "healthCheck")
-	eventually(t, "set a new field", pause)
-	ours := hub("ours")
-	if err := c.Get(t.Context(), client.ObjectKeyFromObject(ours), ours); err != nil {
-		t.Fatalf("the Hub that the chart makes: %v", err)
+	helm("upgrade", "switchboard", earlierChart(t, "first.yaml", "hubs.yaml"))
+	ours, early := hub(namespace, "ours"), hub(namespace, "early")
+	for _, h := range []*unstructured.Unstructured{ours, early} {
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(h), h); err != nil {
+			t.Fatalf("the Hub that the chart made: %v", err)
+		}
 	}
+	// While it is in the other release too, keep alone keeps it.
+	helm("install", "early", hubChart, "--set", "spec.replicas=1,keep=true", "--take-ownership")
 
 	helm("upgrade", "switchboard", chart)
-	see("that is taken out of the values", ours)
+	see("after the upgrade", agents, "replicas", "topics", "healthCheck")
+	see("that the chart made", ours, "replicas")
+	see("that a release had taken by then", early, "replicas")
+	eventually(t, "set a new field", pause)
+
+	if _, err := c.helm(t, namespace, "install", "ours", hubChart, "--set", "spec.replicas=5"); err == nil {
+		t.Error("another release has the Hub without being told to take it")
+	}
+	helm("install", "ours", hubChart, "--set", "spec.replicas=5", "--take-ownership")
+	see("that its own release has taken", ours, "replicas")
 
 	helm("uninstall", "switchboard")
 	deployment := &appsv1.Deployment{}
@@ -179,7 +215,12 @@ func TestUpgradeAndUninstallKeepHubs(t *testing.T) {
 	see("after uninstalling", agents, "replicas", "topics")
 	see("after uninstalling", ours)
 
-	helm("install", "switchboard", chart, "--set", "hubs[0].name=ours")
+	helm("install", "switchboard", chart)
 	see("after installing again", agents, "replicas", "topics")
 	see("after installing again", ours)
+
+	helm("uninstall", "ours")
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(ours), ours); !apierrors.IsNotFound(err) {
+		t.Errorf("the Hub after its own release: %v, want not found", err)
+	}
 }

@@ -83,6 +83,9 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 	if err := wire.CheckClientID(o.id); err != nil {
 		return nil, err
 	}
+	if _, err := o.readToken(); err != nil {
+		return nil, err
+	}
 	c := &Client{
 		opts: o, given: given, trust: newTrust(&o, given),
 		out:     newSender(o.id, o.inFlight),
@@ -194,6 +197,7 @@ func (c *Client) serve(l *link) error {
 	defer stop()
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(l) })
+	writer.Go(func() { c.renewTokens(l) })
 	err := c.read(l)
 	l.close()
 	writer.Wait()

@@ -29,6 +29,7 @@ type link struct {
 	reader  *wire.Reader
 	welcome wire.Welcome
 	address string
+	token   string // that the node was shown; of the goroutine that renews it, after the handshake
 
 	done  chan struct{} // closed with the connection
 	close func()        // may be called often
@@ -111,9 +112,14 @@ func (c *Client) handshake(l *link) error {
 	if err := l.conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return fmt.Errorf("limit the time of the handshake: %w", err)
 	}
+	token, err := c.opts.readToken()
+	if err != nil {
+		return err
+	}
+	l.token = token
 	introduction := wire.Hello{
 		MinVersion: wire.Version, MaxVersion: wire.Version,
-		ID: c.opts.id, Name: c.opts.name, Version: c.opts.version, Token: c.opts.token,
+		ID: c.opts.id, Name: c.opts.name, Version: c.opts.version, Token: token,
 		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels, Publisher: c.out.numbers.id,
 	}
 	c.session.introduce(&introduction)

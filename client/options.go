@@ -29,9 +29,12 @@ type Option func(*options)
 type options struct {
 	id            wire.ClientID
 	token         string
+	tokenFile     string
 	name, version string
 	tls           *tls.Config
 	caFile        string
+	certFile      string
+	keyFile       string
 	noBroadcast   bool
 	noSession     bool
 	labels        map[string]string
@@ -82,8 +85,15 @@ func randomID() wire.ClientID {
 // space. The default is a random one such as "client-3f9a0c41d2b7".
 func WithID(id wire.ClientID) Option { return func(o *options) { o.id = id } }
 
-// WithToken sets the token that proves who the client is.
+// WithToken sets the token that proves who the client is, for as long as it lives.
 func WithToken(token string) Option { return func(o *options) { o.token = token } }
+
+// WithTokenFile names the file with the token that proves who the client is. It is read at
+// each connect, and while a token holds that expires the file is looked at every now and
+// then, at least ten times: a new one is sent to the hub without a reconnect. When the file
+// can't be read, connecting fails, and later OnError hears of it. Without this option and
+// [WithToken] the client takes [DefaultTokenFile] when that is there.
+func WithTokenFile(path string) Option { return func(o *options) { o.tokenFile = path } }
 
 // WithTLS encrypts the connection. Where ServerName is empty, nodes at addresses
 // that were given have to show a certificate for their host, and those that the hub
@@ -96,6 +106,12 @@ func WithTLS(config *tls.Config) Option { return func(o *options) { o.tls = conf
 // when it can't be read then, what it said before counts, and OnError hears of it.
 // With WithTLS the rest of the configuration is that one's.
 func WithCAFile(path string) Option { return func(o *options) { o.caFile = path } }
+
+// WithCertificateFiles encrypts the connection and proves who the client is by a
+// certificate: PEM files of the chain and of its key, read at each connect as the CA's.
+func WithCertificateFiles(certFile, keyFile string) Option {
+	return func(o *options) { o.certFile, o.keyFile = certFile, keyFile }
+}
 
 // WithoutBroadcast leaves the client out of the topic "broadcast", which every
 // client hears otherwise.

@@ -138,9 +138,32 @@ func TestRequest(t *testing.T) {
 	}
 
 	asked = request(ctx, c, "$hub.nodes", "")
-	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: p.want(wire.KindSend).Ref()}, "me", "", "{}")
+	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: p.want(wire.KindSend).Ref()}, "me", "$hub.nodes", "{}")
 	if r := got(t, asked); r.err != nil || string(r.a.Payload) != "{}" {
 		t.Errorf("Request = %+v, %v", r.a, r.err)
+	}
+}
+
+// Answers are for anybody to send, under any number.
+func TestAnswersOfOthersDoNotCount(t *testing.T) {
+	c, p := connect(t, newNetwork("a:1"))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	asked := request(ctx, c, "b", "how much?")
+	f := p.want(wire.KindSend)
+	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", "mallory", "0")
+	p.artifacts(wire.Header{Kind: wire.KindReply, Flags: wire.FlagFailed, Ref: f.Ref()}, "me", "mallory", "no")
+	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", "b", "42")
+	if r := got(t, asked); r.err != nil || string(r.a.Payload) != "42" {
+		t.Errorf("Request = %+v, %v", r.a, r.err)
+	}
+	sent := send(t, c, "b", "x")
+	f = p.want(wire.KindSend)
+	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", "b", "I had it")
+	p.refuse(f, &NoClientError{ID: "b"})
+	var noClient *NoClientError
+	if err := <-sent; !errors.As(err, &noClient) {
+		t.Errorf("Send = %v, want what the hub says", err)
 	}
 }
 

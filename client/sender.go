@@ -389,6 +389,9 @@ func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *
 		return false
 	}
 	isRequest := p.header.Flags&wire.FlagRequest != 0
+	if reply != nil && (!isRequest || reply.From != p.target) {
+		return false // nobody asked this one: any client may send an answer with any number
+	}
 	if isRequest && reply == nil && err == nil {
 		return true // some node may acknowledge a request; its answer is what counts
 	}

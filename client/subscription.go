@@ -223,7 +223,7 @@ func (s *Subscription) resume() []byte {
 	want := s.want
 	s.early, s.earlyN = nil, 0
 	if s.known && s.tracks() {
-		want.Sequence, want.Age = 0, 0
+		want.Sequence, want.Age, want.Again = 0, 0, true
 		want.Positions = make(map[string]wire.Sequence, len(s.next))
 		for topic, next := range s.next {
 			want.Positions[topic] = *next

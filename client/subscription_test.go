@@ -163,7 +163,7 @@ func TestSubscriptionResumesWithoutGapAndRepeat(t *testing.T) {
 
 	p = n.welcome(t, "a:1")
 	again := p.want(wire.KindSubscribe)
-	want := wire.Subscription{Since: wire.SinceSequence, Positions: map[string]wire.Sequence{"orders.a": 5, "orders.b": 9, "orders.c": 2}}
+	want := wire.Subscription{Since: wire.SinceSequence, Again: true, Positions: map[string]wire.Sequence{"orders.a": 5, "orders.b": 9, "orders.c": 2}}
 	if diff := cmp.Diff(want, wanted(t, again)); diff != "" || again.Ref() != f.Ref() {
 		t.Errorf("resumed as %d with (-want +got):\n%s", again.Ref(), diff)
 	}

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,18 +13,21 @@ import (
 // trust is how the client's connections are encrypted; of the goroutine that
 // connects and reads.
 type trust struct {
-	file   string // PEM of the CA certificates, read at each connect; empty: the configuration's
+	files  files // read at each connect; those without a name: the configuration's
 	base   *tls.Config
 	config *tls.Config // of the connections now; nil before the first one
-	pem    []byte      // what file said then
+	said   [3]string   // by the files then
 	name   string      // that learned addresses are verified under
 }
 
+// files are the names of PEM files.
+type files struct{ ca, cert, key string }
+
 func newTrust(o *options, given []string) *trust {
-	if o.tls == nil && o.caFile == "" {
+	t := &trust{files: files{o.caFile, o.certFile, o.keyFile}, base: o.tls}
+	if t.base == nil && t.files == (files{}) {
 		return nil
 	}
-	t := &trust{file: o.caFile, base: o.tls}
 	if t.base == nil {
 		t.base = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -53,33 +55,51 @@ func (c *Client) tlsFor(address string) (*tls.Config, error) {
 	return config, nil
 }
 
-// current returns the configuration of a connection that is made now. When the
-// file can't be read any longer it is that of before, together with an error.
+// current returns the configuration of a connection that is made now. When a file
+// can't be read any longer it is that of before, together with an error.
 func (t *trust) current() (*tls.Config, error) {
-	if t.file == "" && t.config != nil {
+	said, err := t.files.read()
+	if err != nil {
+		return t.config, err
+	}
+	if t.config != nil && said == t.said {
 		return t.config, nil
 	}
 	config := t.base.Clone()
-	if t.file != "" {
-		pem, err := os.ReadFile(t.file)
-		if err != nil {
-			return t.config, fmt.Errorf("read the CA: %w", err)
-		}
-		if t.config != nil && bytes.Equal(pem, t.pem) {
-			return t.config, nil
-		}
+	if t.files.ca != "" {
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return t.config, fmt.Errorf("read the CA: no certificate in %s", t.file)
+		if !config.RootCAs.AppendCertsFromPEM([]byte(said[0])) {
+			return t.config, fmt.Errorf("read the CA: no certificate in %s", t.files.ca)
 		}
-		t.pem = pem
 	}
-	// A cache for each CA: a session says only that the one of then was trusted.
-	if config.ClientSessionCache == nil || t.file != "" {
+	if t.files.cert != "" || t.files.key != "" {
+		pair, err := tls.X509KeyPair([]byte(said[1]), []byte(said[2]))
+		if err != nil {
+			return t.config, fmt.Errorf("%s and %s are not a certificate and its key: %w", t.files.cert, t.files.key, err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	// A cache for each version of the files: a session says only that the CA of then was
+	// trusted, and who the client was then.
+	if config.ClientSessionCache == nil || t.files != (files{}) {
 		config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}
-	t.config = config
+	t.config, t.said = config, said
 	return config, nil
+}
+
+func (f files) read() (said [3]string, err error) {
+	for i, one := range []struct{ what, name string }{{"the CA", f.ca}, {"the client's certificate", f.cert}, {"the client's key", f.key}} {
+		if one.name == "" {
+			continue
+		}
+		text, err := os.ReadFile(one.name)
+		if err != nil {
+			return said, fmt.Errorf("read %s: %w", one.what, err)
+		}
+		said[i] = string(text)
+	}
+	return said, nil
 }
 
 // explainTLS says what a failed handshake means, and what helps.

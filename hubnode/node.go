@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/switchboardhub/switchboard/hubnode/access"
 	"github.com/switchboardhub/switchboard/hubnode/admin"
 	"github.com/switchboardhub/switchboard/hubnode/certs"
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
@@ -35,19 +36,20 @@ type Node struct {
 	configHash  atomic.Pointer[string]
 	configError atomic.Pointer[string] // why the newest config file is not in use
 
-	hub     *hub.Hub
-	keeper  keeper
-	stores  stores
-	room    *room
-	timing  shard.Timing
-	filters filters
-	certs   *certs.Store
-	clients *server.Server // nil before Run
-	cluster *cluster.Cluster
-	mesh    *mesh.Mesh
-	view    *view
-	members atomic.Pointer[[]cluster.Member]
-	self    cluster.Member
+	hub       *hub.Hub
+	keeper    keeper
+	stores    stores
+	room      *room
+	timing    shard.Timing
+	filters   filters
+	certs     *certs.Store
+	admission *admission
+	clients   *server.Server // nil before Run
+	cluster   *cluster.Cluster
+	mesh      *mesh.Mesh
+	view      *view
+	members   atomic.Pointer[[]cluster.Member]
+	self      cluster.Member
 
 	ready    atomic.Bool
 	draining atomic.Bool
@@ -87,6 +89,10 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy, err := access.Compile(cfg.Authorization.Rules)
+	if err != nil {
+		return nil, err
+	}
 	n.certs = certs.New(cfg.TLS.Directory, n.log)
 	if err := n.openCertificate(cfg); err != nil {
 		return nil, err
@@ -101,7 +107,12 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),
 		hub.WithFilterCompiler(n.filters.compile), hub.WithSystem(n.answer),
 	)
-	return n, err
+	if err != nil {
+		return nil, err
+	}
+	n.admission = newAdmission(n)
+	n.admission.configure(cfg, policy)
+	return n, nil
 }
 
 // Option configures a node that [New] makes.
@@ -217,6 +228,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	n.clients = server.New(server.Config{
 		Hub: n.hub, HubName: n.Config().Hub, Node: n.self.Name, Log: n.log,
 		Limits: n.limits, Addresses: n.clientAddresses, TLS: n.clientTLS,
+		Door: n.admission,
 	}, p.client)
 	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
 	g.Go(func() error { return n.mesh.Run(lower) })
@@ -227,6 +239,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return web.Run(lower) })
 	g.Go(func() error { return n.clients.Run(front) })
 	g.Go(func() error { return n.certs.Run(lower) })
+	g.Go(func() error { return n.admission.gate.Run(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
@@ -289,6 +302,10 @@ func (n *Node) Configure(cfg config.Config, hash string) error {
 	old := n.Config()
 	cfg.Node, cfg.Advertise = old.Node, old.Advertise
 	settings, err := settingsOf(cfg, n.filters.compile)
+	var policy *access.Policy
+	if err == nil {
+		policy, err = access.Compile(cfg.Authorization.Rules)
+	}
 	if err == nil {
 		err = cfg.Validate()
 	}
@@ -296,7 +313,7 @@ func (n *Node) Configure(cfg config.Config, hash string) error {
 		err = n.openCertificate(cfg)
 	}
 	if err == nil {
-		err = n.reload(old, cfg, settings)
+		err = n.reload(old, cfg, settings, policy)
 	}
 	if err != nil {
 		text := err.Error()
@@ -308,7 +325,7 @@ func (n *Node) Configure(cfg config.Config, hash string) error {
 	return nil
 }
 
-func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
+func (n *Node) reload(old, cfg config.Config, settings hub.Settings, policy *access.Policy) error {
 	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
 		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
 		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
@@ -319,6 +336,7 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
 	}
 	n.cfg.Store(&cfg)
 	n.endUnencrypted()
+	n.admission.configure(cfg, policy)
 	err := n.hub.Configure(settings)
 	n.keeper.Want(n.keepsHistory())
 	return err

@@ -1,6 +1,7 @@
 package hubnode
 
 import (
+	"crypto/tls"
 	"log/slog"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
@@ -18,14 +19,17 @@ func (n *Node) openCertificate(cfg config.Config) error {
 
 // clientTLS is how connections to the client port are encrypted now.
 func (n *Node) clientTLS() server.TLS {
-	switch n.Config().TLS.Clients {
-	case config.TLSOptional:
-		return server.TLS{Config: n.certs.Config()}
-	case config.TLSRequired:
-		return server.TLS{Config: n.certs.Config(), Required: true}
-	default:
+	policy := n.Config().TLS.Clients
+	if policy == config.TLSDisabled {
 		return server.TLS{}
 	}
+	secure := n.certs.Config()
+	if n.admission.gate.TakesCertificates() {
+		// It is verified behind the handshake, so that the client can be told.
+		secure = secure.Clone()
+		secure.ClientAuth = tls.RequestClientCert
+	}
+	return server.TLS{Config: secure, Required: policy == config.TLSRequired}
 }
 
 // endUnencrypted ends the connections that the settings no longer allow. They

@@ -49,7 +49,18 @@ type Welcome struct {
 	ResumeWindow int64  `json:"resumeWindowMillis,omitempty"` // how long the session waits for the client when the connection is lost; 0: it doesn't
 	Session      string `json:"session,omitempty"`            // to come back to; known to nobody else
 	Resumed      bool   `json:"resumed,omitempty"`            // the session that Hello names goes on
+	Expires      int64  `json:"expiresMillis,omitempty"`      // when the client is disconnected unless it has sent a new token; 0: never
 	Received     uint64 `json:"received,omitempty"`           // Publish, Send and Reply frames of it that were taken from the client; what came behind them is lost
+}
+
+// Renew is the body of a client's frame of that kind.
+type Renew struct {
+	Token string `json:"token"`
+}
+
+// Renewed is the body of the Ack of Renew.
+type Renewed struct {
+	Expires int64 `json:"expiresMillis,omitempty"` // as in [Welcome]
 }
 
 // Since says where a subscription to topics with history starts.
@@ -72,6 +83,9 @@ type Subscription struct {
 	Age      time.Duration `json:"ageNanos,omitempty"`
 	Filter   string        `json:"filter,omitempty"` // CEL
 	Group    string        `json:"group,omitempty"`
+	// Again says that the client had this subscription before its connection was lost.
+	// If it may not read the history, it goes on from now, and hears what it has missed.
+	Again bool `json:"again,omitempty"`
 	// Positions resumes a subscription: the next sequence wanted of each topic
 	// that it knows. Topics that are not in it are new and start at their
 	// first artifact. When it is not nil, Since is not looked at.

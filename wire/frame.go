@@ -31,6 +31,7 @@ const (
 	KindRead        Kind = 18 // client → node: a page of a topic's history
 	KindFetch       Kind = 19 // client → node: what became of a durable subscription's artifacts, and more of them
 	KindRestore     Kind = 20 // client → node: artifacts of a backup; Sequence is where they were
+	KindRenew       Kind = 21 // client → node: a new token
 
 	KindMesh     Kind = 64 // the first kind between nodes: who I am
 	KindStore    Kind = 65 // to a topic's home: keep these artifacts and publish them

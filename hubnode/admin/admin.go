@@ -32,6 +32,9 @@ type Node interface {
 	Counts() Counts
 	// Drain makes the node move its clients away and end.
 	Drain()
+	// MayView returns nil, or why whoever has a token may not see lists of clients, topics
+	// and nodes.
+	MayView(ctx context.Context, token string) error
 	// Rebalance moves clients beyond the node's share away and returns how many.
 	Rebalance(ctx context.Context) int
 }
@@ -124,8 +127,9 @@ func routes(cfg Config) http.Handler {
 		}
 		say(w, http.StatusOK, "ok")
 	})
-	for _, question := range []string{"status", "clients", "topics", "nodes"} {
-		mux.HandleFunc("GET /v1/"+question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, "status", w, r) })
+	for _, question := range []string{"clients", "topics", "nodes"} {
+		mux.HandleFunc("GET /v1/"+question, allowed(cfg.Node, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
 	}
 	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
 		cfg.Node.Drain()
@@ -146,12 +150,36 @@ func routes(cfg Config) http.Handler {
 	return mux
 }
 
-// fromHere lets only programs on the node's own machine, or in its pod, through:
-// the port is open to every client, and there is no telling yet who asks.
+// allowed lets those through who may see lists: programs on the node's own machine, or in
+// its pod, and whoever has a token that a rule lets view.
+func allowed(node Node, handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !isHere(r) {
+			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+			if err := node.MayView(r.Context(), token); err != nil {
+				status := http.StatusUnauthorized
+				if denied := new(wire.PermissionError); errors.As(err, &denied) {
+					status = http.StatusForbidden
+				}
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				say(w, status, wire.FaultOf(err, wire.CodeUnauthenticated).Detail)
+				return
+			}
+		}
+		handle(w, r)
+	}
+}
+
+// isHere reports whether a program on the node's own machine, or in its pod, asks.
+func isHere(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
+}
+
+// fromHere lets only programs on the node's own machine, or in its pod, through.
 func fromHere(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() {
+		if !isHere(r) {
 			say(w, http.StatusForbidden, "ask from the node itself, over its loopback interface: kubectl port-forward does, or kubectl exec")
 			return
 		}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,6 +27,54 @@ func (n *someNode) Counts() Counts { return Counts{MeshLinks: 2} }
 func (n *someNode) Drain()         { n.drains.Store(true) }
 
 func (n *someNode) Rebalance(context.Context) int { return 7 }
+
+func (n *someNode) MayView(_ context.Context, token string) error {
+	switch token {
+	case "viewer":
+		return nil
+	case "nobody":
+		return &wire.PermissionError{Identity: "nobody", Action: wire.ActionView, Target: "lists"}
+	}
+	return &wire.Error{Code: wire.CodeUnauthenticated, Detail: "a token is needed"}
+}
+
+func TestListsAreForThoseWhoMayView(t *testing.T) {
+	h, err := hub.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	api := routes(Config{Node: new(someNode), Hub: h, Log: slog.New(slog.DiscardHandler)})
+	for name, test := range map[string]struct {
+		path, from, header string
+		want               int
+		says               string
+	}{
+		"from the pod itself":         {"/v1/clients", "127.0.0.1:1", "", http.StatusOK, "clients"},
+		"with a token that may":       {"/v1/clients", "10.0.0.9:1", "Bearer viewer", http.StatusOK, "clients"},
+		"without a token":             {"/v1/clients", "10.0.0.9:1", "", http.StatusUnauthorized, "a token is needed"},
+		"with one for something else": {"/v1/topics", "10.0.0.9:1", "Bearer nobody", http.StatusForbidden, "admin: View"},
+		"its own status":              {"/healthz", "10.0.0.9:1", "", http.StatusOK, "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.path, nil)
+			r.RemoteAddr = test.from
+			if test.header != "" {
+				r.Header.Set("Authorization", test.header)
+			}
+			w := httptest.NewRecorder()
+			api.ServeHTTP(w, r)
+			if w.Code != test.want || !strings.Contains(w.Body.String(), test.says) {
+				t.Errorf("got %d %s, want %d with %q", w.Code, w.Body, test.want, test.says)
+			}
+		})
+	}
+	if err := h.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestAPI(t *testing.T) {
 	h, err := hub.New()

@@ -37,6 +37,7 @@ var (
 	clientsJoined    = describe("clients_joined_total", "Clients that were registered on this node, each session counted.")
 	clientsLeft      = describe("clients_left_total", "Clients that left this node, by what ended their session.", "reason")
 	malformed        = describe("malformed_frames_total", "Frames that ended their connection.")
+	permissionDenied = describe("permission_denied_total", "What this node's clients asked for and no rule allows them, by action.", "action")
 	roundTrip        = describe("client_round_trip_seconds", "Round trips of health checks.")
 	directoryEntries = describe("directory_entries", "Clients that are known on other nodes.")
 	meshLinks        = describe("mesh_links", "Links to other nodes that are up.")
@@ -106,6 +107,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(clientsLeft, count, reason)
 	}
 	counter(malformed, m.MalformedFrames)
+	for action, count := range m.PermissionsDenied {
+		counter(permissionDenied, count, action)
+	}
 	ch <- prometheus.MustNewConstSummary(roundTrip, m.RoundTrips, m.RoundTripTime.Seconds(), nil)
 	gauge(directoryEntries, float64(n.DirectoryEntries))
 	gauge(meshLinks, float64(n.MeshLinks))

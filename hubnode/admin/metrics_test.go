@@ -124,6 +124,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"ArtifactsDropped":   "artifacts_dropped_total{reason=%q}",
 		"BytesReceived":      "bytes_received_total",
 		"MalformedFrames":    "malformed_frames_total",
+		"PermissionsDenied":  "permission_denied_total{action=%q}",
 		"SlowClients":        "slow_clients_total",
 		"UnhealthyClients":   "unhealthy_clients_total",
 		"ClientsJoined":      "clients_joined_total",

@@ -15,6 +15,8 @@ type Identity struct {
 	Claims map[string]any
 	// Expires is when the proof does; the zero time: never.
 	Expires time.Time
+
+	hash string // of a static token: what the list had when it was looked at
 }
 
 // Method is how somebody proves who they are.

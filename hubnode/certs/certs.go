@@ -23,10 +23,6 @@ const (
 	keyFile  = "tls.key"
 )
 
-// retryEvery is how long Run waits before it tries again to watch a directory
-// that it can't.
-const retryEvery = 30 * time.Second
-
 // Store is the certificate in a directory. Its methods are safe for concurrent
 // use, but for Run, which runs once.
 type Store struct {
@@ -77,21 +73,8 @@ func (s *Store) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	for {
-		err := follow.Folder(ctx, s.dir, s.reread, s.trouble)
-		if err == nil {
-			return nil
-		}
-		s.trouble(err)
-		s.reread() // and be stale: the files are not there
-		retry := time.NewTimer(retryEvery)
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
-			return nil
-		}
-	}
+	follow.Always(ctx, s.dir, s.reread, s.trouble)
+	return nil
 }
 
 // Config returns what connections that begin now are to be served with, nil

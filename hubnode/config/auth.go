@@ -1,5 +1,19 @@
 package config
 
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+)
+
+// What authentication may have at most.
+const (
+	MaxIssuers   = 16
+	MaxAudiences = 16
+	MaxURL       = 512 // bytes, of issuers and audiences
+	MaxClaim     = 128 // bytes
+)
+
 // Authentication is how clients prove who they are. A client is who the first of
 // these finds it to be. Empty: nobody is asked, and everybody may do everything.
 type Authentication struct {
@@ -44,8 +58,8 @@ type MutualTLS struct {
 
 // Static says which tokens are taken.
 type Static struct {
-	// File lists them, a line each: a name, the bcrypt hash of the token, and the
-	// groups, if any, joined by commas; separated by white space. It is followed.
+	// File lists them, a line each as htpasswd -nB writes it: NAME:HASH, or
+	// NAME:HASH:GROUP,GROUP. A client's token is NAME:SECRET. The file is followed.
 	File string `yaml:"file"`
 }
 
@@ -87,3 +101,72 @@ const (
 	AdminView   AdminAccess = "View"   // lists of clients, topics and nodes, and who comes and goes
 	AdminManage AdminAccess = "Manage" // that, and purging, restoring, deleting durable subscriptions
 )
+
+func (a Authentication) check(f *faults) {
+	if a.ServiceAccount != nil {
+		a.ServiceAccount.check(f, "authentication.serviceAccount")
+		if a.ServiceAccount.NameClaim != "" || a.ServiceAccount.GroupsClaim != "" {
+			f.add("authentication.serviceAccount", "must not name claims: a ServiceAccount's are known")
+		}
+	}
+	if len(a.OIDC) > MaxIssuers {
+		f.add("authentication.oidc", "must not have more than %d elements, has %d", MaxIssuers, len(a.OIDC))
+		return
+	}
+	first := make(map[string]string) // path of each issuer
+	if a.ServiceAccount != nil {
+		first[a.ServiceAccount.Issuer] = "authentication.serviceAccount"
+	}
+	for i, t := range a.OIDC {
+		path := fmt.Sprintf("authentication.oidc[%d]", i)
+		t.check(f, path)
+		if at, ok := first[t.Issuer]; ok {
+			f.add(path+".issuer", "is %.80q, as %s.issuer, which wins", t.Issuer, at)
+		} else {
+			first[t.Issuer] = path
+		}
+	}
+	if a.MutualTLS != nil {
+		checkFile(f, "authentication.mutualTLS.caFile", a.MutualTLS.CAFile)
+	}
+	if a.Static != nil {
+		checkFile(f, "authentication.static.file", a.Static.File)
+	}
+}
+
+func (t TokenIssuer) check(f *faults, path string) {
+	if t.Issuer == "" || len(t.Issuer) > MaxURL {
+		f.add(path+".issuer", "is required: who makes the tokens, such as https://accounts.example.com, in up to %d bytes", MaxURL)
+	} else if u, err := url.Parse(t.Issuer); t.KeysFile == "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		f.add(path+".issuer", "must be an https address unless keysFile is set, is %.80q", t.Issuer)
+	}
+	if len(t.Audiences) == 0 || len(t.Audiences) > MaxAudiences {
+		f.add(path+".audiences", "must have from 1 to %d elements, has %d", MaxAudiences, len(t.Audiences))
+	} else {
+		for i, a := range t.Audiences {
+			if a == "" || len(a) > MaxURL {
+				f.add(fmt.Sprintf("%s.audiences[%d]", path, i), "must have from 1 to %d bytes, has %d", MaxURL, len(a))
+			}
+		}
+	}
+	if t.KeysFile != "" {
+		checkFile(f, path+".keysFile", t.KeysFile)
+	}
+	if t.CAFile != "" {
+		checkFile(f, path+".caFile", t.CAFile)
+		if t.KeysFile != "" {
+			f.add(path+".caFile", "must not be set with keysFile: nothing is fetched")
+		}
+	}
+	for _, claim := range []struct{ path, name string }{{".nameClaim", t.NameClaim}, {".groupsClaim", t.GroupsClaim}} {
+		if len(claim.name) > MaxClaim {
+			f.add(path+claim.path, "must not be longer than %d bytes, has %d", MaxClaim, len(claim.name))
+		}
+	}
+}
+
+func checkFile(f *faults, path, name string) {
+	if !filepath.IsAbs(name) {
+		f.add(path, "must be an absolute path, is %.80q", name)
+	}
+}

@@ -34,6 +34,39 @@ gossipKeyFile: /etc/switchboard/gossip/key
 tls:
   clients: Required
   directory: /etc/hub/tls
+authentication:
+  serviceAccount:
+    issuer: https://kubernetes.default.svc
+    audiences:
+      - agents.default.switchboard.dev
+    keysFile: /etc/switchboard/jwks.json
+  oidc:
+    - issuer: https://accounts.example.com
+      audiences:
+        - hub
+        - hub-2
+      caFile: /etc/hub/oidc-ca.crt
+      nameClaim: email
+      groupsClaim: roles
+  mutualTLS:
+    caFile: /etc/hub/clients-ca.crt
+  static:
+    file: /etc/hub/tokens
+authorization:
+  rules:
+    - name: workers
+      when: identity.namespace == "team-a"
+      connectAs:
+        - worker-*
+      sendTo:
+        - '*'
+      publish:
+        - '{namespace}.>'
+      subscribe:
+        - orders.>
+      history:
+        - orders.new
+      admin: View
 healthCheck:
   interval: 20s
   timeout: 1.5s
@@ -84,6 +117,20 @@ func fullConfig() config.Config {
 		Peers:         []string{"agents-nodes.default.svc:7402", "10.1.2.4:7402"},
 		GossipKeyFile: "/etc/switchboard/gossip/key",
 		TLS:           config.TLS{Clients: config.TLSRequired, Directory: "/etc/hub/tls"},
+		Authentication: config.Authentication{
+			ServiceAccount: &config.TokenIssuer{
+				Issuer: "https://kubernetes.default.svc", Audiences: []string{"agents.default.switchboard.dev"}, KeysFile: "/etc/switchboard/jwks.json",
+			},
+			OIDC: []config.TokenIssuer{{
+				Issuer: "https://accounts.example.com", Audiences: []string{"hub", "hub-2"}, CAFile: "/etc/hub/oidc-ca.crt", NameClaim: "email", GroupsClaim: "roles",
+			}},
+			MutualTLS: &config.MutualTLS{CAFile: "/etc/hub/clients-ca.crt"},
+			Static:    &config.Static{File: "/etc/hub/tokens"},
+		},
+		Authorization: config.Authorization{Rules: []config.Rule{{
+			Name: "workers", When: `identity.namespace == "team-a"`, ConnectAs: []string{"worker-*"}, SendTo: []string{"*"},
+			Publish: []string{"{namespace}.>"}, Subscribe: []string{"orders.>"}, History: []string{"orders.new"}, Admin: config.AdminView,
+		}}},
 		HealthCheck: config.HealthCheck{
 			Interval: config.Duration(20 * time.Second), Timeout: config.Duration(1500 * time.Millisecond), FailureThreshold: 5,
 		},
@@ -143,6 +190,40 @@ func TestMarshalLeavesOutTLSThatIsNotUsed(t *testing.T) {
 			text, err := c.Marshal()
 			if got := strings.Contains(string(text), "tls:"); got != test.want || err != nil {
 				t.Errorf("the file names it: %v (%v)\n%s", got, err, text)
+			}
+		})
+	}
+}
+
+func TestAuthenticationThatIsWrong(t *testing.T) {
+	issuer := `{issuer: "https://i.example", audiences: [hub]}`
+	for name, test := range map[string]struct{ file, want string }{
+		"an issuer without a name":         {"oidc: [{audiences: [a]}]", "authentication.oidc[0].issuer: is required: who makes the tokens, such as https://accounts.example.com, in up to 512 bytes"},
+		"an issuer that can't be asked":    {"oidc: [{issuer: 'http://i', audiences: [a]}]", `authentication.oidc[0].issuer: must be an https address unless keysFile is set, is "http://i"`},
+		"one that need not be asked":       {"oidc: [{issuer: i, audiences: [a], keysFile: /k}]", ""},
+		"no audience":                      {"oidc: [{issuer: 'https://i'}]", "authentication.oidc[0].audiences: must have from 1 to 16 elements, has 0"},
+		"an empty audience":                {"oidc: [{issuer: 'https://i', audiences: ['']}]", "authentication.oidc[0].audiences[0]: must have from 1 to 512 bytes, has 0"},
+		"two times the same issuer":        {"oidc: [" + issuer + ", " + issuer + "]", `authentication.oidc[1].issuer: is "https://i.example", as authentication.oidc[0].issuer, which wins`},
+		"that of the ServiceAccounts":      {"{serviceAccount: " + issuer + ", oidc: [" + issuer + "]}", `authentication.oidc[0].issuer: is "https://i.example", as authentication.serviceAccount.issuer, which wins`},
+		"claims of a ServiceAccount":       {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, nameClaim: x}", "authentication.serviceAccount: must not name claims: a ServiceAccount's are known"},
+		"a file that is somewhere":         {"static: {file: tokens}", `authentication.static.file: must be an absolute path, is "tokens"`},
+		"no file":                          {"mutualTLS: {}", `authentication.mutualTLS.caFile: must be an absolute path, is ""`},
+		"a CA for what is not fetched":     {"oidc: [{issuer: i, audiences: [a], keysFile: /k, caFile: /c}]", "authentication.oidc[0].caFile: must not be set with keysFile: nothing is fetched"},
+		"the name of a claim that is long": {"oidc: [{issuer: 'https://i', audiences: [a], nameClaim: " + strings.Repeat("x", 129) + "}]", "authentication.oidc[0].nameClaim: must not be longer than 128 bytes, has 129"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := test.file
+			if file[0] != '{' {
+				file = "{" + file + "}"
+			}
+			_, err := config.Parse([]byte("hub: h\nauthentication: " + file))
+			switch {
+			case test.want == "":
+				if err != nil {
+					t.Error(err)
+				}
+			case err == nil || err.Error() != "line 2: "+test.want:
+				t.Errorf("got  %v\nwant line 2: %s", err, test.want)
 			}
 		})
 	}

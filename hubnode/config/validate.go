@@ -104,6 +104,7 @@ func (c Config) check() []*FieldError {
 	c.Listen.check(&f)
 	c.checkPeers(&f)
 	c.TLS.check(&f)
+	c.Authentication.check(&f)
 	c.Authorization.check(&f)
 	c.HealthCheck.check(&f)
 	checkHistory(&f, "history", &c.History.MaxArtifacts, &c.History.MaxBytes, &c.History.MaxAge)

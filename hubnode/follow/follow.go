@@ -17,6 +17,30 @@ import (
 // may need several steps.
 const settle = 50 * time.Millisecond
 
+// retryEvery is how long Always waits before it tries again to watch a folder that it
+// can't.
+const retryEvery = 30 * time.Second
+
+// Always is [Folder] that does not give up: while the folder can't be watched it tries
+// again every 30 seconds, having told failed why, and changed that there may be nothing.
+func Always(ctx context.Context, folder string, changed func(), failed func(error)) {
+	for {
+		err := Folder(ctx, folder, changed, failed)
+		if err == nil {
+			return
+		}
+		failed(err)
+		changed()
+		retry := time.NewTimer(retryEvery)
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			retry.Stop()
+			return
+		}
+	}
+}
+
 // Folder follows a folder until ctx ends, and then returns nil. It calls changed
 // when watching has begun, so that nothing is missed since the files were read
 // before, and then each time that something in the folder may have changed. Signs

@@ -43,6 +43,7 @@ type Client struct {
 	noBroadcast bool
 	publisher   uint64 // tells its frames from those of its other lives; 0: they are not numbered
 	greet       func(Greeting) []byte
+	renewal     Renew // nil: its permit can't be renewed
 	since       time.Time
 
 	resume  *Resume       // of WithSession; nil: the session ends with the connection
@@ -51,6 +52,8 @@ type Client struct {
 	readEnd chan struct{} // closed when nothing more is taken from the connection
 
 	subs map[uint32]*subscription // guarded by Hub.mu
+
+	permit atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held
 
 	heard  atomic.Bool // something arrived since the last health tick
 	slow   slowness
@@ -193,7 +196,7 @@ func (h *Hub) admitLocked(c, older *Client) {
 	c.epoch++
 	h.beginSessionLocked(c)
 	if c.greet != nil {
-		g := Greeting{Epoch: c.epoch, Resumed: c.resumed}
+		g := Greeting{Epoch: c.epoch, Resumed: c.resumed, Expires: expiresIn(c.Permit())}
 		if c.session != nil {
 			g.Window, g.Taken, g.Session = h.settings.Load().ResumeWindow, c.session.taken, c.session.key
 		}
@@ -211,6 +214,7 @@ func (h *Hub) admitLocked(c, older *Client) {
 	if !c.noBroadcast {
 		h.addLocked(&subscription{client: c, pattern: Broadcast})
 	}
+	h.expireLocked(c)
 	h.spawnAtStartLocked(c.read)
 }
 
@@ -292,6 +296,9 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 	}
 	for _, s := range c.subs {
 		h.dropLocked(s)
+	}
+	if p := c.permit.Load(); p != nil && p.expiry != nil {
+		p.expiry.Stop()
 	}
 	close(c.gone) // with the lock held: nobody subscribes it any more
 	h.metrics.left[departureOf(reason)].Add(1)

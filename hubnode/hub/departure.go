@@ -69,6 +69,7 @@ const (
 	departedRemoved
 	departedStopped
 	departedResumed
+	departedUnauthenticated
 	departures // how many kinds there are
 )
 
@@ -84,6 +85,7 @@ var departureNames = [departures]string{
 	departedRemoved:         "removed",
 	departedStopped:         "stopped",
 	departedResumed:         "resumed",
+	departedUnauthenticated: "unauthenticated",
 }
 
 // leaveReasons are what other nodes hear.
@@ -98,6 +100,7 @@ var leaveReasons = [departures]wire.LeaveReason{
 	departedRemoved:         wire.LeaveRemoved,
 	departedStopped:         wire.LeaveStopped,
 	departedResumed:         wire.LeaveReplaced,
+	departedUnauthenticated: wire.LeaveRemoved,
 }
 
 func departureOf(reason error) departure {
@@ -105,6 +108,7 @@ func departureOf(reason error) departure {
 		coded    *wire.Error
 		replaced *SessionReplacedError
 		slow     *SlowClientError
+		denied   *wire.PermissionError
 	)
 	switch {
 	case errors.Is(reason, ErrLeft):
@@ -113,6 +117,8 @@ func departureOf(reason error) departure {
 		return departedReplaced
 	case errors.As(reason, &slow):
 		return departedSlow
+	case errors.As(reason, &denied):
+		return departedRemoved
 	case errors.Is(reason, ErrStopped):
 		return departedStopped
 	case errors.Is(reason, errResumed):
@@ -125,6 +131,8 @@ func departureOf(reason error) departure {
 			return departedUnhealthy
 		case wire.CodeRemoved, wire.CodeTLSRequired:
 			return departedRemoved
+		case wire.CodeUnauthenticated:
+			return departedUnauthenticated
 		default:
 			return departedBadInput
 		}
@@ -142,7 +150,8 @@ func (d departure) unreachable() bool {
 
 // mayReturn reports whether the client may come back to its session.
 func (d departure) mayReturn() bool {
-	return d == departedDisconnected || d == departedConnectionFault || d == departedUnhealthy || d == departedResumed
+	return d == departedDisconnected || d == departedConnectionFault || d == departedUnhealthy || d == departedResumed ||
+		d == departedUnauthenticated // with a new token
 }
 
 // departureCounts are how many clients left for each kind of reason.

@@ -58,7 +58,13 @@ func (c *Client) fetch(in *intake, f wire.Frame) error {
 		return err
 	}
 	ref := f.Ref()
-	if err := q.Fetch.Check(); err != nil {
+	err := q.Fetch.Check()
+	for _, action := range []wire.Action{wire.ActionSubscribe, wire.ActionHistory} {
+		if err == nil {
+			err = c.may(action, q.Topic)
+		}
+	}
+	if err != nil {
 		c.deny(in, ref, err)
 		return nil
 	}

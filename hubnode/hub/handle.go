@@ -71,6 +71,8 @@ func (c *Client) handle(in *intake, f wire.Frame) error {
 		return c.fetch(in, f)
 	case wire.KindRestore:
 		return c.restore(in, f)
+	case wire.KindRenew:
+		return c.renew(in, f)
 	case wire.KindGoodbye:
 		return ErrLeft
 	default:
@@ -111,6 +113,9 @@ func (c *Client) publish(in *intake, f wire.Frame) error {
 	r, err := in.route(f.Target())
 	if err == nil && isSystem(r.topic) {
 		err = &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic %q: names that start with '$' are for the hub itself", r.topic)}
+	}
+	if err == nil {
+		err = c.mayPublish(r)
 	}
 	if err != nil {
 		c.refuse(in, f.Ref(), err)

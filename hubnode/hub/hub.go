@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -72,6 +73,7 @@ type Hub struct {
 	desks    desks
 	polls    atomic.Uint64 // clients' Fetches so far
 	arrivals arrivals
+	denials  seldom.Log
 	ids      wire.IDs
 
 	wg     sync.WaitGroup

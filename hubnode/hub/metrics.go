@@ -1,8 +1,11 @@
 package hub
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
 )
 
 // Reasons for artifacts that reached nobody; the keys of Metrics.Dropped.
@@ -31,6 +34,7 @@ type counters struct {
 	rttNanos      atomic.Uint64
 	joined        atomic.Uint64
 	left          departureCounts
+	denied        [len(actions)]atomic.Uint64 // in the order of actions
 
 	dropSlow, dropLink, dropClient, dropFilter, dropSession, dropDead atomic.Uint64
 }
@@ -72,8 +76,9 @@ type Metrics struct {
 	MalformedFrames    uint64            // malformed, too large, of an unknown kind or from another sender: each ended a connection
 	SlowClients        uint64            // disconnected for being slow
 	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
+	PermissionsDenied  map[string]uint64 // by action
 	ClientsJoined      uint64
-	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed
+	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed, unauthenticated
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
 	PendingBytes       int64             // what waits for this hub's clients
 	RoundTrips         uint64            // answered health checks
@@ -97,11 +102,12 @@ func (h *Hub) Metrics() Metrics {
 		},
 		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
 		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),
-		ClientsJoined:    c.joined.Load(),
-		ClientsLeft:      c.left.byName(),
-		TopicSubscribers: make(map[string]int),
-		RoundTrips:       c.rttCount.Load(),
-		RoundTripTime:    time.Duration(c.rttNanos.Load()),
+		PermissionsDenied: c.deniedByAction(),
+		ClientsJoined:     c.joined.Load(),
+		ClientsLeft:       c.left.byName(),
+		TopicSubscribers:  make(map[string]int),
+		RoundTrips:        c.rttCount.Load(),
+		RoundTripTime:     time.Duration(c.rttNanos.Load()),
 	}
 	h.mu.Lock()
 	m.ActiveClients = h.clientN
@@ -123,3 +129,22 @@ func (h *Hub) Metrics() Metrics {
 
 // Stopped returns a channel that is closed when the hub has stopped.
 func (h *Hub) Stopped() <-chan struct{} { return h.stopped }
+
+// actions are what can be denied, in the order of counters.denied.
+var actions = [...]wire.Action{
+	wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage,
+}
+
+func (m *counters) deny(action wire.Action) {
+	if i := slices.Index(actions[:], action); i >= 0 {
+		m.denied[i].Add(1)
+	}
+}
+
+func (m *counters) deniedByAction() map[string]uint64 {
+	counts := make(map[string]uint64, len(actions))
+	for i, action := range actions {
+		counts[string(action)] = m.denied[i].Load()
+	}
+	return counts
+}

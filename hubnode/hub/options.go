@@ -130,6 +130,7 @@ type Greeting struct {
 	Resumed bool          // it goes on with the session that it had
 	Taken   uint64        // how many of its Publish, Send and Reply frames were taken in it
 	Window  time.Duration // how long the session waits for it when the connection is lost; 0: it doesn't
+	Expires int64         // when what the client may do does, in milliseconds from now; 0: never
 }
 
 // WithGreeting queues a frame before anything else, made once the session is

@@ -138,6 +138,7 @@ func (c *Client) listed() ClientInfo {
 		ID:   c.id, Node: c.hub.remote.Self(), Epoch: c.epoch,
 		Address: c.info.Address, Name: c.info.Name, Version: c.info.Version, Labels: c.info.Labels, TLS: c.info.TLS,
 		ConnectedAt: c.since, Subscriptions: subscriptions, PendingBytes: pending,
+		Identity:         c.identity(),
 		RoundTripSeconds: c.RoundTrip().Seconds(), DroppedArtifacts: c.DroppedArtifacts(),
 	}
 }

@@ -16,6 +16,10 @@ func (c *Client) readPage(in *intake, f wire.Frame) error {
 		return err
 	}
 	name, ref := string(f.Target()), f.Ref()
+	if err := c.may(wire.ActionHistory, name); err != nil {
+		c.deny(in, ref, err)
+		return nil
+	}
 	if c.asking.Add(1) > askingMax {
 		c.asking.Add(-1)
 		c.deny(in, ref, overloaded("too many questions at a time: wait for the answers"))

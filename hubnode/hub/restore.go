@@ -15,7 +15,11 @@ import (
 // asking another node, so it does not hold up the connection.
 func (c *Client) restore(in *intake, f wire.Frame) error {
 	ref := f.Ref()
-	if err := c.hub.checkRestore(f); err != nil {
+	err := c.may(wire.ActionManage, string(f.Target()))
+	if err == nil {
+		err = c.hub.checkRestore(f)
+	}
+	if err != nil {
 		c.deny(in, ref, err)
 		return nil
 	}

@@ -17,6 +17,10 @@ func (c *Client) send(in *intake, f wire.Frame) error {
 		c.askSystem(in, f)
 		return nil
 	}
+	if err := c.maySend(f); err != nil {
+		c.refuse(in, f.Ref(), err)
+		return nil
+	}
 	p := in.take(f, c.reader.Slab())
 	p.seq = f.Sequence()
 	in.direct(p, origin{client: c, ref: f.Ref(), wanted: f.Flags()&wire.FlagAck != 0})

@@ -16,13 +16,22 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 	}
 	s := newSubscription(c, string(f.Target()))
 	s.id, s.group = f.Ref(), want.Group
-	if err := c.prepare(s, want); err != nil {
+	missed, err := c.mayRead(s.pattern, &want)
+	if err == nil {
+		err = c.prepare(s, want)
+	}
+	if err != nil {
 		c.deny(in, s.id, err)
 		return nil
 	}
 	begin := func(in *intake) {
 		positions := c.hub.begin(c.hub.life, s, want)
 		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: s.id}, "", wire.Subscribed{Positions: positions}))
+		for name, from := range missed {
+			if to := positions[name]; to > from {
+				c.pushControl(in, wire.AppendGap(nil, s.id, name, from, to-1))
+			}
+		}
 	}
 	if s.group != "" || !c.hub.settings.Load().mayKeep(s.pattern) {
 		begin(in)
@@ -34,6 +43,23 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 		in.flush()
 	})
 	return nil
+}
+
+// mayRead checks whether the client may have what a subscription starts with. One that it
+// had before, on a pattern whose history it may not read, goes on from now: want is changed
+// to that, and where it was is returned.
+func (c *Client) mayRead(pattern string, want *wire.Subscription) (missed map[string]wire.Sequence, err error) {
+	live := want.Positions == nil && (want.Since == "" || want.Since == wire.SinceNew)
+	p := c.permit.Load()
+	switch {
+	case live || p == nil || p.Allows(wire.ActionHistory, pattern):
+		return nil, nil
+	case !want.Again:
+		return nil, c.denied(p, wire.ActionHistory, pattern)
+	}
+	missed = want.Positions
+	want.Since, want.Sequence, want.Age, want.Positions = wire.SinceNew, 0, 0, nil
+	return missed, nil
 }
 
 // prepare checks a subscription and makes it known.
@@ -63,6 +89,9 @@ func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 	}
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
+	if err := c.may(wire.ActionSubscribe, s.pattern); err != nil { // locked: SetPermit finds it, or it finds the new permit
+		return err
+	}
 	return c.hub.attachLocked(s)
 }
 

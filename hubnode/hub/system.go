@@ -34,7 +34,8 @@ type ClientInfo struct {
 	Name             string            `json:"name,omitempty"`
 	Version          string            `json:"version,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
-	TLS              bool              `json:"tls"` // its connection is encrypted
+	TLS              bool              `json:"tls"`                // its connection is encrypted
+	Identity         string            `json:"identity,omitempty"` // who it has proved to be
 	ConnectedAt      time.Time         `json:"connectedAt"`
 	Away             bool              `json:"away,omitempty"` // its connection is lost, its session waits for it
 	Subscriptions    int               `json:"subscriptions"`
@@ -169,6 +170,10 @@ func marshal(answer any, err error) ([]byte, error) {
 // other nodes, so it does not hold up the connection.
 func (c *Client) askSystem(in *intake, f wire.Frame) {
 	target, ref, body := string(f.Target()), f.Ref(), questionBody(f)
+	if err := c.mayAsk(target); err != nil {
+		c.refuse(in, ref, err)
+		return
+	}
 	if f.Flags()&wire.FlagAck != 0 {
 		c.ack(in, ref, 0, f.Count(), 0)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -43,26 +44,26 @@ func (s *Server) Handshakes() Handshakes {
 }
 
 // secure encrypts a connection whose client begins with TLS, and leaves others as
-// they are. It leaves a deadline for Hello.
-func (s *Server) secure(ctx context.Context, conn net.Conn) (secured net.Conn, encrypted bool, err error) {
+// they are: state is nil then. It leaves a deadline for Hello.
+func (s *Server) secure(ctx context.Context, conn net.Conn) (secured net.Conn, state *tls.ConnectionState, err error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
-		return conn, false, err
+		return conn, nil, err
 	}
 	first, conn, err := socket.First(conn)
 	if err != nil || first != tlsHandshake {
-		return conn, false, orTimeout(err)
+		return conn, nil, orTimeout(err)
 	}
 	config := s.cfg.TLS().Config
 	if config == nil {
 		_, _ = conn.Read(make([]byte, helloSize)) // or closing would take the answer back
-		return nil, false, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "the client begins with TLS, and this node has none: connect without, or set tls.clients to Optional or Required"}
+		return nil, nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "the client begins with TLS, and this node has none: connect without, or set tls.clients to Optional or Required"}
 	}
-	secured, state, err := socket.Serve(ctx, conn, config)
-	s.handshakes.count(state.DidResume, err)
+	secured, agreed, err := socket.Serve(ctx, conn, config)
+	s.handshakes.count(agreed.DidResume, err)
 	if err != nil {
-		return nil, false, fmt.Errorf("%w: %w", errNoTLS, err)
+		return nil, nil, fmt.Errorf("%w: %w", errNoTLS, err)
 	}
-	return secured, true, secured.SetDeadline(time.Now().Add(handshakeTime))
+	return secured, &agreed, secured.SetDeadline(time.Now().Add(handshakeTime))
 }
 
 func (h *handshakes) count(resumed bool, err error) {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/wire"
@@ -21,7 +22,7 @@ import (
 // handshakeTime bounds a handshake of TLS, and the wait for a whole Hello.
 const handshakeTime = 5 * time.Second
 
-// Config is what a server needs to know. All fields are required.
+// Config is what a server needs to know. All fields but Door are required.
 type Config struct {
 	Hub     *hub.Hub
 	HubName string // shown to clients
@@ -32,7 +33,21 @@ type Config struct {
 	Addresses func() []string
 	// TLS says how a connection that is made now is encrypted.
 	TLS func() TLS
-	Log *slog.Logger
+	// Door says who may come in; nil: everybody.
+	Door Door
+	Log  *slog.Logger
+}
+
+// Door says which clients may come in, and what they may do then.
+type Door interface {
+	// Admit says what a client may do by what it shows, or why it may not even
+	// connect. The permit is nil where nobody is asked who they are.
+	Admit(ctx context.Context, id wire.ClientID, shown auth.Credentials) (*hub.Permit, error)
+	// Renew is Admit for a client that is there and has a new token.
+	Renew(ctx context.Context, c *hub.Client, token string) (*hub.Permit, error)
+	// Recheck is told of each client that was registered: since it was admitted, the
+	// settings may have changed.
+	Recheck(c *hub.Client)
 }
 
 // TLS is how connections are encrypted.
@@ -132,7 +147,7 @@ func (s *Server) end(conn net.Conn) {
 // welcome shakes hands and registers the client, or says why not.
 func (s *Server) welcome(ctx context.Context, conn net.Conn) {
 	remote := conn.RemoteAddr().String()
-	secured, encrypted, err := s.secure(ctx, conn)
+	secured, state, err := s.secure(ctx, conn)
 	if err != nil {
 		refuse(conn, err)
 		s.cfg.Log.Info("client refused", slog.String("remote", remote), slog.Any("error", err))
@@ -141,11 +156,16 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn) {
 	conn = secured
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	hello, err := s.shake(conn, r)
-	if err == nil && !encrypted && s.cfg.TLS().Required { // not before Hello was read: closing would take the answer back
+	if err == nil && state == nil && s.cfg.TLS().Required { // not before Hello was read: closing would take the answer back
 		err = ErrTLSRequired
 	}
+	var permit *hub.Permit
 	if err == nil {
-		err = s.register(conn, r, hello, hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: encrypted})
+		permit, err = s.admit(ctx, hello, state)
+	}
+	if err == nil {
+		info := hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: state != nil}
+		err = s.register(conn, r, hello, info, permit)
 	}
 	if err != nil {
 		r.Close()
@@ -172,6 +192,20 @@ func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err err
 	return hello, conn.SetDeadline(time.Time{})
 }
 
+// admit finds out what a client may do.
+func (s *Server) admit(ctx context.Context, hello wire.Hello, state *tls.ConnectionState) (*hub.Permit, error) {
+	if s.cfg.Door == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	shown := auth.Credentials{Token: hello.Token}
+	if state != nil {
+		shown.Certificates = state.PeerCertificates
+	}
+	return s.cfg.Door.Admit(ctx, hello.ID, shown)
+}
+
 // orTimeout returns err as the client is told of it.
 func orTimeout(err error) error {
 	var timeout net.Error
@@ -192,7 +226,7 @@ func refuse(conn net.Conn, err error) {
 }
 
 // register hands the connection to the hub, which owns it from then on.
-func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info) error {
+func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info, permit *hub.Permit) error {
 	limits := s.cfg.Limits()
 	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
 	opts := []hub.ClientOption{
@@ -200,6 +234,9 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info 
 		hub.WithEpoch(hello.Epoch), hub.WithPublisher(hello.Publisher),
 		hub.WithInfo(info),
 		hub.WithGreeting(func(g hub.Greeting) []byte { return s.greeting(limits, g) }),
+	}
+	if permit != nil {
+		opts = append(opts, hub.WithPermit(permit), hub.WithRenewal(s.cfg.Door.Renew))
 	}
 	if hello.Resumable {
 		opts = append(opts, hub.WithSession(hub.Resume{Key: hello.Session, Received: hello.Received, Node: hello.Node, Attempt: hello.Attempt}))
@@ -211,16 +248,27 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info 
 	if errors.Is(err, hub.ErrNotRunning) {
 		err = &wire.Error{Code: wire.CodeDraining, Detail: "this node is stopping: connect to another one"}
 	}
-	if c, ok := s.cfg.Hub.Client(hello.ID); ok && err == nil && !c.Info().TLS && s.cfg.TLS().Required {
-		s.cfg.Hub.Expel(c, ErrTLSRequired) // it became so meanwhile
+	if c, ok := s.cfg.Hub.Client(hello.ID); ok && err == nil {
+		s.recheck(c)
 	}
 	return err
+}
+
+// recheck looks at a client that has just registered: the settings may have changed while
+// it shook hands.
+func (s *Server) recheck(c *hub.Client) {
+	switch {
+	case !c.Info().TLS && s.cfg.TLS().Required:
+		s.cfg.Hub.Expel(c, ErrTLSRequired)
+	case s.cfg.Door != nil:
+		s.cfg.Door.Recheck(c)
+	}
 }
 
 func (s *Server) greeting(limits Limits, g hub.Greeting) []byte {
 	return wire.AppendControl(nil, wire.Header{Kind: wire.KindWelcome}, "", wire.Welcome{
 		Version: wire.Version, Hub: s.cfg.HubName, Node: s.cfg.Node, Epoch: g.Epoch,
-		ResumeWindow: g.Window.Milliseconds(), Session: g.Session, Resumed: g.Resumed, Received: g.Taken,
+		ResumeWindow: g.Window.Milliseconds(), Session: g.Session, Resumed: g.Resumed, Received: g.Taken, Expires: g.Expires,
 		MaxArtifact: limits.MaxArtifact, MaxFrame: wire.MaxFrame(limits.MaxArtifact),
 		PingInterval: limits.PingInterval.Milliseconds(), PingTimeout: limits.PingTimeout.Milliseconds(),
 		Addresses: s.cfg.Addresses(),

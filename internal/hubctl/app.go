@@ -39,6 +39,8 @@ type App struct {
 	id        string
 	tokenFile string
 	caFile    string
+	certFile  string
+	keyFile   string
 	output    string
 
 	dial client.Dialer // nil: over the network
@@ -131,6 +133,8 @@ func (a *App) MakeRoot(root *cobra.Command) {
 func (a *App) CredentialFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.tokenFile, "token-file", os.Getenv("SWITCHBOARD_TOKEN_FILE"), "`file` with the token that proves who this is (SWITCHBOARD_TOKEN_FILE)")
 	f.StringVar(&a.caFile, "ca-file", os.Getenv("SWITCHBOARD_CA_FILE"), "PEM `file` with the hub's CA; turns TLS on (SWITCHBOARD_CA_FILE)")
+	f.StringVar(&a.certFile, "cert-file", os.Getenv("SWITCHBOARD_CERT_FILE"), "PEM `file` with the certificate that proves who this is; needs --key-file (SWITCHBOARD_CERT_FILE)")
+	f.StringVar(&a.keyFile, "key-file", os.Getenv("SWITCHBOARD_KEY_FILE"), "PEM `file` with the key of --cert-file (SWITCHBOARD_KEY_FILE)")
 }
 
 // Group makes a command be only the parent of others.
@@ -177,17 +181,16 @@ func (a *App) connectTo(ctx context.Context, server string, opts ...client.Optio
 		all = append(all, client.WithDialer(a.dial))
 	}
 	if a.tokenFile != "" {
-		token, err := os.ReadFile(a.tokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the token: %w", err)
-		}
-		all = append(all, client.WithToken(strings.TrimSpace(string(token))))
+		all = append(all, client.WithTokenFile(a.tokenFile))
 	}
 	if a.tls != nil {
 		all = append(all, client.WithTLS(a.tls))
 	}
 	if a.caFile != "" {
 		all = append(all, client.WithCAFile(a.caFile))
+	}
+	if a.certFile != "" || a.keyFile != "" {
+		all = append(all, client.WithCertificateFiles(a.certFile, a.keyFile))
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()

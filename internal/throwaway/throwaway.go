@@ -67,14 +67,8 @@ func (ca *CA) Pool() *x509.CertPool {
 // Issue returns a server's certificate for names, which may be IP addresses, and
 // its key, in PEM. It expires at the end.
 func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a key: %w", err)
-	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "switchboard"},
-		NotBefore: ca.cert.NotBefore, NotAfter: end,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject: pkix.Name{CommonName: "switchboard"}, NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -83,6 +77,23 @@ func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
+	return ca.issue(template)
+}
+
+// IssueClient returns a client's certificate and its key, in PEM. It expires at the end.
+func (ca *CA) IssueClient(end time.Time, name string, groups ...string) (cert, key []byte, err error) {
+	return ca.issue(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name, Organization: groups}, NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+func (ca *CA) issue(template *x509.Certificate) (cert, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a key: %w", err)
+	}
+	template.SerialNumber, template.NotBefore = big.NewInt(time.Now().UnixNano()), ca.cert.NotBefore
+	template.KeyUsage = x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, private.Public(), ca.key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issue a certificate: %w", err)

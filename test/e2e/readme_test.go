@@ -115,6 +115,8 @@ func (s *suite) tidyREADME(t *testing.T) {
 		[]string{"-n", readmeHub, "delete", "pod", "a", "b", "--ignore-not-found", "--grace-period=1"},
 		// Before the CRD, which would also take it away, so that nothing of it is left.
 		[]string{"-n", readmeHub, "delete", "hub", "agents", "--ignore-not-found", "--cascade=foreground"},
+		// What Helm remembers of the release that the Hub was of.
+		[]string{"-n", readmeHub, "delete", "secret", "-l", "owner=helm,name=agents"},
 		[]string{"delete", "namespace", readmeSystem, "--ignore-not-found"},
 	)
 }

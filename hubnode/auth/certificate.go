@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// authorities sign the certificates of clients.
+type authorities struct {
+	path string
+
+	mu   sync.Mutex // guards pool
+	pool *x509.CertPool
+}
+
+func (a *authorities) reread() error {
+	pem, err := os.ReadFile(a.path)
+	if err != nil {
+		return fmt.Errorf("read the CA of the clients' certificates: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s: no certificate in it", a.path)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pool = pool
+	return nil
+}
+
+// identify finds out whose certificate a chain begins with. The connection has shown
+// that the client has its key.
+func (a *authorities) identify(chain []*x509.Certificate, now time.Time) (Identity, error) {
+	a.mu.Lock()
+	pool := a.pool
+	a.mu.Unlock()
+	if pool == nil {
+		return Identity{}, errors.New("this node has no CA for the certificates of clients")
+	}
+	leaf, between := chain[0], x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: pool, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return Identity{}, fmt.Errorf("the client's certificate: %w", err)
+	}
+	id := Identity{Method: MutualTLS, Name: leaf.Subject.CommonName, Groups: leaf.Subject.Organization, Expires: leaf.NotAfter}
+	if len(leaf.URIs) > 0 { // a SPIFFE id, which says more
+		id.Name = leaf.URIs[0].String()
+	}
+	if id.Name == "" || len(id.Name) > maxName {
+		return Identity{}, errors.New("the client's certificate has neither a URI nor a common name")
+	}
+	return id, nil
+}

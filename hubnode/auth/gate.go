@@ -1,0 +1,233 @@
+package auth
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/follow"
+)
+
+// Gate finds out who clients are, by the methods of its settings. Its methods are
+// safe for concurrent use, but for Run, which runs once.
+type Gate struct {
+	log     *slog.Logger
+	now     func() time.Time
+	changed func() // who was let in may not be let in any more
+
+	methods atomic.Pointer[methods]
+	renewed chan struct{} // has a value when methods was replaced
+
+	mu   sync.Mutex        // guards told; is held while files are read
+	told map[string]string // the last trouble with each file that was logged
+}
+
+// methods are the ways to prove who one is.
+type methods struct {
+	config  config.Authentication
+	issuers []*issuer
+	certs   *authorities
+	static  *staticTokens
+	files   []named
+}
+
+// file is one that is followed.
+type file interface {
+	// reread takes over what the file says; the error says why it can't.
+	reread() error
+}
+
+// named is a file and where it is.
+type named struct {
+	file
+	path string
+}
+
+// Credentials are what a client shows. The connection has proved that it has the key
+// of the first certificate.
+type Credentials struct {
+	Token        string
+	Certificates []*x509.Certificate
+}
+
+// New returns a gate that lets everybody in before Configure. changed is called, by
+// Configure and Run, when clients that were let in may have to go: look at Holds.
+func New(log *slog.Logger, changed func()) *Gate {
+	g := &Gate{log: log, now: time.Now, changed: changed, renewed: make(chan struct{}, 1), told: make(map[string]string)}
+	g.methods.Store(&methods{})
+	return g
+}
+
+// Configure replaces the settings, which must be valid. A file that can't be used is
+// logged, and nobody is let in by it until it is mended.
+func (g *Gate) Configure(c config.Authentication) {
+	if old := g.methods.Load(); reflect.DeepEqual(old.config, c) {
+		return
+	}
+	m := &methods{config: c}
+	add := func(method Method, t config.TokenIssuer) {
+		i := &issuer{method: method, config: t}
+		if t.KeysFile != "" {
+			k := &fileKeys{path: t.KeysFile}
+			i.keys = k
+			m.follow(k, t.KeysFile)
+		} else {
+			i.keys = &fetchedKeys{issuer: t.Issuer, caFile: t.CAFile, now: g.now}
+		}
+		m.issuers = append(m.issuers, i)
+	}
+	if c.ServiceAccount != nil {
+		add(ServiceAccount, *c.ServiceAccount)
+	}
+	for _, t := range c.OIDC {
+		add(OIDC, t)
+	}
+	if c.MutualTLS != nil {
+		m.certs = &authorities{path: c.MutualTLS.CAFile}
+		m.follow(m.certs, c.MutualTLS.CAFile)
+	}
+	if c.Static != nil {
+		m.static = newStatic(c.Static.File)
+		m.follow(m.static, c.Static.File)
+	}
+	g.reread(m, "")
+	g.methods.Store(m)
+	select {
+	case g.renewed <- struct{}{}:
+	default:
+	}
+	g.changed()
+}
+
+// On reports whether clients have to prove who they are.
+func (g *Gate) On() bool { return !g.methods.Load().config.IsZero() }
+
+// TakesCertificates reports whether a certificate proves who a client is.
+func (g *Gate) TakesCertificates() bool { return g.methods.Load().certs != nil }
+
+// Identify returns who a client is. A token counts before a certificate. The error says
+// why it can't be told, without anything secret. ctx bounds the wait for an issuer's keys
+// and for others whose tokens are checked.
+func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
+	m := g.methods.Load()
+	switch {
+	case len(c.Token) > maxToken:
+		return Identity{}, errors.New("the token is too long")
+	case looksLikeJWT(c.Token) && len(m.issuers) > 0:
+		return m.identifyToken(ctx, c.Token, g.now())
+	case c.Token != "" && m.static != nil:
+		return m.static.identify(ctx, c.Token)
+	case c.Token != "":
+		return Identity{}, errors.New("this hub takes no token of this kind")
+	case len(c.Certificates) > 0 && m.certs != nil:
+		return m.certs.identify(c.Certificates, g.now())
+	case m.certs != nil && len(m.issuers) == 0 && m.static == nil:
+		return Identity{}, errors.New("a client certificate is needed")
+	}
+	return Identity{}, errors.New("a token is needed (client.WithTokenFile, hubctl --token-file)")
+}
+
+func (m *methods) identifyToken(ctx context.Context, token string, now time.Time) (Identity, error) {
+	s, err := parseToken(token)
+	if err != nil {
+		return Identity{}, err
+	}
+	for _, i := range m.issuers {
+		if i.config.Issuer == s.iss {
+			return i.identify(ctx, s, now)
+		}
+	}
+	return Identity{}, errors.New("the token is by an issuer that this hub does not know")
+}
+
+// Holds reports whether an identity would still be let in, as far as the settings and the
+// list of static tokens say. What a signature proved holds until it expires.
+func (g *Gate) Holds(id *Identity) bool {
+	m := g.methods.Load()
+	switch id.Method {
+	case ServiceAccount:
+		return m.config.ServiceAccount != nil
+	case OIDC:
+		return len(m.config.OIDC) > 0
+	case MutualTLS:
+		return m.certs != nil
+	case Static:
+		return m.static != nil && m.static.holds(id)
+	}
+	return false
+}
+
+// Run follows the files of the settings until ctx ends.
+func (g *Gate) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		m := g.methods.Load()
+		following, stop := context.WithCancel(ctx)
+		var followers sync.WaitGroup
+		for folder := range m.folders() {
+			followers.Go(func() {
+				follow.Always(following, folder, func() {
+					if g.reread(m, folder) {
+						g.changed()
+					}
+				}, func(err error) { g.trouble(folder, err) })
+			})
+		}
+		select {
+		case <-g.renewed:
+		case <-ctx.Done():
+		}
+		stop()
+		followers.Wait()
+	}
+	return nil
+}
+
+func (m *methods) follow(f file, path string) {
+	m.files = append(m.files, named{f, path})
+}
+
+func (m *methods) folders() map[string]struct{} {
+	all := make(map[string]struct{})
+	for _, f := range m.files {
+		all[f.folder()] = struct{}{}
+	}
+	return all
+}
+
+func (f named) folder() string { return filepath.Dir(f.path) }
+
+// reread reads the files of a folder, or of all when it is empty. It reports whether one
+// of them could be read.
+func (g *Gate) reread(m *methods, folder string) (read bool) {
+	for _, f := range m.files {
+		if folder != "" && f.folder() != folder {
+			continue
+		}
+		if err := f.reread(); err != nil {
+			g.trouble(f.path, err)
+			continue
+		}
+		read = true
+		g.mu.Lock()
+		delete(g.told, f.path)
+		g.mu.Unlock()
+	}
+	return read
+}
+
+// trouble logs what is wrong with a file when that is new.
+func (g *Gate) trouble(path string, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if text := err.Error(); g.told[path] != text {
+		g.told[path] = text
+		g.log.Error("a file for authentication can't be used: what it said before stays", slog.String("file", path), slog.Any("error", err))
+	}
+}

@@ -1,0 +1,173 @@
+package auth
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	keysFor   = 10 * time.Minute // how long fetched keys are not fetched again
+	fetchGap  = 10 * time.Second // between two fetches, whatever tokens come
+	fetchTime = 3 * time.Second  // what a fetch may take: clients that shake hands wait for it
+	keysMax   = 1 << 20          // bytes of what an issuer answers
+)
+
+// keys are an issuer's.
+type keys interface {
+	// find returns the keys that may have signed a token that names kid.
+	find(ctx context.Context, kid string) ([]jose.JSONWebKey, error)
+}
+
+// errUnknownKey refuses a token by a key that its issuer does not have, or not yet.
+var errUnknownKey = errors.New("the token is signed by a key that is not its issuer's")
+
+// fileKeys are those of a file.
+type fileKeys struct {
+	path string
+
+	mu  sync.Mutex // guards all
+	all []jose.JSONWebKey
+}
+
+func (k *fileKeys) reread() error {
+	text, err := os.ReadFile(k.path)
+	if err != nil {
+		return fmt.Errorf("read the keys of a token's issuer: %w", err)
+	}
+	all, err := parseKeys(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.path, err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all = all
+	return nil
+}
+
+func (k *fileKeys) find(_ context.Context, kid string) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch found := pick(k.all, kid); {
+	case len(found) > 0:
+		return found, nil
+	case len(k.all) == 0:
+		return nil, errors.New("this node has no keys of the token's issuer")
+	}
+	return nil, errUnknownKey
+}
+
+// fetchedKeys are those that an issuer publishes, by OpenID Connect Discovery 1.0.
+// They are fetched when a token needs them.
+type fetchedKeys struct {
+	issuer string
+	caFile string
+	now    func() time.Time
+
+	mu      sync.Mutex // is held while keys are fetched: the others wait for them
+	all     []jose.JSONWebKey
+	fetched time.Time // with success
+	tried   time.Time
+	failed  error // of the last try
+}
+
+func (k *fetchedKeys) find(ctx context.Context, kid string) ([]jose.JSONWebKey, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	found := pick(k.all, kid)
+	now := k.now()
+	if (len(found) == 0 || now.Sub(k.fetched) > keysFor) && now.Sub(k.tried) > fetchGap {
+		k.tried = now
+		if all, err := k.fetch(ctx); err != nil {
+			k.failed = err
+		} else {
+			k.all, k.fetched, k.failed = all, now, nil
+			found = pick(all, kid)
+		}
+	}
+	switch {
+	case len(found) > 0: // also when they could not be fetched again: they were the issuer's
+		return found, nil
+	case k.failed != nil:
+		return nil, fmt.Errorf("the keys of %s can't be fetched: %w", k.issuer, k.failed)
+	}
+	return nil, errUnknownKey
+}
+
+func (k *fetchedKeys) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
+	client, err := k.client()
+	if err != nil {
+		return nil, err
+	}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	text, err := get(ctx, client, strings.TrimSuffix(k.issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return nil, err
+	}
+	var found struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		return nil, fmt.Errorf("what the issuer says of itself: %w", err)
+	}
+	if found.Issuer != k.issuer {
+		return nil, fmt.Errorf("the issuer at this address calls itself %.200q", found.Issuer)
+	}
+	if text, err = get(ctx, client, found.Keys); err != nil {
+		return nil, err
+	}
+	return parseKeys(text)
+}
+
+func (k *fetchedKeys) client() (*http.Client, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if k.caFile != "" {
+		pem, err := os.ReadFile(k.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the issuer's CA: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the issuer's CA: no certificate in %s", k.caFile)
+		}
+	}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}}, nil
+}
+
+func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
+	if u, err := url.Parse(address); err != nil || u.Scheme != "https" {
+		return nil, fmt.Errorf("%.200q is not an https address", address)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }() // it was read
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %s", address, answer.Status)
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, keysMax+1))
+	if err == nil && len(text) > keysMax {
+		err = fmt.Errorf("%s answers more than %d bytes", address, keysMax)
+	}
+	return text, err
+}

@@ -1,0 +1,180 @@
+package auth
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+const (
+	staticMax     = 10_000  // tokens of a list
+	listMax       = 4 << 20 // bytes of a list
+	checksAtATime = 1       // bcrypt takes tens of milliseconds of CPU: that is its purpose
+)
+
+var errWrongToken = errors.New("the token is not one of this hub's")
+
+// staticTokens are those of a list, as htpasswd writes it: name:hash, and for us
+// :groups behind it.
+type staticTokens struct {
+	path   string
+	secret []byte // of digests, so that memory does not hold what a token's SHA-256 is
+	slots  chan struct{}
+
+	mu     sync.Mutex // guards the fields below
+	byName map[string]staticToken
+	known  map[string][sha256.Size]byte // of tokens that were right, by name: bcrypt is slow
+}
+
+type staticToken struct {
+	hash   []byte
+	groups []string
+}
+
+// nobody is the hash that is compared where there is no such name, so that the time
+// does not tell which names there are.
+var nobody = sync.OnceValue(func() []byte {
+	hash, err := bcrypt.GenerateFromPassword([]byte("nobody"), bcrypt.DefaultCost)
+	if err != nil {
+		panic("auth: bcrypt: " + err.Error()) // only for a cost or a length that it does not take
+	}
+	return hash
+})
+
+func newStatic(path string) *staticTokens {
+	s := &staticTokens{
+		path: path, secret: make([]byte, sha256.Size), slots: make(chan struct{}, checksAtATime),
+		known: make(map[string][sha256.Size]byte),
+	}
+	_, _ = rand.Read(s.secret) // never fails: it crashes the program instead
+	return s
+}
+
+func (s *staticTokens) reread() error {
+	info, err := os.Stat(s.path)
+	if err == nil && info.Size() > listMax {
+		err = fmt.Errorf("it has more than %d bytes", listMax)
+	}
+	var text []byte
+	if err == nil {
+		text, err = os.ReadFile(s.path)
+	}
+	if err != nil {
+		return fmt.Errorf("read the static tokens: %w", err)
+	}
+	byName, err := parseStatic(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.known {
+		if !bytes.Equal(s.byName[name].hash, byName[name].hash) {
+			delete(s.known, name)
+		}
+	}
+	s.byName = byName
+	return nil
+}
+
+// parseStatic reads a list. Its errors hold no hashes.
+func parseStatic(text []byte) (map[string]staticToken, error) {
+	byName := make(map[string]staticToken)
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, rest, ok := strings.Cut(line, ":")
+		hash, groups, _ := strings.Cut(rest, ":")
+		switch {
+		case !ok || name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsSpace):
+			return nil, fmt.Errorf("line %d: want NAME:HASH or NAME:HASH:GROUP,GROUP, as htpasswd -nB writes it", n)
+		case byName[name].hash != nil:
+			return nil, fmt.Errorf("line %d: %q is there twice", n, name)
+		case len(byName) == staticMax:
+			return nil, fmt.Errorf("line %d: more than %d tokens", n, staticMax)
+		}
+		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
+			return nil, fmt.Errorf("line %d: the hash of %q is not one of bcrypt (htpasswd -nB makes one)", n, name)
+		}
+		t := staticToken{hash: []byte(hash)}
+		for g := range strings.SplitSeq(groups, ",") {
+			if g = strings.TrimSpace(g); g != "" {
+				t.groups = append(t.groups, g)
+			}
+		}
+		byName[name] = t
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	return byName, nil
+}
+
+// identify finds out whose token NAME:SECRET is.
+func (s *staticTokens) identify(ctx context.Context, token string) (Identity, error) {
+	name, secret, _ := strings.Cut(token, ":")
+	digest := s.digest(token)
+	s.mu.Lock()
+	entry, ok := s.byName[name]
+	known, remembered := s.known[name]
+	s.mu.Unlock()
+	if !remembered || !hmac.Equal(known[:], digest[:]) {
+		if err := s.compare(ctx, entry, ok, secret); err != nil {
+			return Identity{}, err
+		}
+		s.mu.Lock()
+		if now, still := s.byName[name]; still && bytes.Equal(now.hash, entry.hash) {
+			s.known[name] = digest
+		}
+		s.mu.Unlock()
+	}
+	return Identity{Method: Static, Name: name, Groups: entry.groups, hash: string(entry.hash)}, nil
+}
+
+func (s *staticTokens) digest(token string) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, s.secret)
+	_, _ = mac.Write([]byte(token)) // never fails
+	copy(sum[:], mac.Sum(nil))
+	return sum
+}
+
+// compare looks at a secret with all the CPU that bcrypt means it to take, one after
+// another: who guesses holds up others that guess.
+func (s *staticTokens) compare(ctx context.Context, entry staticToken, ok bool, secret string) error {
+	hash := entry.hash
+	if !ok {
+		hash = nobody()
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return errors.New("too many tokens to check at a time: try again")
+	}
+	if err := bcrypt.CompareHashAndPassword(hash, []byte(secret)); err != nil || !ok {
+		return errWrongToken
+	}
+	return nil
+}
+
+// holds reports whether the list still has what an identity was found by.
+func (s *staticTokens) holds(id *Identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.byName[id.Name].hash) == id.hash && id.hash != ""
+}

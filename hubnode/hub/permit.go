@@ -1,0 +1,242 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// Permit is who a client has proved to be and what it may do. A client without one may
+// do everything.
+type Permit struct {
+	Identity string // as people know it
+	// Allows says whether a client may do something to a client id, topic, pattern or
+	// question. It is safe for concurrent use and always says the same.
+	Allows func(action wire.Action, target string) bool
+	// Expires is when the client is disconnected unless it has renewed its proof; the
+	// zero time: never.
+	Expires time.Time
+	// Proof is what the program around the hub knows the identity by.
+	Proof any
+}
+
+// Renew returns the permit that a client's new token is worth.
+type Renew func(ctx context.Context, c *Client, token string) (*Permit, error)
+
+// permitted is a permit in use. What the goroutine that reads from the client has asked of
+// it is remembered for that goroutine.
+type permitted struct {
+	Permit
+	expiry *time.Timer // nil: it does not expire
+
+	route   *route // the last one
+	routeOK bool
+	routes  map[*route]bool
+	target  string // the last one
+	sendOK  bool
+	targets map[string]bool
+}
+
+// WithPermit says who the client is and what it may do.
+func WithPermit(p *Permit) ClientOption {
+	return func(c *Client) { c.permit.Store(&permitted{Permit: *p}) }
+}
+
+// WithRenewal lets the client renew its permit.
+func WithRenewal(renew Renew) ClientOption { return func(c *Client) { c.renewal = renew } }
+
+// Permit returns what the client may do, nil when it may do everything.
+func (c *Client) Permit() *Permit {
+	p := c.permit.Load()
+	if p == nil {
+		return nil
+	}
+	return &p.Permit
+}
+
+// identity is who the client has proved to be, empty when nobody asked.
+func (c *Client) identity() string {
+	if p := c.permit.Load(); p != nil {
+		return p.Identity
+	}
+	return ""
+}
+
+// SetPermit replaces what a client may do; nil lets it do everything. Subscriptions that
+// are not allowed any more end, and the client is told. It does nothing when the permit
+// is not the old one any more, and reports that.
+func (h *Hub) SetPermit(c *Client, old, next *Permit) bool {
+	now := c.permit.Load()
+	if (now == nil) != (old == nil) || now != nil && &now.Permit != old {
+		return false
+	}
+	var p *permitted
+	if next != nil {
+		p = &permitted{Permit: *next}
+	}
+	h.mu.Lock()
+	swapped := c.permit.CompareAndSwap(now, p)
+	var lost []*subscription
+	if swapped {
+		h.expireLocked(c)
+		for _, s := range c.subs {
+			if s.id != 0 && p != nil && !p.Allows(wire.ActionSubscribe, s.pattern) {
+				lost = append(lost, s)
+			}
+		}
+		for _, s := range lost {
+			h.dropLocked(s)
+		}
+	}
+	h.mu.Unlock()
+	if !swapped {
+		return false
+	}
+	if now != nil && now.expiry != nil {
+		now.expiry.Stop()
+	}
+	c.pushControl(nil, settingsFrame)
+	for _, s := range lost {
+		c.deny(nil, s.id, c.denied(p, wire.ActionSubscribe, s.pattern))
+	}
+	return true
+}
+
+// expireLocked sees to it that the client is gone when its permit has expired.
+func (h *Hub) expireLocked(c *Client) {
+	p := c.permit.Load()
+	if p == nil || p.Expires.IsZero() || c.reason != nil {
+		return
+	}
+	p.expiry = time.AfterFunc(time.Until(p.Expires), func() {
+		h.spawn(func() {
+			if c.permit.Load() == p {
+				h.remove(c, &wire.Error{Code: wire.CodeUnauthenticated, Detail: "what proved who this client is has expired: connect again with a new token"})
+			}
+		})
+	})
+}
+
+// may returns nil, or why the client may not do something.
+func (c *Client) may(action wire.Action, target string) error {
+	p := c.permit.Load()
+	if p == nil || p.Allows(action, target) {
+		return nil
+	}
+	return c.denied(p, action, target)
+}
+
+// mayPublish is may for the goroutine that reads from the client, on its way with every
+// frame.
+func (c *Client) mayPublish(r *route) error {
+	p := c.permit.Load()
+	if p == nil {
+		return nil
+	}
+	if p.route != r {
+		ok, found := p.routes[r]
+		if !found {
+			ok = p.Allows(wire.ActionPublish, r.topic)
+			if p.routes == nil || len(p.routes) >= cacheMax {
+				p.routes = make(map[*route]bool)
+			}
+			p.routes[r] = ok
+		}
+		p.route, p.routeOK = r, ok
+	}
+	if !p.routeOK {
+		return c.denied(p, wire.ActionPublish, r.topic)
+	}
+	return nil
+}
+
+// maySend is likewise. Whoever was asked may answer, and one that was not is not heard by
+// anybody: clients look at who answers.
+func (c *Client) maySend(f wire.Frame) error {
+	p := c.permit.Load()
+	if p == nil || f.Kind() == wire.KindReply {
+		return nil
+	}
+	if p.target != string(f.Target()) || p.target == "" {
+		target := string(f.Target())
+		ok, found := p.targets[target]
+		if !found {
+			ok = p.Allows(wire.ActionSend, target)
+			if p.targets == nil || len(p.targets) >= cacheMax {
+				p.targets = make(map[string]bool)
+			}
+			p.targets[target] = ok
+		}
+		p.target, p.sendOK = target, ok
+	}
+	if !p.sendOK {
+		return c.denied(p, wire.ActionSend, p.target)
+	}
+	return nil
+}
+
+// mayAsk is may for a question to the hub itself.
+func (c *Client) mayAsk(target string) error {
+	switch strings.TrimPrefix(target, systemPrefix) {
+	case systemPurge, systemDurableDelete:
+		return c.may(wire.ActionManage, target)
+	}
+	return c.may(wire.ActionView, target)
+}
+
+// denied counts and logs what a client was not allowed, and returns what it hears.
+func (c *Client) denied(p *permitted, action wire.Action, target string) error {
+	h := c.hub
+	h.metrics.deny(action)
+	err := &wire.PermissionError{Identity: p.Identity, Action: action, Target: target}
+	if due, silent := h.denials.Due(p.Identity+"\x00"+string(action), time.Now()); due {
+		h.log.LogAttrs(h.life, slog.LevelWarn, "denied", slog.String("identity", p.Identity), slog.String("client", c.id),
+			slog.String("action", string(action)), slog.String("target", fmt.Sprintf("%.255s", target)), slog.Int("more_since_last_told", silent))
+	}
+	return err
+}
+
+// renew takes a client's new token. It may mean to ask the token's issuer, so it does not
+// hold up the connection.
+func (c *Client) renew(in *intake, f wire.Frame) error {
+	var want wire.Renew
+	if err := wire.DecodeControl(f, &want); err != nil {
+		return err
+	}
+	ref := f.Ref()
+	old := c.Permit()
+	if old == nil || c.renewal == nil { // nobody is asked who they are
+		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{}))
+		return nil
+	}
+	if c.asking.Add(1) > askingMax {
+		c.asking.Add(-1)
+		c.deny(in, ref, overloaded("too many questions at a time: wait for the answers"))
+		return nil
+	}
+	c.hub.spawn(func() {
+		defer c.asking.Add(-1)
+		ctx, cancel := context.WithTimeout(c.hub.life, askTime)
+		defer cancel()
+		next, err := c.renewal(ctx, c, want.Token)
+		if err != nil {
+			c.deny(nil, ref, err)
+			return
+		}
+		c.hub.SetPermit(c, old, next) // else another one came between, which is newer
+		c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(next)}))
+	})
+	return nil
+}
+
+// expiresIn is how long a permit holds, in milliseconds; 0: for ever.
+func expiresIn(p *Permit) int64 {
+	if p == nil || p.Expires.IsZero() {
+		return 0
+	}
+	return max(time.Until(p.Expires).Milliseconds(), 1)
+}
