@@ -79,10 +79,13 @@ func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 		// They would refuse these settings, and not start again with them.
 		nodeConfig.TLS = config.Default().TLS
 	}
+	if sa := nodeConfig.Authentication.ServiceAccount; sa != nil {
+		sa.Issuer = p.seen.authentication.issuer.Issuer
+	}
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}
-	rendered, err := withTopics(nodeConfig, p.seen.topics)
+	rendered, err := withTopics(withGrants(nodeConfig, p.seen.grants), p.seen.topics)
 	if err != nil {
 		return err
 	}
@@ -96,7 +99,7 @@ func (r *HubReconciler) applyServiceAccount(ctx context.Context, p *pass) error 
 }
 
 func (r *HubReconciler) applyConfigMap(ctx context.Context, p *pass) error {
-	return apply(ctx, r, p.hub, &corev1.ConfigMap{}, manifests.ConfigMap(p.hub, p.nodeConfig), corev1ac.ExtractConfigMap)
+	return apply(ctx, r, p.hub, &corev1.ConfigMap{}, manifests.ConfigMap(p.hub, p.nodeConfig, p.seen.authentication.issuer.Keys), corev1ac.ExtractConfigMap)
 }
 
 func (r *HubReconciler) applyNetworkPolicy(ctx context.Context, p *pass) error {

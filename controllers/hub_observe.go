@@ -43,6 +43,8 @@ type observed struct {
 	volumes volumes
 	// certificates is what there is of the nodes' certificate.
 	certificates certificates
+	// authentication is what there is of what nodes know clients by.
+	authentication authentication
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.
@@ -53,6 +55,8 @@ type observed struct {
 	leaving []corev1.Pod
 	// topics are the Topics that refer to the Hub, the oldest first.
 	topics []*claim
+	// grants are the Grants that refer to the Hub, the oldest first.
+	grants []*grantClaim
 }
 
 // observedNode is one pod, and what the node in it says when the pod is ready.

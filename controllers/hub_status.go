@@ -49,7 +49,9 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		setCondition(&status.Conditions, hub.Generation, seen.now, c)
 	}
 	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
+	setGrantsAccepted(&status.Conditions, hub.Generation, seen)
 	setCertificates(hub, &status, seen)
+	setAuthentication(hub, &status, seen)
 	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
 		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
@@ -111,6 +113,9 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case seen.certificates.held():
 		c.Reason = switchboardv1alpha1.ReasonAwaitingCertificates
 		c.Message = "no node is started or changed before there is a certificate; see the condition CertificatesReady"
+	case seen.authentication.held():
+		c.Reason = switchboardv1alpha1.ReasonAwaitingKeys
+		c.Message = "no node is started or changed before it is known by which keys clients are; see the condition AuthenticationReady"
 	case sts == nil || sts.Status.ObservedGeneration < sts.Generation:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
 		c.Message = "waiting for Kubernetes to act on the StatefulSet"

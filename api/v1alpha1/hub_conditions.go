@@ -26,6 +26,12 @@ const (
 	// ConditionCertificatesReady is True while nodes have a certificate that clients
 	// can verify. It is present only while clients use TLS.
 	ConditionCertificatesReady = "CertificatesReady"
+	// ConditionGrantsAccepted is True when the hub has taken every Grant that refers to
+	// it. It is present only while there are any.
+	ConditionGrantsAccepted = "GrantsAccepted"
+	// ConditionAuthenticationReady is True while nodes have all that they know clients
+	// by. It is present only while clients are asked who they are.
+	ConditionAuthenticationReady = "AuthenticationReady"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -61,6 +67,9 @@ const (
 	// ReasonAwaitingCertificates (Progressing): nodes are not started or changed before
 	// there is a certificate for them; CertificatesReady says what is missing.
 	ReasonAwaitingCertificates = "AwaitingCertificates"
+	// ReasonAwaitingKeys (Progressing): nothing is started or changed before the cluster's
+	// keys are known by which nodes know clients; AuthenticationReady says what is missing.
+	ReasonAwaitingKeys = "AwaitingKeys"
 	// ReasonPaused (Progressing): the spec asks the operator to change nothing.
 	ReasonPaused = "Paused"
 	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
@@ -78,6 +87,8 @@ const (
 	// ReasonCertificatesNotReady (Degraded): CertificatesReady is False, and not only
 	// because an issuer has not yet answered.
 	ReasonCertificatesNotReady = "CertificatesNotReady"
+	// ReasonAuthenticationNotReady (Degraded): AuthenticationReady is False.
+	ReasonAuthenticationNotReady = "AuthenticationNotReady"
 	// ReasonMissingPermission (Degraded, Stalled): the API server refuses the
 	// operator a right that it needs; the message names verb and resource.
 	ReasonMissingPermission = "MissingPermission"
@@ -128,9 +139,21 @@ const (
 	// ReasonExpired (CertificatesReady): the certificate has expired.
 	ReasonExpired = "Expired"
 
-	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
+	// ReasonConfigured (AuthenticationReady): nodes have all that they know clients by.
+	ReasonConfigured = "Configured"
+	// ReasonKeysNotRead (AuthenticationReady): the API server does not say who issues the
+	// cluster's tokens, or by which keys.
+	ReasonKeysNotRead = "KeysNotRead"
+	// ReasonSourceNotFound (AuthenticationReady): a Secret or ConfigMap that the spec names
+	// is not there, or lacks the key.
+	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonSourceInvalid (AuthenticationReady): a Secret or ConfigMap that the spec names
+	// is not what it has to be.
+	ReasonSourceInvalid = "SourceInvalid"
+
+	// ReasonAllAccepted (TopicsAccepted, GrantsAccepted): the hub has taken them all.
 	ReasonAllAccepted = "AllAccepted"
-	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
+	// ReasonSomeRefused (TopicsAccepted, GrantsAccepted): the hub has not taken them all.
 	ReasonSomeRefused = "SomeRefused"
 )
 
@@ -169,7 +192,7 @@ func NeedsPerson(reason string) bool {
 func IsHubCondition(condition string) bool {
 	switch condition {
 	case ConditionAvailable, ConditionProgressing, ConditionDegraded, ConditionConfigApplied, ConditionUpdateAvailable,
-		ConditionTopicsAccepted, ConditionCertificatesReady, ConditionReconciling, ConditionStalled:
+		ConditionTopicsAccepted, ConditionGrantsAccepted, ConditionCertificatesReady, ConditionAuthenticationReady, ConditionReconciling, ConditionStalled:
 		return true
 	}
 	return false

@@ -15,6 +15,8 @@ import (
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || !has(self.storage.size) || (has(self.storage.storageClassName) == has(oldSelf.storage.storageClassName) && (!has(self.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName))",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(self.authorization) || has(self.authentication)",message="has no effect without spec.authentication: as long as nobody is asked who they are, everybody may do everything",fieldPath=".authorization"
+// +kubebuilder:validation:XValidation:rule="!has(self.authentication) || !has(self.authentication.mutualTLS) || (has(self.tls) && has(self.tls.clients) && self.tls.clients != 'Disabled')",message="needs spec.tls.clients to be Optional or Required: only over TLS do clients show certificates",fieldPath=".authentication.mutualTLS"
 type HubSpec struct {
 	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
 	// +kubebuilder:validation:Minimum=0
@@ -71,6 +73,16 @@ type HubSpec struct {
 	// comes from. Absent: nothing of the hub uses TLS.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
+
+	// authentication is how clients prove who they are. Absent: nobody is asked, and
+	// everybody who reaches the hub may do everything.
+	// +optional
+	Authentication *AuthenticationSpec `json:"authentication,omitempty"`
+
+	// authorization is what clients may do that have proved who they are. Absent:
+	// without authentication everything, with it nothing but what Grants allow.
+	// +optional
+	Authorization *AuthorizationSpec `json:"authorization,omitempty"`
 
 	// drain is how a node moves its clients away before it stops. A change
 	// replaces the nodes one by one, because a pod's grace period is fixed.
@@ -495,7 +507,7 @@ type Volume struct {
 	// name of the volume.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls'])",message="must be lower case letters, digits and dashes, and not config, gossip, history or node-tls, which the operator uses"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls', 'node-auth'])",message="must be lower case letters, digits and dashes, and not config, gossip, history, node-tls or node-auth, which the operator uses"
 	// +required
 	Name string `json:"name"`
 
@@ -738,6 +750,11 @@ type HubStatus struct {
 	// +optional
 	Address string `json:"address,omitempty"`
 
+	// audience is the one that clients' ServiceAccount tokens have to be for; absent
+	// where these are not taken.
+	// +optional
+	Audience string `json:"audience,omitempty"`
+
 	// safeToRestart says whether any one node may be stopped now without harm: all
 	// are ready, and every shard has all its replicas, caught up.
 	// +optional
@@ -760,8 +777,9 @@ type HubStatus struct {
 	Certificates *CertificatesStatus `json:"certificates,omitempty"`
 
 	// conditions: Available, Progressing, Degraded and ConfigApplied; TopicsAccepted
-	// only while Topics refer to the Hub; CertificatesReady only while clients use TLS;
-	// UpdateAvailable, Reconciling and Stalled only while they are True.
+	// only while Topics refer to the Hub, and GrantsAccepted while Grants do;
+	// CertificatesReady only while clients use TLS, and AuthenticationReady while they
+	// are asked who they are; UpdateAvailable, Reconciling and Stalled only while they are True.
 	// +listType=map
 	// +listMapKey=type
 	// +optional

@@ -113,6 +113,26 @@ func fullHub() *switchboardv1alpha1.Hub {
 		IssuerRef:  &switchboardv1alpha1.IssuerRef{Name: "corporate", Kind: "ClusterIssuer", Group: "cert-manager.io"},
 		ExtraNames: []string{"hub.example.com", "192.0.2.7"},
 	}
+	hub.Spec.Authentication = &switchboardv1alpha1.AuthenticationSpec{
+		ServiceAccount: &switchboardv1alpha1.ServiceAccountAuthentication{},
+		OIDC: []switchboardv1alpha1.OIDCAuthentication{
+			{Issuer: "https://login.example.com", Audiences: []string{"hub"}, NameClaim: "email", GroupsClaim: "groups", CAConfigMapName: "login-ca"},
+			{Issuer: "https://ci.example.com", Audiences: []string{"hub", "ci"}, NameClaim: "sub"},
+		},
+		MutualTLS: &switchboardv1alpha1.MutualTLSAuthentication{SecretName: "clients-ca"},
+		Static:    &switchboardv1alpha1.StaticAuthentication{SecretName: "tokens", Key: "list"},
+	}
+	hub.Spec.Authorization = &switchboardv1alpha1.AuthorizationSpec{Rules: []switchboardv1alpha1.HubRule{
+		{
+			Rule: switchboardv1alpha1.Rule{
+				Name: "workers", When: `identity.serviceAccount == "worker"`,
+				ConnectAs: []switchboardv1alpha1.ClientTemplate{"{namespace}/*"}, SendTo: []switchboardv1alpha1.ClientTemplate{"desk"},
+				Publish: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.>"}, Subscribe: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.*"},
+				History: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.>"},
+			},
+		},
+		{Rule: switchboardv1alpha1.Rule{Name: "keepers", When: `"keepers" in identity.groups`}, Admin: switchboardv1alpha1.AdminManage},
+	}}
 	hub.Spec.Resources = &switchboardv1alpha1.ResourcesSpec{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
 		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
@@ -124,11 +144,15 @@ func TestBuilders(t *testing.T) {
 	const image = "switchboard:1"
 	builders := map[string]func(*switchboardv1alpha1.Hub) runtime.ApplyConfiguration{
 		"configmap": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
-			rendered, err := manifests.NodeConfig(h).Marshal()
+			rendered, err := nodeConfig(h).Marshal()
 			if err != nil {
 				t.Fatal(err)
 			}
-			return manifests.ConfigMap(h, rendered)
+			var keys []byte
+			if manifests.TakesServiceAccounts(h) {
+				keys = []byte(`{"keys":[]}`)
+			}
+			return manifests.ConfigMap(h, rendered, keys)
 		},
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.GossipSecret(h, []byte("key"))
@@ -160,6 +184,15 @@ func TestBuilders(t *testing.T) {
 	t.Run("certificate", func(t *testing.T) {
 		golden(t, "certificate.yaml", client.ApplyConfigurationFromUnstructured(manifests.Certificate(fullHub())))
 	})
+}
+
+// nodeConfig is what nodes get: the settings, and who issues the cluster's tokens.
+func nodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
+	c := manifests.NodeConfig(hub)
+	if sa := c.Authentication.ServiceAccount; sa != nil {
+		sa.Issuer = "https://kubernetes.default.svc.cluster.local"
+	}
+	return c
 }
 
 // golden compares an object with a file, or writes the file.
@@ -199,7 +232,7 @@ func TestPlainHubIsTheDefaultConfig(t *testing.T) {
 func TestNodesAcceptTheConfig(t *testing.T) {
 	for name, hub := range map[string]*switchboardv1alpha1.Hub{"plain": plainHub(), "full": fullHub()} {
 		t.Run(name, func(t *testing.T) {
-			want := manifests.NodeConfig(hub)
+			want := nodeConfig(hub)
 			data, err := want.Marshal()
 			if err != nil {
 				t.Fatal(err)
