@@ -67,9 +67,10 @@ type OIDCAuthentication struct {
 	// +optional
 	NameClaim string `json:"nameClaim,omitempty"`
 
-	// groupsClaim is the claim that lists the client's groups. Absent: it has none.
+	// groupsClaim is the claim that lists the client's groups.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:default=groups
 	// +optional
 	GroupsClaim string `json:"groupsClaim,omitempty"`
 
