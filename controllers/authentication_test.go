@@ -272,7 +272,7 @@ func TestWhatTheHubNamesIsMountedAndChecked(t *testing.T) {
 
 	settings, keys := h.settings(t)
 	want := config.Authentication{
-		OIDC:      []config.TokenIssuer{{Issuer: "https://a.example", Audiences: []string{"a"}, NameClaim: "sub", CAFile: "/etc/switchboard/auth/issuer-0-ca.crt"}},
+		OIDC:      []config.TokenIssuer{{Issuer: "https://a.example", Audiences: []string{"a"}, NameClaim: "sub", GroupsClaim: "groups", CAFile: "/etc/switchboard/auth/issuer-0-ca.crt"}},
 		MutualTLS: &config.MutualTLS{CAFile: "/etc/switchboard/auth/clients-ca.crt"},
 		Static:    &config.Static{File: "/etc/switchboard/auth/tokens"},
 	}

@@ -62,14 +62,17 @@ type OIDCAuthentication struct {
 
 	// nameClaim is the claim that is the client's name.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 128",message="must have at most 128 bytes"
 	// +kubebuilder:default=sub
 	// +optional
 	NameClaim string `json:"nameClaim,omitempty"`
 
-	// groupsClaim is the claim that lists the client's groups. Absent: it has none.
+	// groupsClaim is the claim that lists the client's groups.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="size(bytes(self)) <= 128",message="must have at most 128 bytes"
+	// +kubebuilder:default=groups
 	// +optional
 	GroupsClaim string `json:"groupsClaim,omitempty"`
 
