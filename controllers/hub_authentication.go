@@ -1,10 +1,8 @@
 package controllers
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"regexp"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +15,7 @@ import (
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 	"github.com/switchboardhub/switchboard/controllers/pki"
+	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
@@ -130,7 +129,7 @@ func (r *HubReconciler) checkSource(ctx context.Context, hub *switchboardv1alpha
 		return notFound(fmt.Sprintf("there is no key %q in %s %q", s.Key, s.Kind(), s.Name)), nil
 	}
 	if s.Tokens {
-		err = checkTokens(text)
+		err = auth.CheckList(text)
 	} else {
 		_, err = pki.ParseCertificates(text)
 	}
@@ -152,26 +151,6 @@ func keyOf(object client.Object, key string) (text []byte, ok bool) {
 		}
 	}
 	return text, ok
-}
-
-var bcryptHash = regexp.MustCompile(`^\$2[abxy]?\$[0-3][0-9]\$[./A-Za-z0-9]{53}$`)
-
-// checkTokens says what is wrong with a list of tokens. It repeats nothing of it.
-func checkTokens(text []byte) error {
-	n := 0
-	for line := range bytes.Lines(text) {
-		n++
-		line := strings.TrimSpace(string(line))
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name, rest, _ := strings.Cut(line, ":")
-		hash, _, _ := strings.Cut(rest, ":")
-		if name == "" || strings.ContainsAny(name, " \t") || !bcryptHash.MatchString(hash) {
-			return fmt.Errorf("line %d is not NAME:HASH or NAME:HASH:GROUP,GROUP with a hash of bcrypt, as htpasswd -nB writes it", n)
-		}
-	}
-	return nil
 }
 
 // setAuthentication says in the status whether nodes have all that they know clients by.
