@@ -622,6 +622,42 @@ type LimitsSpec struct {
 	// +kubebuilder:default=key
 	// +optional
 	ConflateKey string `json:"conflateKey,omitempty"`
+
+	// perIdentity bounds what all clients of one identity, as authentication finds it,
+	// have of one node together. Absent: nothing does.
+	// +optional
+	PerIdentity *QuotaSpec `json:"perIdentity,omitempty"`
+}
+
+// QuotaSpec bounds what somebody has of one node. What is left out is not bounded.
+type QuotaSpec struct {
+	// clients is how many may be connected at a time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	// +optional
+	Clients int32 `json:"clients,omitempty"`
+
+	// subscriptions is how many there may be at a time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	Subscriptions int32 `json:"subscriptions,omitempty"`
+
+	// artifactsPerSecond is how many artifacts may be sent and published in a second, with
+	// a second's worth at once. What is more is not refused: the node reads it later, and
+	// the connection holds the client up.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	ArtifactsPerSecond int32 `json:"artifactsPerSecond,omitempty"`
+
+	// bytesPerSecond is likewise how many bytes of artifacts, with their frames.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('1Ti')) <= 0",message="must be a whole number of bytes between 1Ki and 1Ti, such as 64Ki or 8Mi"
+	// +optional
+	BytesPerSecond *resource.Quantity `json:"bytesPerSecond,omitempty"`
 }
 
 // DrainSpec says how a node stops.

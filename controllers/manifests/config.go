@@ -61,6 +61,14 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
 		ConflateKey:      spec.Limits.ConflateKey,
 	}
+	if q := spec.Limits.PerIdentity; q != nil {
+		c.Limits.PerIdentity = config.Quota{
+			Clients: int(q.Clients), Subscriptions: int(q.Subscriptions), ArtifactsPerSecond: int(q.ArtifactsPerSecond),
+		}
+		if q.BytesPerSecond != nil {
+			c.Limits.PerIdentity.BytesPerSecond = config.Bytes(q.BytesPerSecond.Value())
+		}
+	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
 	return c
 }

@@ -68,6 +68,7 @@ func fullHub() *switchboardv1alpha1.Hub {
 	}
 	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientConflate
 	hub.Spec.Limits.ConflateKey = "symbol"
+	hub.Spec.Limits.PerIdentity = &switchboardv1alpha1.QuotaSpec{Clients: 100, Subscriptions: 1000, ArtifactsPerSecond: 5000, BytesPerSecond: new(resource.MustParse("8Mi"))}
 	hub.Spec.Drain.Timeout.Duration = 1500 * time.Millisecond
 	hub.Spec.Image = "registry.example/switchboard:1"
 	hub.Spec.ImagePullPolicy = corev1.PullAlways
