@@ -42,6 +42,7 @@ type Node struct {
 	timing  shard.Timing
 	filters filters
 	certs   *certs.Store
+	links   *certs.Store   // of the cluster port
 	clients *server.Server // nil before Run
 	cluster *cluster.Cluster
 	mesh    *mesh.Mesh
@@ -88,6 +89,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.certs = certs.New(cfg.TLS.Directory, n.log)
+	n.links = certs.NewMutual(cfg.TLS.ClusterDirectory, config.ClusterID(cfg.Hub).String(), n.log)
 	if err := n.openCertificate(cfg); err != nil {
 		return nil, err
 	}
@@ -182,9 +184,11 @@ func (n *Node) Run(ctx context.Context) error {
 		Client:  advertised(cfg.Advertise, p.client),
 		Cluster: advertised(cfg.Advertise, p.cluster),
 		HTTP:    advertised(cfg.Advertise, p.http),
+
+		ClusterTLS: n.speaksClusterTLS(),
 	}
 	n.mesh = mesh.New(mesh.Config{
-		Hub: cfg.Hub, Log: n.log, Handler: n.view,
+		Hub: cfg.Hub, Log: n.log, Handler: n.view, TLS: n.clusterTLS,
 		Self: mesh.Peer{Name: cfg.Node, Incarnation: n.self.Incarnation},
 	}, p.cluster)
 	n.cluster, err = cluster.Start(cluster.Config{
@@ -227,6 +231,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return web.Run(lower) })
 	g.Go(func() error { return n.clients.Run(front) })
 	g.Go(func() error { return n.certs.Run(lower) })
+	g.Go(func() error { return n.links.Run(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
@@ -242,6 +247,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 		return nil
 	})
 	close(n.running)
+	n.followClusterTLS() // settings may have changed meanwhile
 	n.log.Info("node serves", slog.String("node", n.self.Name), slog.String("client", n.self.Client), slog.String("http", n.self.HTTP), slog.String("version", n.version))
 	err := g.Wait()
 	n.log.Info("node stopped", slog.String("node", n.self.Name))
@@ -312,13 +318,14 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings) error {
 	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
 		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
 		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
-		cfg.TLS.Directory = old.TLS.Directory
+		cfg.TLS.Directory, cfg.TLS.ClusterDirectory = old.TLS.Directory, old.TLS.ClusterDirectory
 		replicas := cfg.Storage.Replicas
 		cfg.Storage = old.Storage
 		cfg.Storage.Replicas = replicas
 	}
 	n.cfg.Store(&cfg)
 	n.endUnencrypted()
+	n.followClusterTLS()
 	err := n.hub.Configure(settings)
 	n.keeper.Want(n.keepsHistory())
 	return err

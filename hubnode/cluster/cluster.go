@@ -63,6 +63,7 @@ type Member struct {
 	Version     string // of the program
 	Client      string // host:port for clients
 	Cluster     string // host:port of the mesh
+	ClusterTLS  bool   // the mesh takes TLS
 	HTTP        string // host:port of the HTTP API
 	MinProtocol int    // the versions of the wire that it speaks
 	MaxProtocol int
@@ -75,6 +76,8 @@ type meta struct {
 	Client  string `json:"c"`
 	Cluster string `json:"m"`
 	HTTP    string `json:"h"`
+
+	ClusterTLS bool `json:"t,omitempty"`
 
 	MinProtocol int `json:"p,omitempty"` // absent: 1
 	MaxProtocol int `json:"q,omitempty"` // absent: 1
@@ -198,10 +201,26 @@ func (c *Cluster) SetState(s State) {
 // Become is SetState that does not wait: Run tells the others.
 func (c *Cluster) Become(s State) {
 	if c.become(s) {
-		select {
-		case c.news <- struct{}{}:
-		default:
-		}
+		c.bringNews()
+	}
+}
+
+// SpeakTLS says whether this node's mesh takes TLS; Run tells the others.
+func (c *Cluster) SpeakTLS(speaks bool) {
+	c.mu.Lock()
+	was := c.self.ClusterTLS
+	c.self.ClusterTLS = speaks
+	c.mu.Unlock()
+	if was != speaks {
+		c.bringNews()
+	}
+}
+
+// bringNews makes Run tell the others what this node says of itself.
+func (c *Cluster) bringNews() {
+	select {
+	case c.news <- struct{}{}:
+	default:
 	}
 }
 
@@ -271,7 +290,7 @@ func parse(n *memberlist.Node) (Member, bool) {
 	}
 	return Member{
 		Name: name, Incarnation: number, State: m.State, Version: m.Version,
-		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP,
+		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP, ClusterTLS: m.ClusterTLS,
 		MinProtocol: max(1, m.MinProtocol), MaxProtocol: max(1, m.MaxProtocol),
 	}, true
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -64,8 +65,8 @@ func (ca *CA) Pool() *x509.CertPool {
 	return pool
 }
 
-// Issue returns a server's certificate for names, which may be IP addresses, and
-// its key, in PEM. It expires at the end.
+// Issue returns a certificate of servers and clients for names, which may be IP
+// addresses and URIs, and its key, in PEM. It expires at the end.
 func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -74,12 +75,17 @@ func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "switchboard"},
 		NotBefore: ca.cert.NotBefore, NotAfter: end,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
+		uri, err := url.Parse(name)
+		ip := net.ParseIP(name)
+		switch {
+		case ip != nil:
 			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
+		case err == nil && uri.Scheme != "":
+			template.URIs = append(template.URIs, uri)
+		default:
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}

@@ -121,7 +121,7 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 // its metrics.
 func (s *suite) servedExpiry(t *testing.T) map[string]string {
 	t.Helper()
-	const metric = "\nswitchboard_certificate_expiry_timestamp_seconds "
+	const metric = "\nswitchboard_certificate_expiry_timestamp_seconds{port=\"client\"} "
 	all := map[string]string{}
 	for _, pod := range s.hubPods(t) {
 		text := s.mustRun(t, s.kubectl, "", "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:7480/proxy/metrics", hubNamespace, pod.Name))
