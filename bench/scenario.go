@@ -95,8 +95,12 @@ func timing(name string, servers int, targets map[string]float64) scenario {
 
 // encrypting is pumping for one node with TLS and without.
 func encrypting(name string, size int, targets map[string]float64, flows ...flow) scenario {
-	sc := pumping(name, 1, size, targets, flows...)
-	sc.encrypted = true
+	return secured(pumping(name, 1, size, targets, flows...))
+}
+
+// secured is a scenario with TLS and without.
+func secured(sc scenario) scenario {
+	sc.encrypted, sc.versus = true, ""
 	return sc
 }
 
@@ -169,6 +173,12 @@ func scenarios() []scenario {
 				return openLoop(ctx, s, 0, 0, 1<<10, openRate, lasting(openTime, scale))
 			},
 		},
+		secured(pumping("m: TLS between nodes, 128 B", cluster, 128, nil, across)),
+		secured(pumping("m: TLS between nodes, 1 KiB", cluster, 1<<10, nil, across)),
+		secured(pumping("m: TLS between nodes, 16 KiB", cluster, 16<<10, nil, across)),
+		secured(echoing("m: TLS between nodes, echo, 64 in flight, 128 B", cluster, 64, manyCount, nil)),
+		secured(timing("m: TLS between nodes, open loop 50 k/s, 128 B", cluster, nil)),
+		secured(keeping("m: TLS between nodes, publish to history, memory, 128 B", cluster, storage{everywhere: true}, nil)),
 		{
 			name: "l: TLS, 10,000 idle connections, resumed", servers: node, encrypted: true,
 			run: func(ctx context.Context, s system, scale float64) (result, error) {

@@ -79,6 +79,9 @@ func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 		// They would refuse these settings, and not start again with them.
 		nodeConfig.TLS = config.Default().TLS
 	}
+	if p.seen.cluster.required = p.seen.canRequireClusterTLS(manifests.Replicas(p.hub)); p.seen.cluster.required {
+		nodeConfig.TLS.Cluster = config.TLSRequired
+	}
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}

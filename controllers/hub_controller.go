@@ -260,8 +260,10 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if rest := p.seen.rollout.after; rest > 0 {
 		after = min(after, rest)
 	}
-	if rest := p.seen.certificates.after(p.seen.now); rest > 0 {
-		after = min(after, rest)
+	for _, c := range []*certificates{&p.seen.certificates, &p.seen.cluster.certificates} {
+		if rest := c.after(p.seen.now); rest > 0 {
+			after = min(after, rest)
+		}
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
 }
@@ -289,7 +291,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		if p.seen.certificates.held() {
+		if p.seen.certificates.held() || p.seen.cluster.held() {
 			return nil // nodes can't start without what the next steps name
 		}
 	}

@@ -41,8 +41,12 @@ type observed struct {
 	rollout rollout
 	// volumes is what there is of claims for history.
 	volumes volumes
-	// certificates is what there is of the nodes' certificate.
+	// requiresClusterTLS: those settings let nodes link by TLS only.
+	requiresClusterTLS bool
+	// certificates is what there is of the nodes' certificate for clients.
 	certificates certificates
+	// cluster is what there is of the one that they know each other by.
+	cluster clusterTLS
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.

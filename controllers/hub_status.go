@@ -50,6 +50,7 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 	}
 	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
 	setCertificates(hub, &status, seen)
+	setLinksEncrypted(hub, &status, seen)
 	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
 		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
@@ -111,6 +112,9 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case seen.certificates.held():
 		c.Reason = switchboardv1alpha1.ReasonAwaitingCertificates
 		c.Message = "no node is started or changed before there is a certificate; see the condition CertificatesReady"
+	case seen.cluster.held():
+		c.Reason = switchboardv1alpha1.ReasonAwaitingCertificates
+		c.Message = "no node is started or changed before there is a certificate for links between nodes; see the condition LinksEncrypted"
 	case sts == nil || sts.Status.ObservedGeneration < sts.Generation:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
 		c.Message = "waiting for Kubernetes to act on the StatefulSet"

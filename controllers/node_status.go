@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 // NodeReport is what a node says of itself: the part of the answer to
@@ -27,6 +28,9 @@ type NodeReport struct {
 	// ShardsUnsettled is how many shards are not where these settings want them, as
 	// far as the node knows.
 	ShardsUnsettled int `json:"shardsUnsettled"`
+	// ClusterTLS is how it links to other nodes, as tls.cluster in its settings; empty
+	// from nodes of before there was such a thing.
+	ClusterTLS config.TLSPolicy `json:"clusterTLS"`
 	// Clients is how many clients it holds.
 	Clients int64 `json:"clients"`
 	// History is about the shards that it leads.

@@ -26,6 +26,8 @@ const (
 	// ConditionCertificatesReady is True while nodes have a certificate that clients
 	// can verify. It is present only while clients use TLS.
 	ConditionCertificatesReady = "CertificatesReady"
+	// ConditionLinksEncrypted is True while nodes link to each other by TLS only.
+	ConditionLinksEncrypted = "LinksEncrypted"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -122,11 +124,20 @@ const (
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretNotFound (CertificatesReady): the Secret that the spec names is not there.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretInvalid (CertificatesReady): a Secret that certificates come from is
+	// ReasonSecretInvalid (CertificatesReady, LinksEncrypted): a Secret that certificates come from is
 	// not what it has to be.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonExpired (CertificatesReady): the certificate has expired.
+	// ReasonExpired (CertificatesReady, LinksEncrypted): the certificate has expired.
 	ReasonExpired = "Expired"
+
+	// ReasonLinksRequireTLS (LinksEncrypted): every node refuses plain links.
+	ReasonLinksRequireTLS = "LinksRequireTLS"
+	// ReasonNodesWithoutTLS (LinksEncrypted): some nodes were started before links could
+	// be encrypted; links of others with each other are.
+	ReasonNodesWithoutTLS = "NodesWithoutTLS"
+	// ReasonNodesGoingOver (LinksEncrypted): links are encrypted, and plain ones not yet
+	// refused by every node: some are starting, or about to take the setting over.
+	ReasonNodesGoingOver = "NodesGoingOver"
 
 	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
 	ReasonAllAccepted = "AllAccepted"

@@ -140,6 +140,12 @@ func TestBuilders(t *testing.T) {
 			rotation := manifests.Rotation{Phase: manifests.RotationTrust, Since: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)}
 			return manifests.NodeTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, rotation)
 		},
+		"secret-cluster-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, manifests.Rotation{Phase: manifests.RotationIssue})
+		},
+		"secret-cluster-authority": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterAuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
+		},
 		"configmap-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.TrustConfigMap(h, []byte("authorities"))
 		},

@@ -30,9 +30,31 @@ func TestTLS(t *testing.T) {
 	s.installChart(t)
 
 	_ = t.Run("a hub of three becomes available", s.hubBecomesAvailable) &&
+		t.Run("its nodes link by TLS only", s.linksAreEncrypted) &&
 		t.Run("it takes both kinds of clients", s.tlsBecomesOptional) &&
 		t.Run("it takes encrypted clients alone", s.tlsBecomesRequired) &&
 		t.Run("its certificate is renewed under load", s.certificateIsRenewed)
+}
+
+// linksAreEncrypted finds that nodes have gone over to links by TLS alone, and that one of
+// them turns away who connects to its cluster port without: nobody but nodes gets so far.
+func (s *suite) linksAreEncrypted(t *testing.T) {
+	s.eventually(t, reloadWithin, "links are encrypted", func(ctx context.Context) error { return s.condition(ctx, switchboardv1alpha1.ConditionLinksEncrypted) })
+	for pod, encrypted := range s.served(t, "mesh_links_encrypted") {
+		if encrypted != "2" {
+			t.Errorf("%s has %s encrypted links, want 2", pod, encrypted)
+		}
+	}
+	const refused = `mesh_links_refused_total{reason="plain"}`
+	before := s.served(t, refused)
+	port := fmt.Sprintf("%s-node-1.%s-nodes:7401", hubName, hubName)
+	out, err := s.run(s.kubectl, "", "-n", hubNamespace, "exec", hubName+"-node-0", "--", "/hubctl", "--server", port, "nodes")
+	if err == nil || !strings.Contains(out+err.Error(), "TLS") {
+		t.Errorf("a plain client of the cluster port hears %v\n%s", err, out)
+	}
+	if after := s.served(t, refused); after[hubName+"-node-1"] == before[hubName+"-node-1"] {
+		t.Errorf("refused plain links: had %v, have %v", before, after)
+	}
 }
 
 // patchTLS sets who may connect, and waits until all nodes go by it.
@@ -89,7 +111,11 @@ func (s *suite) tlsBecomesRequired(t *testing.T) {
 // certificateIsRenewed asks for another certificate while clients send to each other by
 // names of nodes and of the Service.
 func (s *suite) certificateIsRenewed(t *testing.T) {
-	before, old := s.incarnations(t), s.servedExpiry(t)
+	expiries := []string{`certificate_expiry_timestamp_seconds{port="client"}`, `certificate_expiry_timestamp_seconds{port="cluster"}`}
+	before, old := s.incarnations(t), make(map[string]map[string]string)
+	for _, metric := range expiries {
+		old[metric] = s.served(t, metric)
+	}
 	load := s.startSecureAgent(t, "load", 0, service(), "bench", "pair", "--clients", "6", "--rate", "300", "--duration", "2m", "-o", "json")
 	load.waitRunning(t)
 	start := time.Now()
@@ -97,9 +123,11 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 	asker := s.startSecureAgent(t, "asker", 1, service(), "listen", "--id", "asker")
 	asker.waitRunning(t)
 	s.eventually(t, renewedWithin, "all nodes serve another certificate", func(ctx context.Context) error {
-		for pod, now := range s.servedExpiry(t) {
-			if now == old[pod] {
-				return fmt.Errorf("%s serves what it served before: %s", pod, now)
+		for _, metric := range expiries {
+			for pod, now := range s.served(t, metric) {
+				if now == old[metric][pod] {
+					return fmt.Errorf("%s serves what it served before: %s %s", pod, metric, now)
+				}
 			}
 		}
 		return s.condition(ctx, switchboardv1alpha1.ConditionCertificatesReady)
@@ -117,11 +145,10 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 	checkBench(t, load.waitLogs(t), 10_000)
 }
 
-// servedExpiry returns until when the certificate of each node is valid, in the words of
-// its metrics.
-func (s *suite) servedExpiry(t *testing.T) map[string]string {
+// served returns the value of a series of each node, in the words of its metrics.
+func (s *suite) served(t *testing.T, series string) map[string]string {
 	t.Helper()
-	const metric = "\nswitchboard_certificate_expiry_timestamp_seconds{port=\"client\"} "
+	metric := "\nswitchboard_" + series + " "
 	all := map[string]string{}
 	for _, pod := range s.hubPods(t) {
 		text := s.mustRun(t, s.kubectl, "", "get", "--raw", fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:7480/proxy/metrics", hubNamespace, pod.Name))
