@@ -19,8 +19,8 @@ func refusedRequest(hub *switchboardv1alpha1.Hub) string {
 	switch asked := hub.Annotations[manifests.AnnotationRotate]; {
 	case asked == "":
 		return ""
-	case asked != manifests.RotateAuthority && asked != manifests.RotateCertificates:
-		return fmt.Sprintf("%q is nothing to rotate: set the annotation %s to %s or %s", asked, manifests.AnnotationRotate, manifests.RotateAuthority, manifests.RotateCertificates)
+	case asked != manifests.RotateAuthority && asked != manifests.RotateCertificates && asked != manifests.RotateGossip:
+		return fmt.Sprintf("%q is nothing to rotate: set the annotation %s to %s, %s or %s", asked, manifests.AnnotationRotate, manifests.RotateAuthority, manifests.RotateCertificates, manifests.RotateGossip)
 	case !manifests.ServesTLS(hub):
 		return "" // there is that of the cluster port
 	case hub.Spec.TLS.SecretName != "":

@@ -371,7 +371,7 @@ func TestCertificatesAreRotatedOnDemand(t *testing.T) {
 func TestRotationThatCantBeIsRefused(t *testing.T) {
 	c := useCluster(t)
 	for name, tt := range map[string]struct{ tls, asked, want string }{
-		"nothing that there is":  {"{clients: Optional}", "everything", `"everything" is nothing to rotate: set the annotation switchboard.dev/rotate to ca or certificates`},
+		"nothing that there is":  {"{clients: Optional}", "everything", `"everything" is nothing to rotate: set the annotation switchboard.dev/rotate to ca, certificates or gossip`},
 		"somebody's certificate": {"{clients: Optional, secretName: mine}", "certificates", `that of your Secret "mine"`},
 		"an issuer's":            {"{clients: Optional, issuerRef: {name: corporate}}", "ca", "cmctl renew agents-node"},
 	} {

@@ -2,8 +2,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -30,9 +28,6 @@ import (
 // that somebody else adds stays; one of ours that somebody else changes is set
 // back.
 const FieldOwner = "switchboard-operator"
-
-// gossipKeyBytes selects AES-256.
-const gossipKeyBytes = 32
 
 // NameTakenError says that an object which a Hub needs exists already and does
 // not belong to the Hub.
@@ -117,23 +112,6 @@ func (r *HubReconciler) applyDisruptionBudget(ctx context.Context, p *pass) erro
 	return apply(ctx, r, p.hub, &policyv1.PodDisruptionBudget{}, manifests.PodDisruptionBudget(p.hub), policyv1ac.ExtractPodDisruptionBudget)
 }
 
-// applyGossipSecret makes the gossip key once: nodes with different keys don't hear
-// each other.
-func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
-	live, err := r.ownSecret(ctx, p.hub, manifests.GossipSecretName(p.hub))
-	if err != nil {
-		return err
-	}
-	key := live.Data[manifests.GossipKey]
-	if len(key) == 0 {
-		key = newGossipKey()
-	}
-	if _, err := config.DecodeGossipKey(key); err != nil {
-		return &InvalidSecretError{Name: live.Name, Key: manifests.GossipKey, Why: "must be 16, 24 or 32 bytes in base64"}
-	}
-	return r.writeSecret(ctx, p.hub, live, manifests.GossipSecret(p.hub, key))
-}
-
 // ownSecret reads one of the Hub's Secrets past the cache, which holds none. It is
 // empty when there is none; that of somebody else is an error.
 func (r *HubReconciler) ownSecret(ctx context.Context, hub *switchboardv1alpha1.Hub, name string) (*corev1.Secret, error) {
@@ -169,12 +147,6 @@ func (r *HubReconciler) writeSecret(ctx context.Context, hub *switchboardv1alpha
 	}
 	log.FromContext(ctx).Info("Created", "kind", "Secret", "name", secret.Name)
 	return nil
-}
-
-func newGossipKey() []byte {
-	raw := make([]byte, gossipKeyBytes)
-	_, _ = rand.Read(raw) // never fails: the program ends without random numbers
-	return base64.StdEncoding.AppendEncode(nil, raw)
 }
 
 // configuration is what the typed apply configurations have in common.

@@ -47,6 +47,8 @@ type observed struct {
 	certificates certificates
 	// cluster is what there is of the one that they know each other by.
 	cluster clusterTLS
+	// gossip is what there is of the gossip's keys.
+	gossip gossip
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.

@@ -51,6 +51,7 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
 	setCertificates(hub, &status, seen)
 	setLinksEncrypted(hub, &status, seen)
+	setGossipKeyRotated(hub, &status, seen)
 	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
 		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
@@ -273,7 +274,7 @@ func pollAfter(status switchboardv1alpha1.HubStatus, allNodes int) time.Duration
 	applying := applied != nil && applied.Reason == switchboardv1alpha1.ReasonApplying
 	atRest := status.SafeToRestart && is(switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue) && is(switchboardv1alpha1.ConditionDegraded, metav1.ConditionFalse)
 	switch {
-	case applying || is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue):
+	case applying || is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue) || is(switchboardv1alpha1.ConditionGossipKeyRotated, metav1.ConditionFalse):
 		return pollChanging
 	case atRest:
 		return max(pollSettled, time.Duration(allNodes)*time.Second/asksInASecond)

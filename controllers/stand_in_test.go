@@ -236,6 +236,7 @@ func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
 			ConfigHash: hex.EncodeToString(sum[:]),
 			Clients:    ordinal + 1,
 			ClusterTLS: links,
+			GossipKeys: h.keysOf(t, pod),
 		})
 	}
 }
@@ -354,4 +355,35 @@ func (h *hubInTest) poke(t *testing.T, pod *corev1.Pod) {
 		}
 		return nil
 	})
+}
+
+// keysOf is what the pod's node says when it has the gossip keys that are in the Secret;
+// nothing from one of before.
+func (h *hubInTest) keysOf(t *testing.T, pod *corev1.Pod) *controllers.GossipKeysReport {
+	t.Helper()
+	if h.before != nil && h.before(pod) {
+		return nil
+	}
+	report := &controllers.GossipKeysReport{}
+	for i, key := range h.gossipKeys(t) {
+		mark := config.GossipKeyFingerprint(key)
+		if i == 0 {
+			report.Primary = mark
+		}
+		report.Accepted = append(report.Accepted, mark)
+	}
+	slices.Sort(report.Accepted)
+	return report
+}
+
+// gossipKeys returns the keys that are in the Secret.
+func (h *hubInTest) gossipKeys(t *testing.T) [][]byte {
+	t.Helper()
+	secret := &corev1.Secret{}
+	h.read(t, secret, "agents-gossip")
+	keys, err := config.DecodeGossipKeys(secret.Data["key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -29,7 +28,7 @@ type Node struct {
 	log     *slog.Logger
 	version string
 	started time.Time
-	key     []byte
+	keys    gossipKeys
 
 	cfg         atomic.Pointer[config.Config]
 	configHash  atomic.Pointer[string]
@@ -74,12 +73,11 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	if cfg.Node == "" {
 		return nil, errors.New("the node has no name: set node in the config file, --node or SWITCHBOARD_NODE")
 	}
-	key, err := readKey(cfg.GossipKeyFile)
-	if err != nil {
+	if err := n.keys.read(cfg.GossipKeyFile); err != nil {
 		return nil, err
 	}
-	n.key = key
 	if cfg.Advertise == "" {
+		var err error
 		if cfg.Advertise, err = ownAddress(cfg.Listen.Client); err != nil {
 			return nil, err
 		}
@@ -192,7 +190,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Self: mesh.Peer{Name: cfg.Node, Incarnation: n.self.Incarnation},
 	}, p.cluster)
 	n.cluster, err = cluster.Start(cluster.Config{
-		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Key: n.key, Log: n.log,
+		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Keys: n.keys.first, Log: n.log,
 		Peers:   func() []string { return n.Config().Peers },
 		Changed: n.membersChanged,
 	})
@@ -232,6 +230,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return n.clients.Run(front) })
 	g.Go(func() error { return n.certs.Run(lower) })
 	g.Go(func() error { return n.links.Run(lower) })
+	g.Go(func() error { return n.followGossipKeys(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
@@ -366,16 +365,4 @@ func advertised(host string, ln net.Listener) string {
 		return ln.Addr().String()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
-}
-
-// readKey reads the gossip key; none is named by an empty path.
-func readKey(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator of the node names the file
-	if err != nil {
-		return nil, fmt.Errorf("gossip key: %w", err)
-	}
-	return config.DecodeGossipKey(text)
 }

@@ -47,7 +47,9 @@ type Status struct {
 	UptimeSeconds  float64 `json:"uptimeSeconds"`
 	Disk           *Disk   `json:"disk,omitempty"` // nil: history is in memory
 
-	History HistoryStatus `json:"history"`
+	// GossipKeys are those of the gossip. Nodes of before they could change don't say.
+	GossipKeys GossipKeys    `json:"gossipKeys"`
+	History    HistoryStatus `json:"history"`
 }
 
 // HistoryStatus says how the shards are that a node leads. All nodes' numbers
@@ -91,7 +93,7 @@ func (n *Node) Status() Status {
 		Clients:     clients, Sessions: clients,
 		Links: n.mesh.Links(), LinksEncrypted: n.mesh.Encrypted(), ClusterTLS: string(n.Config().TLS.Cluster), Members: len(*n.members.Load()) + 1,
 		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
-		UptimeSeconds: time.Since(n.started).Seconds(),
+		UptimeSeconds: time.Since(n.started).Seconds(), GossipKeys: n.gossipKeys(),
 	}
 	if n.keepsHistory() {
 		s.History.Shards = n.Config().Storage.Shards
@@ -202,6 +204,10 @@ func (n *Node) Counts() admin.Counts {
 	}
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
+	}
+	c.GossipKeys = len(n.cluster.Keys())
+	if n.keys.refused.Load() != nil {
+		c.GossipKeysStale = 1
 	}
 	h := n.clients.Handshakes()
 	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}

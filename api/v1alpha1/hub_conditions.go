@@ -28,6 +28,9 @@ const (
 	ConditionCertificatesReady = "CertificatesReady"
 	// ConditionLinksEncrypted is True while nodes link to each other by TLS only.
 	ConditionLinksEncrypted = "LinksEncrypted"
+	// ConditionGossipKeyRotated is False while the key that encrypts gossip gives way to
+	// another, and True when it has. It is not there before that is asked for.
+	ConditionGossipKeyRotated = "GossipKeyRotated"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -139,6 +142,19 @@ const (
 	// refused by every node: some are starting, or about to take the setting over.
 	ReasonNodesGoingOver = "NodesGoingOver"
 
+	// ReasonAwaitingNodes (GossipKeyRotated): the rotation has not begun, for some nodes
+	// can't follow it, or say nothing.
+	ReasonAwaitingNodes = "AwaitingNodes"
+	// ReasonAddingKey (GossipKeyRotated): nodes come to accept the new key; all use the
+	// old one.
+	ReasonAddingKey = "AddingKey"
+	// ReasonUsingKey (GossipKeyRotated): nodes come to use the new key; all accept both.
+	ReasonUsingKey = "UsingKey"
+	// ReasonRemovingKey (GossipKeyRotated): nodes come to accept the new key alone.
+	ReasonRemovingKey = "RemovingKey"
+	// ReasonKeyRotated (GossipKeyRotated): all nodes have the new key, and no other one.
+	ReasonKeyRotated = "KeyRotated"
+
 	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
 	ReasonAllAccepted = "AllAccepted"
 	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
@@ -156,9 +172,11 @@ const (
 	ReasonAuthorityMade = "AuthorityMade"
 	// ReasonCertificateReplaced: nodes are given another certificate.
 	ReasonCertificateReplaced = "CertificateReplaced"
-	// ReasonRotationStarted: another authority is about to replace the one before.
+	// ReasonRotationStarted: another authority, or gossip key, is about to replace the
+	// one before.
 	ReasonRotationStarted = "RotationStarted"
-	// ReasonRotationFinished: the authority of before is no longer trusted.
+	// ReasonRotationFinished: the authority, or gossip key, of before is no longer good
+	// for anything.
 	ReasonRotationFinished = "RotationFinished"
 	// ReasonRotationRefused: a rotation that an annotation asks for can't be.
 	ReasonRotationRefused = "RotationRefused"

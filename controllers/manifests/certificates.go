@@ -26,8 +26,8 @@ const (
 	clusterTLSVolume = "cluster-tls"
 )
 
-// Annotations of the Secret with the nodes' certificate while one authority gives way
-// to another. See the type Rotation.
+// Annotations of the Secrets with the nodes' certificates while one authority gives way
+// to another (see the type Rotation), and of that with the gossip keys (KeyPhase).
 const (
 	AnnotationRotationPhase = "switchboard.dev/rotation-phase"
 	AnnotationRotationSince = "switchboard.dev/rotation-since"

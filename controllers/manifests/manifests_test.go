@@ -131,7 +131,10 @@ func TestBuilders(t *testing.T) {
 			return manifests.ConfigMap(h, rendered)
 		},
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
-			return manifests.GossipSecret(h, []byte("key"))
+			return manifests.GossipSecret(h, []byte("key"), "")
+		},
+		"secret-rotating": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.GossipSecret(h, []byte("new\nold"), manifests.KeyUse)
 		},
 		"secret-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.AuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})

@@ -33,8 +33,12 @@ const (
 	// makes it another template.
 	AnnotationRestartedAt = "switchboard.dev/restarted-at"
 
-	// AnnotationRotate on a Hub asks for other certificates: one of the values
-	// RotateAuthority and RotateCertificates. The operator takes it away when it has
+	// AnnotationGossipKeys is set on pods when other gossip keys wait for them, as
+	// AnnotationConfigHash is for settings.
+	AnnotationGossipKeys = "switchboard.dev/gossip-keys"
+
+	// AnnotationRotate on a Hub asks for other certificates or keys: one of the values
+	// RotateAuthority, RotateCertificates and RotateGossip. The operator takes it away when it has
 	// begun.
 	AnnotationRotate = "switchboard.dev/rotate"
 
@@ -51,6 +55,8 @@ const (
 	// RotateCertificates replaces the nodes' certificates by ones of the same
 	// authorities.
 	RotateCertificates = "certificates"
+	// RotateGossip replaces the key that encrypts gossip.
+	RotateGossip = "gossip"
 )
 
 // Where things are in a node's container.
@@ -64,7 +70,7 @@ const (
 
 	// ConfigKey is the ConfigMap's key and the file that a node reads.
 	ConfigKey = "hubnode.yaml"
-	// GossipKey is the Secret's key that holds the gossip key.
+	// GossipKey is the Secret's key that holds the gossip keys.
 	GossipKey = "key"
 )
 

@@ -42,6 +42,8 @@ type Counts struct {
 	MeshLinks        int
 	GossipMembers    int
 	GossipHealth     int               // 0 is healthy, higher is worse
+	GossipKeys       int               // that are accepted; 0 when it is plain
+	GossipKeysStale  int               // 1 while their file is not in use, else 0
 	MeshLinked       uint64            // links that came up
 	MeshEncrypted    int               // of the links
 	MeshRefused      map[string]uint64 // links whose handshake failed, by the reason

@@ -42,6 +42,8 @@ var (
 	meshLinks        = describe("mesh_links", "Links to other nodes that are up.")
 	gossipMembers    = describe("gossip_members", "Nodes that the gossip knows, this one included.")
 	gossipHealth     = describe("gossip_health_score", "How late this node's gossip is by its own judgement: 0 is healthy, higher is worse.")
+	gossipKeys       = describe("gossip_keys", "Keys by which this node understands gossip: 1, or 2 while one gives way to another; 0 when gossip is not encrypted.")
+	gossipKeysStale  = describe("gossip_keys_stale", "1 while the file of the gossip's keys can't be used and older ones stay in use, else 0.")
 	meshLinked       = describe("mesh_links_made_total", "Links to other nodes that came up, again or for the first time.")
 	meshRefused      = describe("mesh_links_refused_total", "Links to other nodes that were refused, by the reason.", "reason")
 	meshEncrypted    = describe("mesh_links_encrypted", "Links to other nodes that are up and encrypted.")
@@ -112,6 +114,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(meshLinks, float64(n.MeshLinks))
 	gauge(gossipMembers, float64(n.GossipMembers))
 	gauge(gossipHealth, float64(n.GossipHealth))
+	gauge(gossipKeys, float64(n.GossipKeys))
+	gauge(gossipKeysStale, float64(n.GossipKeysStale))
 	counter(meshLinked, n.MeshLinked)
 	gauge(meshEncrypted, float64(n.MeshEncrypted))
 	for reason, count := range n.MeshRefused {

@@ -136,6 +136,8 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"MeshLinks":          "mesh_links",
 		"GossipMembers":      "gossip_members",
 		"GossipHealth":       "gossip_health_score",
+		"GossipKeys":         "gossip_keys",
+		"GossipKeysStale":    "gossip_keys_stale",
 		"MeshLinked":         "mesh_links_made_total",
 		"MeshRefused":        "mesh_links_refused_total{reason=%q}",
 		"MeshEncrypted":      "mesh_links_encrypted",

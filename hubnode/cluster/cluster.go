@@ -90,7 +90,7 @@ type Config struct {
 	Bind      string          // host:port to gossip on, TCP and UDP
 	Advertise string          // host that others reach this node under
 	Peers     func() []string // host:port or dns-name:port to join; asked anew each time
-	Key       []byte          // 16, 24 or 32 bytes to encrypt with; empty: plain
+	Keys      [][]byte        // of 16, 24 or 32 bytes each, one or two: the first encrypts, all are accepted; none: plain
 	Log       *slog.Logger
 	// Changed is called with all members but this node, sorted by name, when
 	// they have changed; never concurrently.
@@ -101,9 +101,10 @@ type Config struct {
 type Cluster struct {
 	cfg     Config
 	list    *memberlist.Memberlist
-	changed chan struct{} // holds one: members have to be looked at again
-	news    chan struct{} // holds one: this node says something else of itself
-	telling sync.Mutex    // held while the others are told
+	keyring *memberlist.Keyring // nil: plain
+	changed chan struct{}       // holds one: members have to be looked at again
+	news    chan struct{}       // holds one: this node says something else of itself
+	telling sync.Mutex          // held while the others are told
 	joined  atomic.Bool
 	ending  atomic.Bool
 
@@ -132,7 +133,12 @@ func Start(cfg Config) (*Cluster, error) {
 	mc.BindAddr, mc.BindPort = host, port
 	mc.AdvertiseAddr, mc.AdvertisePort = cfg.Advertise, port
 	mc.Label = cfg.Hub
-	mc.SecretKey = cfg.Key
+	if len(cfg.Keys) > 0 {
+		if c.keyring, err = memberlist.NewKeyring(cfg.Keys, cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip key: %w", err)
+		}
+		mc.Keyring = c.keyring
+	}
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = c, c, c, c
 	mc.Logger = newLogger(cfg.Log, &c.ending)
 	mc.DeadNodeReclaimTime = 0

@@ -27,7 +27,8 @@ type Config struct {
 	// Peers are the gossip addresses to join, host:port; names are resolved
 	// again at each try. Empty: the node is alone until others join it.
 	Peers []string `yaml:"peers,omitempty"`
-	// GossipKeyFile holds the key of the gossip. Empty: it is not encrypted.
+	// GossipKeyFile holds the keys of the gossip: see [DecodeGossipKeys]. Empty: it is
+	// not encrypted.
 	GossipKeyFile string `yaml:"gossipKeyFile,omitempty"`
 
 	TLS TLS `yaml:"tls,omitempty"`

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
@@ -33,7 +35,8 @@ func TestTLS(t *testing.T) {
 		t.Run("its nodes link by TLS only", s.linksAreEncrypted) &&
 		t.Run("it takes both kinds of clients", s.tlsBecomesOptional) &&
 		t.Run("it takes encrypted clients alone", s.tlsBecomesRequired) &&
-		t.Run("its certificate is renewed under load", s.certificateIsRenewed)
+		t.Run("its certificate is renewed under load", s.certificateIsRenewed) &&
+		t.Run("its authorities and its gossip key are rotated under load", s.keysAreRotated)
 }
 
 // linksAreEncrypted finds that nodes have gone over to links by TLS alone, and that one of
@@ -143,6 +146,64 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 		t.Errorf("pods were restarted: had %v, have %v", before, after)
 	}
 	checkBench(t, load.waitLogs(t), 10_000)
+}
+
+// rotatedWithin is how long two phases of a rotation of authorities take, and what the
+// kubelet takes three times for those of the gossip's key.
+const rotatedWithin = 15 * time.Minute
+
+// keysAreRotated asks for other authorities and, while these are on their way, for
+// another gossip key. Clients send to each other over all nodes meanwhile.
+func (s *suite) keysAreRotated(t *testing.T) {
+	defer s.removeAgents(t)
+	before, members := s.incarnations(t), s.served(t, "gossip_members")
+	load := s.startSecureAgent(t, "rotating", 0, service(), "bench", "pair", "--clients", "6", "--rate", "100", "--duration", "11m", "-o", "json")
+	load.waitRunning(t)
+	start := time.Now()
+	for _, what := range []string{"ca", "gossip"} {
+		s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "annotate", "hub", hubName, "switchboard.dev/rotate="+what)
+		s.eventually(t, reloadWithin, "the request is taken", func(ctx context.Context) error {
+			hub, err := s.hub(ctx)
+			if err != nil {
+				return err
+			}
+			if asked := hub.Annotations["switchboard.dev/rotate"]; asked != "" {
+				return fmt.Errorf("%s is still asked for", asked)
+			}
+			return nil
+		})
+	}
+	s.eventually(t, rotatedWithin, "the gossip key is rotated", func(ctx context.Context) error {
+		return s.condition(ctx, switchboardv1alpha1.ConditionGossipKeyRotated)
+	})
+	t.Logf("all nodes have another gossip key alone %.1fs after it was asked for", time.Since(start).Seconds())
+	s.eventually(t, rotatedWithin, "only the new authorities are trusted", func(ctx context.Context) error {
+		hub, err := s.hub(ctx)
+		if err != nil {
+			return err
+		}
+		for _, condition := range []string{switchboardv1alpha1.ConditionCertificatesReady, switchboardv1alpha1.ConditionLinksEncrypted} {
+			c := meta.FindStatusCondition(hub.Status.Conditions, condition)
+			if c == nil || c.Status != metav1.ConditionTrue || strings.Contains(c.Message, "phase") {
+				return fmt.Errorf("%s is %+v", condition, c)
+			}
+		}
+		return nil
+	})
+	t.Logf("only the new authorities are trusted %.1fs after it was asked for", time.Since(start).Seconds())
+	if after := s.incarnations(t); !maps.Equal(before, after) {
+		t.Errorf("pods were restarted: had %v, have %v", before, after)
+	}
+	for pod, keys := range s.served(t, "gossip_keys") {
+		if keys != "1" {
+			t.Errorf("%s has %s gossip keys", pod, keys)
+		}
+	}
+	if after := s.served(t, "gossip_members"); !maps.Equal(members, after) {
+		t.Errorf("members: had %v, have %v", members, after)
+	}
+	s.eventually(t, rotatedWithin, "the load ends", func(ctx context.Context) error { return load.phase(ctx, corev1.PodSucceeded) })
+	checkBench(t, load.logs(t), 10_000)
 }
 
 // served returns the value of a series of each node, in the words of its metrics.
