@@ -109,9 +109,12 @@ func (o *observed) linksEncrypted() metav1.Condition {
 		return metav1.Condition{Status: metav1.ConditionFalse, Reason: reason, Message: fmt.Sprintf(format, args...)}
 	}
 	without := o.withoutClusterTLS()
-	var behind []string
+	var behind, silent []string
 	for i := range o.nodes {
-		if n := &o.nodes[i]; !n.answers() || n.report.ClusterTLS != config.TLSRequired {
+		switch n := &o.nodes[i]; {
+		case !n.answers(): // it may not run, and begins with the settings that there are
+			silent = append(silent, n.pod.Name)
+		case n.report.ClusterTLS != config.TLSRequired:
 			behind = append(behind, n.pod.Name)
 		}
 	}
@@ -124,11 +127,14 @@ func (o *observed) linksEncrypted() metav1.Condition {
 		return no(switchboardv1alpha1.ReasonExpired, "the certificate for links between nodes expired at %s: links that end can't be made again", date(c.have.Leaf().NotAfter))
 	case len(without) > 0:
 		return no(switchboardv1alpha1.ReasonNodesWithoutTLS, "links of these nodes are plain until they are replaced, as by a restart, and plain ones are accepted by all: %s", enumerate(without))
-	case !c.required || len(behind) > 0:
+	case !c.required && len(silent) > 0:
+		return no(switchboardv1alpha1.ReasonNodesGoingOver, "plain links are refused once every node has said that it speaks TLS; nothing is heard of %s", enumerate(silent))
+	case !c.required:
+		return no(switchboardv1alpha1.ReasonNodesGoingOver, "plain links are refused once every node is there, and none of before")
+	case len(behind) > 0:
 		return no(switchboardv1alpha1.ReasonNodesGoingOver, "plain links are not yet refused by %s", enumerate(behind))
 	}
-	yes := metav1.Condition{Status: metav1.ConditionTrue, Reason: switchboardv1alpha1.ReasonLinksRequireTLS, Message: "nodes link to each other by TLS only; " + c.progress()}
-	return yes
+	return metav1.Condition{Status: metav1.ConditionTrue, Reason: switchboardv1alpha1.ReasonLinksRequireTLS, Message: "nodes link to each other by TLS only; " + c.progress()}
 }
 
 // progress says how far the certificate is on its way to another one.
