@@ -267,3 +267,25 @@ func TestLinkCertificateIsRepaired(t *testing.T) {
 	h.linksEncrypted(t, metav1.ConditionTrue, switchboardv1alpha1.ReasonLinksRequireTLS, "phase 1 of 3")
 	h.waitForLinks(t, anyCredentials, h.linkAuthority(t), ca)
 }
+
+// The certificate for clients is somebody's, and that of the links is the operator's all
+// the same.
+func TestLinkCertificateIsRotatedBesideSomebodysForClients(t *testing.T) {
+	c := useCluster(t)
+	for name, tls := range map[string]string{"a Secret": "{clients: Optional, secretName: mine}", "an issuer": "{clients: Optional, issuerRef: {name: corporate}}"} {
+		t.Run(name, func(t *testing.T) {
+			h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
+			if err := c.Create(t.Context(), rawHub(t, h.key.Namespace, h.key.Name, "{replicas: 1, tls: "+tls+"}")); err != nil {
+				t.Fatal(err)
+			}
+			h.waitFor(t, &corev1.Secret{}, "agents-cluster-tls", func() error { return nil })
+			ca, before := h.linkAuthority(t), h.linkCredentials(t)
+			h.annotate(t, "certificates")
+			h.waitUntilTaken(t)
+			h.waitForLinks(t, otherThan(before), ca)
+			if text := h.waitForEvent(t, "Warning", switchboardv1alpha1.ReasonRotationRefused); !strings.Contains(text, "That of the cluster port is rotated") {
+				t.Errorf("event %q", text)
+			}
+		})
+	}
+}
