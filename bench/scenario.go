@@ -104,8 +104,12 @@ func timing(name string, servers int, targets map[string]float64) scenario {
 
 // guarding is pumping for one node with a guard and without.
 func guarding(g guard, name string, size int, targets map[string]float64, flows ...flow) scenario {
-	sc := pumping(name, 1, size, targets, flows...)
-	sc.guard = g
+	return guarded(g, pumping(name, 1, size, targets, flows...))
+}
+
+// guarded is a scenario with a guard and without.
+func guarded(g guard, sc scenario) scenario {
+	sc.guard, sc.versus = g, ""
 	return sc
 }
 
@@ -178,17 +182,23 @@ func scenarios() []scenario {
 				return openLoop(ctx, s, 0, 0, 1<<10, openRate, lasting(openTime, scale))
 			},
 		},
+		guarded(byTLS, pumping("m: TLS between nodes, 128 B", cluster, 128, nil, across)),
+		guarded(byTLS, pumping("m: TLS between nodes, 1 KiB", cluster, 1<<10, nil, across)),
+		guarded(byTLS, pumping("m: TLS between nodes, 16 KiB", cluster, 16<<10, nil, across)),
+		guarded(byTLS, echoing("m: TLS between nodes, echo, 64 in flight, 128 B", cluster, 64, manyCount, nil)),
+		guarded(byTLS, timing("m: TLS between nodes, open loop 50 k/s, 128 B", cluster, nil)),
+		guarded(byTLS, keeping("m: TLS between nodes, publish to history, memory, 128 B", cluster, storage{everywhere: true}, nil)),
 		{
 			name: "l: TLS, 10,000 idle connections, resumed", servers: node, guard: byTLS,
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return resuming(ctx, s, scaled(idleAll, scale))
 			},
 		},
-		guarding(byRules, "m: rules, one to one, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, here),
-		guarding(byRules, "m: rules, fan-out 1:10, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, many(10)),
-		guarding(byRules, "m: rules, one to one, 100 topics in turn, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, flow{to: []int{0}, inTurn: 100}),
+		guarding(byRules, "n: rules, one to one, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, here),
+		guarding(byRules, "n: rules, fan-out 1:10, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, many(10)),
+		guarding(byRules, "n: rules, one to one, 100 topics in turn, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, flow{to: []int{0}, inTurn: 100}),
 		{
-			name: "m: rules, 10,000 idle connections", servers: node, guard: byRules,
+			name: "n: rules, 10,000 idle connections", servers: node, guard: byRules,
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return idle(ctx, s, scaled(idleAll, scale))
 			},

@@ -31,6 +31,9 @@ type switchboard struct {
 	fleet
 }
 
+// benchHub is the identity of the hub.
+const benchHub = "bench"
+
 func (s *switchboard) storing(how storage) { s.how = how }
 
 func (s *switchboard) name() string { return ours }
@@ -42,7 +45,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 	var peers []string
 	for i := range configs {
 		c := config.Default()
-		c.Hub, c.Node, c.Replicas, c.Advertise = "bench", fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
+		c.Hub, c.Node, c.Replicas, c.Advertise = benchHub, fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
 		c.Log.Level = "warn"
 		if s.tls.Clients != "" {
 			c.TLS = s.tls

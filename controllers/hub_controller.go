@@ -270,8 +270,10 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if rest := p.seen.rollout.after; rest > 0 {
 		after = min(after, rest)
 	}
-	if rest := p.seen.certificates.after(p.seen.now); rest > 0 {
-		after = min(after, rest)
+	for _, c := range []*certificates{&p.seen.certificates, &p.seen.cluster.certificates} {
+		if rest := c.after(p.seen.now); rest > 0 {
+			after = min(after, rest)
+		}
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
 }
@@ -287,10 +289,11 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		{"authentication", r.gatherAuthentication},
 		{"node settings", r.renderConfig},
 		{"service account", r.applyServiceAccount},
-		{"gossip key", r.applyGossipSecret},
+		{"gossip keys", r.applyGossipKeys},
 		{"certificates", r.applyCertificates},
 		{"config map", r.applyConfigMap},
 		{"settings in a hurry", r.hurrySettings},
+		{"gossip keys in a hurry", r.hurryKeys},
 		{"network policy", r.applyNetworkPolicy},
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},
@@ -300,7 +303,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		if p.seen.certificates.held() || p.seen.authentication.held() {
+		if p.seen.certificates.held() || p.seen.cluster.held() || p.seen.authentication.held() {
 			return nil // nodes can't start without what the next steps name
 		}
 	}

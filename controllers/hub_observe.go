@@ -41,10 +41,16 @@ type observed struct {
 	rollout rollout
 	// volumes is what there is of claims for history.
 	volumes volumes
-	// certificates is what there is of the nodes' certificate.
+	// requiresClusterTLS: those settings let nodes link by TLS only.
+	requiresClusterTLS bool
+	// certificates is what there is of the nodes' certificate for clients.
 	certificates certificates
 	// authentication is what there is of what nodes know clients by.
 	authentication authentication
+	// cluster is what there is of the one that they know each other by.
+	cluster clusterTLS
+	// gossip is what there is of the gossip's keys.
+	gossip gossip
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.

@@ -379,7 +379,7 @@ func TestTopicWaitsForItsHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.waitUntilAccepted(t)
-	h := &hubInTest{c, client.ObjectKey{Namespace: ns, Name: "agents"}}
+	h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: ns, Name: "agents"}}
 	if err := c.Delete(t.Context(), h.get(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -518,7 +518,7 @@ func TestPurgeNeverWaitsForAHubThatIsNoMore(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &hubInTest{c, client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
+			h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
 			if test.hub != "" {
 				h = createHub(t, c, test.hub)
 			}

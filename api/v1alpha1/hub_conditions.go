@@ -32,6 +32,11 @@ const (
 	// ConditionAuthenticationReady is True while nodes have all that they know clients
 	// by. It is present only while clients are asked who they are.
 	ConditionAuthenticationReady = "AuthenticationReady"
+	// ConditionLinksEncrypted is True while nodes link to each other by TLS only.
+	ConditionLinksEncrypted = "LinksEncrypted"
+	// ConditionGossipKeyRotated is False while the key that encrypts gossip gives way to
+	// another, and True when it has. It is not there before that is asked for.
+	ConditionGossipKeyRotated = "GossipKeyRotated"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -133,10 +138,10 @@ const (
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretNotFound (CertificatesReady): the Secret that the spec names is not there.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretInvalid (CertificatesReady): a Secret that certificates come from is
+	// ReasonSecretInvalid (CertificatesReady, LinksEncrypted): a Secret that certificates come from is
 	// not what it has to be.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonExpired (CertificatesReady): the certificate has expired.
+	// ReasonExpired (CertificatesReady, LinksEncrypted): the certificate has expired.
 	ReasonExpired = "Expired"
 
 	// ReasonConfigured (AuthenticationReady): nodes have all that they know clients by.
@@ -152,6 +157,29 @@ const (
 	ReasonSourceInvalid = "SourceInvalid"
 
 	// ReasonAllAccepted (TopicsAccepted, GrantsAccepted): the hub has taken them all.
+	// ReasonLinksRequireTLS (LinksEncrypted): every node refuses plain links.
+	ReasonLinksRequireTLS = "LinksRequireTLS"
+	// ReasonNodesWithoutTLS (LinksEncrypted): some nodes were started before links could
+	// be encrypted; links of others with each other are.
+	ReasonNodesWithoutTLS = "NodesWithoutTLS"
+	// ReasonNodesGoingOver (LinksEncrypted): links are encrypted, and plain ones not yet
+	// refused by every node: some are starting, or about to take the setting over.
+	ReasonNodesGoingOver = "NodesGoingOver"
+
+	// ReasonAwaitingNodes (GossipKeyRotated): the rotation has not begun, for some nodes
+	// can't follow it, or say nothing.
+	ReasonAwaitingNodes = "AwaitingNodes"
+	// ReasonAddingKey (GossipKeyRotated): nodes come to accept the new key; all use the
+	// old one.
+	ReasonAddingKey = "AddingKey"
+	// ReasonUsingKey (GossipKeyRotated): nodes come to use the new key; all accept both.
+	ReasonUsingKey = "UsingKey"
+	// ReasonRemovingKey (GossipKeyRotated): nodes come to accept the new key alone.
+	ReasonRemovingKey = "RemovingKey"
+	// ReasonKeyRotated (GossipKeyRotated): all nodes have the new key, and no other one.
+	ReasonKeyRotated = "KeyRotated"
+
+	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
 	ReasonAllAccepted = "AllAccepted"
 	// ReasonSomeRefused (TopicsAccepted, GrantsAccepted): the hub has not taken them all.
 	ReasonSomeRefused = "SomeRefused"
@@ -168,9 +196,11 @@ const (
 	ReasonAuthorityMade = "AuthorityMade"
 	// ReasonCertificateReplaced: nodes are given another certificate.
 	ReasonCertificateReplaced = "CertificateReplaced"
-	// ReasonRotationStarted: another authority is about to replace the one before.
+	// ReasonRotationStarted: another authority, or gossip key, is about to replace the
+	// one before.
 	ReasonRotationStarted = "RotationStarted"
-	// ReasonRotationFinished: the authority of before is no longer trusted.
+	// ReasonRotationFinished: the authority, or gossip key, of before is no longer good
+	// for anything.
 	ReasonRotationFinished = "RotationFinished"
 	// ReasonRotationRefused: a rotation that an annotation asks for can't be.
 	ReasonRotationRefused = "RotationRefused"

@@ -507,7 +507,7 @@ type Volume struct {
 	// name of the volume.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls', 'node-auth'])",message="must be lower case letters, digits and dashes, and not config, gossip, history, node-tls or node-auth, which the operator uses"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls', 'cluster-tls', 'node-auth'])",message="must be lower case letters, digits and dashes, and not config, gossip, history, node-tls, cluster-tls or node-auth, which the operator uses"
 	// +required
 	Name string `json:"name"`
 
@@ -836,7 +836,7 @@ type HubStatus struct {
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: must be at most 45 characters: lower case letters, digits and dashes, starting with a letter and not ending with a dash; Services and pods are named after the Hub"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.storage) || !has(self.spec.storage.size) || !has(oldSelf.status) || !has(oldSelf.status.storageSize) || (has(oldSelf.spec.storage) && has(oldSelf.spec.storage.size) && self.spec.storage.size == oldSelf.spec.storage.size) || !isQuantity(string(self.spec.storage.size)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.status.storageSize))) >= 0",message="volumes can't shrink: status.storageSize says what there is",fieldPath=".spec.storage.size"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.tls) || !has(self.spec.tls.secretName) || !(self.spec.tls.secretName in [self.metadata.name + '-ca', self.metadata.name + '-gossip', self.metadata.name + '-node-tls', self.metadata.name + '-node-issued'])",message="must be a Secret of your own: this one is the operator's",fieldPath=".spec.tls.secretName"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.tls) || !has(self.spec.tls.secretName) || !(self.spec.tls.secretName in [self.metadata.name + '-ca', self.metadata.name + '-gossip', self.metadata.name + '-node-tls', self.metadata.name + '-node-issued', self.metadata.name + '-cluster-tls', self.metadata.name + '-cluster-authority'])",message="must be a Secret of your own: this one is the operator's",fieldPath=".spec.tls.secretName"
 type Hub struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

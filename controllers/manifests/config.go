@@ -33,7 +33,7 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	c.Peers = []string{fmt.Sprintf("%s.%s.svc:%d", PeerServiceName(hub), hub.Namespace, PortGossip)}
 	c.GossipKeyFile = gossipDir + "/" + GossipKey
 	if ServesTLS(hub) {
-		c.TLS = config.TLS{Clients: config.TLSPolicy(spec.TLS.Clients), Directory: tlsDir}
+		c.TLS.Clients, c.TLS.Directory = config.TLSPolicy(spec.TLS.Clients), tlsDir
 	}
 	c.Authentication, c.Authorization = authentication(hub), authorization(hub)
 	c.HealthCheck = config.HealthCheck{

@@ -156,7 +156,10 @@ func TestBuilders(t *testing.T) {
 			return manifests.ConfigMap(h, rendered, keys)
 		},
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
-			return manifests.GossipSecret(h, []byte("key"))
+			return manifests.GossipSecret(h, []byte("key"), "")
+		},
+		"secret-rotating": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.GossipSecret(h, []byte("new\nold"), manifests.KeyUse)
 		},
 		"secret-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.AuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
@@ -164,6 +167,12 @@ func TestBuilders(t *testing.T) {
 		"secret-node-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			rotation := manifests.Rotation{Phase: manifests.RotationTrust, Since: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)}
 			return manifests.NodeTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, rotation)
+		},
+		"secret-cluster-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, manifests.Rotation{Phase: manifests.RotationIssue})
+		},
+		"secret-cluster-authority": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterAuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
 		},
 		"configmap-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.TrustConfigMap(h, []byte("authorities"))

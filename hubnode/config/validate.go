@@ -189,6 +189,10 @@ func (t TLS) check(f *faults) {
 	if !filepath.IsAbs(t.Directory) {
 		f.add("tls.directory", "must be an absolute path, is %.80q", t.Directory)
 	}
+	f.oneOf("tls.cluster", string(t.Cluster), string(TLSDisabled), string(TLSOptional), string(TLSRequired))
+	if !filepath.IsAbs(t.ClusterDirectory) {
+		f.add("tls.clusterDirectory", "must be an absolute path, is %.80q", t.ClusterDirectory)
+	}
 }
 
 func (h *HealthCheck) check(f *faults) {
