@@ -44,7 +44,7 @@ func TestMutualStoreIsOneThatItsEqualsAccept(t *testing.T) {
 		"as it has to be":           {ca.PEM(), []string{node}, ""},
 		"for more than that":        {append(other.PEM(), ca.PEM()...), []string{"localhost", stranger, node}, ""},
 		"for somebody else":         {ca.PEM(), []string{stranger}, `is for ["` + stranger + `"], it has to be for ` + node},
-		"for hosts, as for clients": {ca.PEM(), []string{"localhost"}, "is for []"},
+		"for hosts, as for clients": {ca.PEM(), []string{"localhost"}, "incompatible key usage"},
 		"trusting nobody":           {[]byte("none"), []string{node}, "no certificate in "},
 		"not trusting itself":       {other.PEM(), []string{node}, "tls.crt does not go by ca.crt"},
 	} {
