@@ -140,6 +140,10 @@ func TestGossipKeyIsNotRotatedWithNodesOfBefore(t *testing.T) {
 	h.keyRotated(t, metav1.ConditionFalse, switchboardv1alpha1.ReasonAddingKey, "phase 1 of 3")
 	// A node that refuses what is there holds it up, and is told of.
 	h.takeKeys(t, pods[0])
-	h.nodes.change(pods[1].Status.PodIP, func(r *controllers.NodeReport) { r.GossipKeys.Error = "gossip key: permission denied" })
+	h.nodes.change(pods[1].Status.PodIP, func(r *controllers.NodeReport) {
+		refused := *r.GossipKeys // the operator may be reading the one before
+		refused.Error = "gossip key: permission denied"
+		r.GossipKeys = &refused
+	})
 	h.keyRotated(t, metav1.ConditionFalse, switchboardv1alpha1.ReasonAddingKey, "Waiting: agents-node-1: gossip key: permission denied")
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestTLS(t *testing.T) {
 		t.Run("it takes both kinds of clients", s.tlsBecomesOptional) &&
 		t.Run("it takes encrypted clients alone", s.tlsBecomesRequired) &&
 		t.Run("its certificate is renewed under load", s.certificateIsRenewed) &&
-		t.Run("its authorities and its gossip key are rotated under load", s.keysAreRotated)
+		t.Run("its gossip key is rotated under load", s.keysAreRotated)
 }
 
 // linksAreEncrypted finds that nodes have gone over to links by TLS alone, and that one of
@@ -152,16 +153,20 @@ func (s *suite) certificateIsRenewed(t *testing.T) {
 // kubelet takes three times for those of the gossip's key.
 const rotatedWithin = 15 * time.Minute
 
-// keysAreRotated asks for other authorities and, while these are on their way, for
-// another gossip key. Clients send to each other over all nodes meanwhile.
+// keysAreRotated asks for another gossip key and, with E2E_LONG set, while that takes its
+// eleven minutes, for other authorities. Clients send to each other over all nodes meanwhile.
 func (s *suite) keysAreRotated(t *testing.T) {
 	defer s.removeAgents(t)
 	before, members := s.incarnations(t), s.served(t, "gossip_members")
-	load := s.startSecureAgent(t, "rotating", 0, service(), "bench", "pair", "--clients", "6", "--rate", "100", "--duration", "11m", "-o", "json")
+	what, duration := []string{"gossip"}, "2m"
+	if os.Getenv("E2E_LONG") != "" {
+		what, duration = []string{"ca", "gossip"}, "11m"
+	}
+	load := s.startSecureAgent(t, "rotating", 0, service(), "bench", "pair", "--clients", "6", "--rate", "100", "--duration", duration, "-o", "json")
 	load.waitRunning(t)
 	start := time.Now()
-	for _, what := range []string{"ca", "gossip"} {
-		s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "annotate", "hub", hubName, "switchboard.dev/rotate="+what)
+	for _, one := range what {
+		s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "annotate", "hub", hubName, "switchboard.dev/rotate="+one)
 		s.eventually(t, reloadWithin, "the request is taken", func(ctx context.Context) error {
 			hub, err := s.hub(ctx)
 			if err != nil {
@@ -190,7 +195,7 @@ func (s *suite) keysAreRotated(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("only the new authorities are trusted %.1fs after it was asked for", time.Since(start).Seconds())
+	t.Logf("only authorities of one generation are trusted %.1fs after it was asked for", time.Since(start).Seconds())
 	if after := s.incarnations(t); !maps.Equal(before, after) {
 		t.Errorf("pods were restarted: had %v, have %v", before, after)
 	}
