@@ -156,7 +156,6 @@ const (
 	// is not what it has to be.
 	ReasonSourceInvalid = "SourceInvalid"
 
-	// ReasonAllAccepted (TopicsAccepted, GrantsAccepted): the hub has taken them all.
 	// ReasonLinksRequireTLS (LinksEncrypted): every node refuses plain links.
 	ReasonLinksRequireTLS = "LinksRequireTLS"
 	// ReasonNodesWithoutTLS (LinksEncrypted): some nodes were started before links could
@@ -179,7 +178,7 @@ const (
 	// ReasonKeyRotated (GossipKeyRotated): all nodes have the new key, and no other one.
 	ReasonKeyRotated = "KeyRotated"
 
-	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
+	// ReasonAllAccepted (TopicsAccepted, GrantsAccepted): the hub has taken them all.
 	ReasonAllAccepted = "AllAccepted"
 	// ReasonSomeRefused (TopicsAccepted, GrantsAccepted): the hub has not taken them all.
 	ReasonSomeRefused = "SomeRefused"
