@@ -147,6 +147,11 @@ verify: ## Fail when generated files are stale or modules not tidy
 vulncheck: ## Look for known vulnerabilities in what is called (needs the network)
 	go tool -modfile=tools/go.mod govulncheck ./...
 
+.PHONY: sbom
+sbom: ## Write what each program of the image is made of: bin/PROGRAM.cdx.json (CycloneDX)
+	@mkdir -p bin
+	@for c in $(IMAGE_COMMANDS); do GOOS=linux go tool -modfile=tools/go.mod cyclonedx-gomod app -json -licenses -main cmd/$$c -output bin/$$c.cdx.json . || exit 1; echo bin/$$c.cdx.json; done
+
 .PHONY: test-integration
 test-integration: ## Run the tests against an API server and of several nodes
 	@$(TEST_ENV); $(RACE); \

@@ -12,18 +12,19 @@ import (
 	"github.com/switchboardhub/switchboard/internal/throwaway"
 )
 
-// unencrypted is the peer of what is encrypted: the same servers without TLS.
-const unencrypted = "plain"
+// withoutGuard is the peer of what is guarded: the same servers without.
+const withoutGuard = "plain"
 
-// plain is what encrypted is compared with.
+// plain is what encrypted and ruled are compared with.
 type plain struct{ switchboard }
 
-func (s *plain) name() string { return unencrypted }
+func (s *plain) name() string { return withoutGuard }
 
-// encrypted runs hubnode processes that require TLS.
+// encrypted runs hubnode processes that require TLS: one of its clients; several of each
+// other, so that what links cost is not mixed with what clients do.
 type encrypted struct {
 	switchboard
-	client  *tls.Config
+	client  *tls.Config  // nil: clients are plain
 	resumed atomic.Int64 // connections that did not need the certificate
 }
 
@@ -32,19 +33,29 @@ func (s *encrypted) start(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	s.tls = config.TLS{Clients: config.TLSRequired, Directory: filepath.Join(s.dir, "tls")}
-	if err := os.MkdirAll(s.tls.Directory, 0o700); err != nil {
+	dir := filepath.Join(s.dir, "tls")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := ca.Write(s.tls.Directory, "127.0.0.1"); err != nil {
+	if err := ca.Write(dir, "127.0.0.1", config.ClusterID(benchHub).String()); err != nil {
 		return err
 	}
+	s.tls, s.client = config.Default().TLS, nil
+	s.tls.Directory, s.tls.ClusterDirectory = dir, dir
+	if n > 1 {
+		s.tls.Cluster = config.TLSRequired
+		return s.switchboard.start(ctx, n)
+	}
+	s.tls.Clients = config.TLSRequired
 	s.client = &tls.Config{RootCAs: ca.Pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 	s.resumed.Store(0)
 	return s.switchboard.start(ctx, n)
 }
 
 func (s *encrypted) connect(ctx context.Context, server int, id string, h handler) (conn, error) {
+	if s.client == nil {
+		return s.switchboard.connect(ctx, server, id, h)
+	}
 	raw, err := dialSocket(ctx, s.clients[server])
 	if err != nil {
 		return nil, err
@@ -58,7 +69,7 @@ func (s *encrypted) connect(ctx context.Context, server int, id string, h handle
 		s.resumed.Add(1)
 	}
 	raw.Conn = secured
-	return opened(greetSwitchboard(ctx, raw, id, h))
+	return opened(greetSwitchboard(ctx, raw, id, "", h))
 }
 
 // resuming is idle, and looks whether sessions were resumed.

@@ -90,7 +90,7 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	}
 	node := switchboard{binary: hubnode, dir: dir}
 	natsd := natsServer{binary: nats, dir: dir}
-	all := []system{&node, &switchboardClient{node}, &encrypted{switchboard: node}, &plain{node}, &natsd, &natsClient{natsd}}
+	all := []system{&node, &switchboardClient{node}, &encrypted{switchboard: node}, &ruled{switchboard: node}, &plain{node}, &natsd, &natsClient{natsd}}
 	if redis, ok := installed("redis-server", progress); ok {
 		all = append(all, &redisServer{binary: redis, dir: dir})
 	}
@@ -106,9 +106,16 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 // forScenario returns the systems that do a scenario.
 func forScenario(sc scenario, systems []system) []system {
 	return slices.DeleteFunc(slices.Clone(systems), func(s system) bool {
-		_, a := s.(*encrypted)
-		_, b := s.(*plain)
-		return sc.encrypted != (a || b)
+		switch s.(type) {
+		case *encrypted:
+			return sc.guard != byTLS
+		case *ruled:
+			return sc.guard != byRules
+		case *plain:
+			return sc.guard == unguarded
+		default:
+			return sc.guard != unguarded
+		}
 	})
 }
 

@@ -18,8 +18,17 @@ type scenario struct {
 	storage storage            // of systems that keep history
 	versus  string             // the start of the peer's name; empty: the best one
 
-	encrypted bool // the hub with TLS, and as its peer without: nobody else
+	guard guard // the hub with it, and as its peer without: nobody else
 }
+
+// guard is what a hub does about strangers.
+type guard int
+
+const (
+	unguarded guard = iota
+	byTLS           // it encrypts
+	byRules         // clients prove who they are, and do what rules allow
+)
 
 // result is what one run of a scenario found. Keys are metrics; wrong says what
 // did not come out right.
@@ -93,10 +102,14 @@ func timing(name string, servers int, targets map[string]float64) scenario {
 	}}
 }
 
-// encrypting is pumping for one node with TLS and without.
-func encrypting(name string, size int, targets map[string]float64, flows ...flow) scenario {
-	sc := pumping(name, 1, size, targets, flows...)
-	sc.encrypted = true
+// guarding is pumping for one node with a guard and without.
+func guarding(g guard, name string, size int, targets map[string]float64, flows ...flow) scenario {
+	return guarded(g, pumping(name, 1, size, targets, flows...))
+}
+
+// guarded is a scenario with a guard and without.
+func guarded(g guard, sc scenario) scenario {
+	sc.guard, sc.versus = g, ""
 	return sc
 }
 
@@ -158,21 +171,36 @@ func scenarios() []scenario {
 				return idle(ctx, s, scaled(idleAll, scale))
 			},
 		},
-		encrypting("l: TLS, one to one, 128 B", 128, nil, here),
-		encrypting("l: TLS, one to one, 1 KiB", 1<<10, map[string]float64{cpuPerMsg: 1.6}, here),
-		encrypting("l: TLS, one to one, 16 KiB", 16<<10, nil, here),
-		encrypting("l: TLS, fan-out 1:10, 1 KiB", 1<<10, nil, many(10)),
-		encrypting("l: TLS, one to one, 100 topics in turn, 1 KiB", 1<<10, nil, flow{to: []int{0}, inTurn: 100}),
+		guarding(byTLS, "l: TLS, one to one, 128 B", 128, nil, here),
+		guarding(byTLS, "l: TLS, one to one, 1 KiB", 1<<10, map[string]float64{cpuPerMsg: 1.6}, here),
+		guarding(byTLS, "l: TLS, one to one, 16 KiB", 16<<10, nil, here),
+		guarding(byTLS, "l: TLS, fan-out 1:10, 1 KiB", 1<<10, nil, many(10)),
+		guarding(byTLS, "l: TLS, one to one, 100 topics in turn, 1 KiB", 1<<10, nil, flow{to: []int{0}, inTurn: 100}),
 		{
-			name: "l: TLS, open loop 50 k/s, 1 KiB", servers: node, encrypted: true, targets: map[string]float64{cpuPerMsg: 1.6},
+			name: "l: TLS, open loop 50 k/s, 1 KiB", servers: node, guard: byTLS, targets: map[string]float64{cpuPerMsg: 1.6},
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return openLoop(ctx, s, 0, 0, 1<<10, openRate, lasting(openTime, scale))
 			},
 		},
+		guarded(byTLS, pumping("m: TLS between nodes, 128 B", cluster, 128, nil, across)),
+		guarded(byTLS, pumping("m: TLS between nodes, 1 KiB", cluster, 1<<10, nil, across)),
+		guarded(byTLS, pumping("m: TLS between nodes, 16 KiB", cluster, 16<<10, nil, across)),
+		guarded(byTLS, echoing("m: TLS between nodes, echo, 64 in flight, 128 B", cluster, 64, manyCount, nil)),
+		guarded(byTLS, timing("m: TLS between nodes, open loop 50 k/s, 128 B", cluster, nil)),
+		guarded(byTLS, keeping("m: TLS between nodes, publish to history, memory, 128 B", cluster, storage{everywhere: true}, nil)),
 		{
-			name: "l: TLS, 10,000 idle connections, resumed", servers: node, encrypted: true,
+			name: "l: TLS, 10,000 idle connections, resumed", servers: node, guard: byTLS,
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
 				return resuming(ctx, s, scaled(idleAll, scale))
+			},
+		},
+		guarding(byRules, "n: rules, one to one, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, here),
+		guarding(byRules, "n: rules, fan-out 1:10, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, many(10)),
+		guarding(byRules, "n: rules, one to one, 100 topics in turn, 128 B", 128, map[string]float64{cpuPerMsg: 1.03}, flow{to: []int{0}, inTurn: 100}),
+		{
+			name: "n: rules, 10,000 idle connections", servers: node, guard: byRules,
+			run: func(ctx context.Context, s system, scale float64) (result, error) {
+				return idle(ctx, s, scaled(idleAll, scale))
 			},
 		},
 	}

@@ -26,8 +26,13 @@ type switchboard struct {
 	binary, dir string
 	how         storage
 	tls         config.TLS // the zero value: the default
+	auth        config.Authentication
+	rules       []config.Rule
 	fleet
 }
+
+// benchHub is the identity of the hub.
+const benchHub = "bench"
 
 func (s *switchboard) storing(how storage) { s.how = how }
 
@@ -40,11 +45,12 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 	var peers []string
 	for i := range configs {
 		c := config.Default()
-		c.Hub, c.Node, c.Replicas, c.Advertise = "bench", fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
+		c.Hub, c.Node, c.Replicas, c.Advertise = benchHub, fmt.Sprintf("bench-%d", i), n, "127.0.0.1"
 		c.Log.Level = "warn"
 		if s.tls.Clients != "" {
 			c.TLS = s.tls
 		}
+		c.Authentication, c.Authorization.Rules = s.auth, s.rules
 		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
 		if s.how.disk {
 			dir, err := os.MkdirTemp(s.dir, "history-")

@@ -29,14 +29,14 @@ func dialSwitchboard(ctx context.Context, addr, id string, h handler) (*switchbo
 	if err != nil {
 		return nil, err
 	}
-	return greetSwitchboard(ctx, s, id, h)
+	return greetSwitchboard(ctx, s, id, "", h)
 }
 
-// greetSwitchboard begins to speak on a connection.
-func greetSwitchboard(ctx context.Context, s *socket, id string, h handler) (*switchboardConn, error) {
+// greetSwitchboard begins to speak on a connection; token may be empty.
+func greetSwitchboard(ctx context.Context, s *socket, id, token string, h handler) (*switchboardConn, error) {
 	c := &switchboardConn{socket: s, id: id, ids: wire.ID{1}}
 	go s.read(h, func(b []byte) (int, error) { return c.take(b, h) })
-	c.out = wire.AppendControl(c.out, wire.Header{Kind: wire.KindHello}, "", wire.Hello{MinVersion: wire.Version, MaxVersion: wire.Version, ID: id, Name: "bench"})
+	c.out = wire.AppendControl(c.out, wire.Header{Kind: wire.KindHello}, "", wire.Hello{MinVersion: wire.Version, MaxVersion: wire.Version, ID: id, Name: "bench", Token: token})
 	if err := c.ask(ctx); err != nil {
 		c.close()
 		return nil, err

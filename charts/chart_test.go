@@ -140,7 +140,7 @@ func TestChartRenders(t *testing.T) {
 }
 
 func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
-	crds := []string{"CustomResourceDefinition hubs.switchboard.dev", "CustomResourceDefinition topics.switchboard.dev"}
+	crds := []string{"CustomResourceDefinition hubs.switchboard.dev", "CustomResourceDefinition topics.switchboard.dev", "CustomResourceDefinition grants.switchboard.dev"}
 	for name, tt := range map[string]struct {
 		args []string
 		want any

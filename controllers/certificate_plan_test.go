@@ -263,9 +263,9 @@ func TestOnlyOurAuthorityIsReplacedByItsAge(t *testing.T) {
 		"theirs, old":   {&theirs, pki.AuthorityLife / 10 * 9, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &pass{hub: &switchboardv1alpha1.Hub{}}
+			p := &pass{hub: &switchboardv1alpha1.Hub{Spec: switchboardv1alpha1.HubSpec{TLS: &switchboardv1alpha1.TLSSpec{}}}}
 			p.seen.now = begin.Add(test.age)
-			if due := authorityDue(p, nodeSecret{}, true, true, test.authority); (due != nil) != test.want {
+			if due := authorityDue(p, clientIdentity(p.hub), nodeSecret{}, true, true, test.authority); (due != nil) != test.want {
 				t.Errorf("due: %v, want %v", due, test.want)
 			}
 		})

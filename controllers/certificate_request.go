@@ -13,20 +13,20 @@ import (
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
-// refusedRequest says why the rotation that the Hub's annotation asks for can't be,
-// or nothing when it can or nobody asks.
+// refusedRequest says why the rotation that the Hub's annotation asks for can't be, or
+// not of the certificate for clients, or nothing when it can or nobody asks.
 func refusedRequest(hub *switchboardv1alpha1.Hub) string {
 	switch asked := hub.Annotations[manifests.AnnotationRotate]; {
 	case asked == "":
 		return ""
-	case asked != manifests.RotateAuthority && asked != manifests.RotateCertificates:
-		return fmt.Sprintf("%q is nothing to rotate: set the annotation %s to %s or %s", asked, manifests.AnnotationRotate, manifests.RotateAuthority, manifests.RotateCertificates)
+	case asked != manifests.RotateAuthority && asked != manifests.RotateCertificates && asked != manifests.RotateGossip:
+		return fmt.Sprintf("%q is nothing to rotate: set the annotation %s to %s, %s or %s", asked, manifests.AnnotationRotate, manifests.RotateAuthority, manifests.RotateCertificates, manifests.RotateGossip)
 	case !manifests.ServesTLS(hub):
-		return "the Hub has no certificates: spec.tls.clients is Disabled"
+		return "" // there is that of the cluster port
 	case hub.Spec.TLS.SecretName != "":
-		return fmt.Sprintf("the certificate is that of your Secret %q: put another one into it", hub.Spec.TLS.SecretName)
+		return fmt.Sprintf("the certificate for clients is that of your Secret %q: put another one into it. That of the cluster port is rotated", hub.Spec.TLS.SecretName)
 	case hub.Spec.TLS.IssuerRef != nil:
-		return fmt.Sprintf("cert-manager issues the certificate: cmctl renew %s -n %s", manifests.NodeName(hub), hub.Namespace)
+		return fmt.Sprintf("cert-manager issues the certificate for clients: cmctl renew %s -n %s. That of the cluster port is rotated", manifests.NodeName(hub), hub.Namespace)
 	}
 	return ""
 }

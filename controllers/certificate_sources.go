@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -28,7 +29,38 @@ func (r *HubReconciler) certificateSource(ctx context.Context, p *pass, secret n
 	case tls.IssuerRef != nil:
 		return r.issuerSource(ctx, p)
 	}
-	return r.ownSource(ctx, p, secret, known)
+	return r.ownSource(ctx, p, clientIdentity(p.hub), secret, known)
+}
+
+// identity is what nodes prove who they are by, on one port, where an authority of the
+// Hub's own issues it.
+type identity struct {
+	authority string // the Secret with the authority
+	holding   func(*switchboardv1alpha1.Hub, map[string][]byte) *corev1ac.SecretApplyConfiguration
+	names     pki.Names
+	// made and lost are what is told of an authority that is the first one, or one in
+	// place of another that is not there.
+	made, lost string
+}
+
+// clientIdentity is that of the client port.
+func clientIdentity(hub *switchboardv1alpha1.Hub) *identity {
+	name := manifests.AuthorityName(hub)
+	return &identity{
+		authority: name, holding: manifests.AuthoritySecret, names: manifests.CertificateNames(hub),
+		made: "a certificate authority is made for this Hub; clients find its certificate in ConfigMap " + name,
+		lost: fmt.Sprintf("there is no Secret %[1]s, so another certificate authority is made; clients have to get its certificate from ConfigMap %[1]s", name),
+	}
+}
+
+// clusterIdentity is that of the cluster port.
+func clusterIdentity(hub *switchboardv1alpha1.Hub) *identity {
+	name := manifests.ClusterAuthorityName(hub)
+	return &identity{
+		authority: name, holding: manifests.ClusterAuthoritySecret, names: manifests.ClusterNames(hub),
+		made: "a certificate authority is made for the links between this Hub's nodes",
+		lost: fmt.Sprintf("there is no Secret %s, so another certificate authority is made for the links between nodes", name),
+	}
 }
 
 // givenSource reads a Secret that somebody else keeps.
@@ -65,8 +97,8 @@ func invalidSecret(name string, err error) *certificateTrouble {
 // ownSource is the authority that the operator runs for the Hub. It makes one when
 // there is none, when somebody asks for another, and before the one that there is
 // ends. Its key is nowhere but in its Secret.
-func (r *HubReconciler) ownSource(ctx context.Context, p *pass, secret nodeSecret, known bool) (*certificateSource, *certificateTrouble, error) {
-	name := manifests.AuthorityName(p.hub)
+func (r *HubReconciler) ownSource(ctx context.Context, p *pass, id *identity, secret nodeSecret, known bool) (*certificateSource, *certificateTrouble, error) {
+	name := id.authority
 	live, err := r.ownSecret(ctx, p.hub, name)
 	if err != nil {
 		return nil, nil, err
@@ -78,21 +110,21 @@ func (r *HubReconciler) ownSource(ctx context.Context, p *pass, secret nodeSecre
 		t.message += ". Set it right, or delete the Secret: the operator makes another authority"
 		return nil, t, nil
 	}
-	due := authorityDue(p, secret, exists, known, authority)
+	due := authorityDue(p, id, secret, exists, known, authority)
 	source := &certificateSource{renews: true, made: due != nil}
 	if due != nil {
-		if authority, err = r.makeAuthority(ctx, p, live); err == nil {
+		if authority, err = r.makeAuthority(ctx, p, id, live); err == nil {
 			r.tell(p.hub, *due)
 		}
 	} else {
 		data := map[string][]byte{pki.CertificateKey: live.Data[pki.CertificateKey], pki.PrivateKeyKey: live.Data[pki.PrivateKeyKey]}
-		err = r.writeSecret(ctx, p.hub, live, manifests.AuthoritySecret(p.hub, data))
+		err = r.writeSecret(ctx, p.hub, live, id.holding(p.hub, data))
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	source.authorities = []*x509.Certificate{authority.Certificate}
-	source.offer, err = issueIfDue(authority, secret.have, manifests.CertificateNames(p.hub), asked == manifests.RotateCertificates, p.seen.now)
+	source.offer, err = issueIfDue(authority, secret.have, id.names, asked == manifests.RotateCertificates, p.seen.now)
 	if err != nil {
 		return nil, &certificateTrouble{
 			reason:  switchboardv1alpha1.ReasonSecretInvalid,
@@ -104,13 +136,12 @@ func (r *HubReconciler) ownSource(ctx context.Context, p *pass, secret nodeSecre
 
 // authorityDue says what to tell when another authority is made, nil when none is to
 // be. exists and authority are what there is; authority is nil when that is none.
-func authorityDue(p *pass, secret nodeSecret, exists, known bool, authority *pki.Authority) *notice {
-	name := manifests.AuthorityName(p.hub)
+func authorityDue(p *pass, id *identity, secret nodeSecret, exists, known bool, authority *pki.Authority) *notice {
 	switch {
 	case !exists && known:
-		return &notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonAuthorityMade, fmt.Sprintf("there is no Secret %[1]s, so another certificate authority is made; clients have to get its certificate from ConfigMap %[1]s", name)}
+		return &notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonAuthorityMade, id.lost}
 	case !exists:
-		return &notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, "a certificate authority is made for this Hub; clients find its certificate in ConfigMap " + name}
+		return &notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonAuthorityMade, id.made}
 	}
 	due := p.hub.Annotations[manifests.AnnotationRotate] == manifests.RotateAuthority ||
 		authority != nil && authority.Ours() && !p.seen.now.Before(pki.RenewAt(authority.Certificate))
@@ -141,7 +172,7 @@ func (s *nodeSecret) rotatesTo(authority *pki.Authority) bool {
 
 // makeAuthority makes an authority in place of what is live. One that came into being
 // in between is never overwritten.
-func (r *HubReconciler) makeAuthority(ctx context.Context, p *pass, live *corev1.Secret) (*pki.Authority, error) {
+func (r *HubReconciler) makeAuthority(ctx context.Context, p *pass, id *identity, live *corev1.Secret) (*pki.Authority, error) {
 	authority, err := pki.NewAuthority(p.hub.Name, p.seen.now)
 	if err != nil {
 		return nil, err
@@ -150,7 +181,7 @@ func (r *HubReconciler) makeAuthority(ctx context.Context, p *pass, live *corev1
 	if err != nil {
 		return nil, err
 	}
-	return authority, r.writeSecret(ctx, p.hub, live, manifests.AuthoritySecret(p.hub, data))
+	return authority, r.writeSecret(ctx, p.hub, live, id.holding(p.hub, data))
 }
 
 // issuerSource asks cert-manager, and reads what it has issued.

@@ -77,11 +77,11 @@ func (c *certificates) condition(now time.Time) metav1.Condition {
 }
 
 // wrong says what is wrong and does not pass by waiting for an issuer, or nothing.
-func (c *certificates) wrong() string {
+func (c *certificates) wrong(what string) string {
 	if c.trouble == nil || c.trouble.passes {
 		return ""
 	}
-	return "certificates: " + c.trouble.message
+	return what + ": " + c.trouble.message
 }
 
 func noCertificates(reason, message string) metav1.Condition {

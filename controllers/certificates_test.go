@@ -176,8 +176,8 @@ func TestHubIsItsOwnAuthority(t *testing.T) {
 			mounted = append(mounted, v.Secret.SecretName)
 		}
 	}
-	if !slices.Equal(mounted, []string{"agents-gossip", "agents-node-tls"}) {
-		t.Errorf("nodes mount the Secrets %q: the authority's key is nobody's", mounted)
+	if !slices.Equal(mounted, []string{"agents-gossip", "agents-cluster-tls", "agents-node-tls"}) {
+		t.Errorf("nodes mount the Secrets %q: the authorities' keys are nobody's", mounted)
 	}
 	settings := &corev1.ConfigMap{}
 	h.read(t, settings, "agents-config")
@@ -371,8 +371,7 @@ func TestCertificatesAreRotatedOnDemand(t *testing.T) {
 func TestRotationThatCantBeIsRefused(t *testing.T) {
 	c := useCluster(t)
 	for name, tt := range map[string]struct{ tls, asked, want string }{
-		"nothing that there is":  {"{clients: Optional}", "everything", `"everything" is nothing to rotate: set the annotation switchboard.dev/rotate to ca or certificates`},
-		"no certificates":        {"{}", "ca", "spec.tls.clients is Disabled"},
+		"nothing that there is":  {"{clients: Optional}", "everything", `"everything" is nothing to rotate: set the annotation switchboard.dev/rotate to ca, certificates or gossip`},
 		"somebody's certificate": {"{clients: Optional, secretName: mine}", "certificates", `that of your Secret "mine"`},
 		"an issuer's":            {"{clients: Optional, issuerRef: {name: corporate}}", "ca", "cmctl renew agents-node"},
 	} {

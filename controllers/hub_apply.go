@@ -2,8 +2,6 @@ package controllers
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -30,9 +28,6 @@ import (
 // that somebody else adds stays; one of ours that somebody else changes is set
 // back.
 const FieldOwner = "switchboard-operator"
-
-// gossipKeyBytes selects AES-256.
-const gossipKeyBytes = 32
 
 // NameTakenError says that an object which a Hub needs exists already and does
 // not belong to the Hub.
@@ -79,10 +74,16 @@ func (r *HubReconciler) renderConfig(_ context.Context, p *pass) error {
 		// They would refuse these settings, and not start again with them.
 		nodeConfig.TLS = config.Default().TLS
 	}
+	if sa := nodeConfig.Authentication.ServiceAccount; sa != nil {
+		sa.Issuer = p.seen.authentication.issuer.Issuer
+	}
+	if p.seen.cluster.required = p.seen.canRequireClusterTLS(manifests.Replicas(p.hub)); p.seen.cluster.required {
+		nodeConfig.TLS.Cluster = config.TLSRequired
+	}
 	if err := nodeConfig.Validate(); err != nil {
 		return reconcile.TerminalError(&InvalidSpecError{Err: err})
 	}
-	rendered, err := withTopics(nodeConfig, p.seen.topics)
+	rendered, err := withTopics(withGrants(nodeConfig, p.seen.grants), p.seen.topics)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (r *HubReconciler) applyServiceAccount(ctx context.Context, p *pass) error 
 }
 
 func (r *HubReconciler) applyConfigMap(ctx context.Context, p *pass) error {
-	return apply(ctx, r, p.hub, &corev1.ConfigMap{}, manifests.ConfigMap(p.hub, p.nodeConfig), corev1ac.ExtractConfigMap)
+	return apply(ctx, r, p.hub, &corev1.ConfigMap{}, manifests.ConfigMap(p.hub, p.nodeConfig, p.seen.authentication.issuer.Keys), corev1ac.ExtractConfigMap)
 }
 
 func (r *HubReconciler) applyNetworkPolicy(ctx context.Context, p *pass) error {
@@ -112,23 +113,6 @@ func (r *HubReconciler) applyServices(ctx context.Context, p *pass) error {
 
 func (r *HubReconciler) applyDisruptionBudget(ctx context.Context, p *pass) error {
 	return apply(ctx, r, p.hub, &policyv1.PodDisruptionBudget{}, manifests.PodDisruptionBudget(p.hub), policyv1ac.ExtractPodDisruptionBudget)
-}
-
-// applyGossipSecret makes the gossip key once: nodes with different keys don't hear
-// each other.
-func (r *HubReconciler) applyGossipSecret(ctx context.Context, p *pass) error {
-	live, err := r.ownSecret(ctx, p.hub, manifests.GossipSecretName(p.hub))
-	if err != nil {
-		return err
-	}
-	key := live.Data[manifests.GossipKey]
-	if len(key) == 0 {
-		key = newGossipKey()
-	}
-	if _, err := config.DecodeGossipKey(key); err != nil {
-		return &InvalidSecretError{Name: live.Name, Key: manifests.GossipKey, Why: "must be 16, 24 or 32 bytes in base64"}
-	}
-	return r.writeSecret(ctx, p.hub, live, manifests.GossipSecret(p.hub, key))
 }
 
 // ownSecret reads one of the Hub's Secrets past the cache, which holds none. It is
@@ -166,12 +150,6 @@ func (r *HubReconciler) writeSecret(ctx context.Context, hub *switchboardv1alpha
 	}
 	log.FromContext(ctx).Info("Created", "kind", "Secret", "name", secret.Name)
 	return nil
-}
-
-func newGossipKey() []byte {
-	raw := make([]byte, gossipKeyBytes)
-	_, _ = rand.Read(raw) // never fails: the program ends without random numbers
-	return base64.StdEncoding.AppendEncode(nil, raw)
 }
 
 // configuration is what the typed apply configurations have in common.

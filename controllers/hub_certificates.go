@@ -62,7 +62,14 @@ func (c *certificates) after(now time.Time) time.Duration {
 // read whom to trust. What nodes have stays when there is no other.
 func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 	hub := p.hub
-	if refused := refusedRequest(hub); refused != "" {
+	refused, err := r.applyClusterCertificates(ctx, p)
+	if err != nil {
+		return err
+	}
+	if cant := refusedRequest(hub); cant != "" {
+		refused = cant
+	}
+	if refused != "" || !manifests.ServesTLS(hub) {
 		if err := r.endRequest(ctx, hub, refused); err != nil {
 			return err
 		}
@@ -70,7 +77,7 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 	if !manifests.ServesTLS(hub) {
 		return nil
 	}
-	secret, err := r.nodeSecret(ctx, hub)
+	secret, err := r.nodeSecret(ctx, hub, manifests.NodeTLSName(hub))
 	if err != nil {
 		return err
 	}
@@ -84,11 +91,12 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 	}
 	c := &p.seen.certificates
 	*c = certificates{looked: true, have: secret.have, rotation: secret.rotation, trouble: trouble}
-	switch {
-	case trouble != nil && secret.have != nil:
+	if trouble != nil {
+		// What was asked for has come to the cluster port, and must not at each look.
+		if err := r.endRequest(ctx, hub, trouble.message); err != nil || secret.have == nil {
+			return err
+		}
 		return r.applyTrust(ctx, hub, secret.have)
-	case trouble != nil:
-		return nil
 	}
 
 	plan := planCertificate(certificateView{
@@ -100,12 +108,12 @@ func (r *HubReconciler) applyCertificates(ctx context.Context, p *pass) error {
 		next = source.offer
 	}
 	next = next.Trusting(plan.authorities)
-	rotation, err := r.giveToNodes(ctx, p, secret.live, next, plan.rotation)
+	rotation, err := r.giveToNodes(ctx, p, secret.live, next, plan.rotation, manifests.NodeTLSSecret, r.applyTrust)
 	if err != nil {
 		return err
 	}
 	c.have, c.rotation = next, rotation
-	r.tellOfCertificates(hub, secret, next, plan)
+	r.tellOfCertificates(hub, "", secret, next, plan)
 	if source.renews {
 		c.renews = new(pki.RenewAt(next.Leaf()))
 	} else if err := next.Leaf().VerifyHostname(manifests.Host(hub)); err != nil {
@@ -127,8 +135,8 @@ type nodeSecret struct {
 
 // nodeSecret reads what nodes have. What somebody else wrote into the Secret is as if
 // it were not there: whoever may write it must not bring in an authority.
-func (r *HubReconciler) nodeSecret(ctx context.Context, hub *switchboardv1alpha1.Hub) (nodeSecret, error) {
-	live, err := r.ownSecret(ctx, hub, manifests.NodeTLSName(hub))
+func (r *HubReconciler) nodeSecret(ctx context.Context, hub *switchboardv1alpha1.Hub, name string) (nodeSecret, error) {
+	live, err := r.ownSecret(ctx, hub, name)
 	s := nodeSecret{live: live}
 	if err != nil || live.UID == "" {
 		return s, err
@@ -173,47 +181,53 @@ func (r *HubReconciler) applyTrust(ctx context.Context, hub *switchboardv1alpha1
 	return apply(ctx, r, hub, &corev1.ConfigMap{}, manifests.TrustConfigMap(hub, pki.EncodeCertificates(have.Authorities)), corev1ac.ExtractConfigMap)
 }
 
-// giveToNodes writes what nodes are to have and clients are to trust. The time of a
-// phase of a rotation begins when both are written; it returns the rotation with it.
-func (r *HubReconciler) giveToNodes(ctx context.Context, p *pass, live *corev1.Secret, next *pki.Credentials, rotation manifests.Rotation) (manifests.Rotation, error) {
+// giveToNodes writes what nodes are to have, as holding makes a Secret of it, and then
+// what follows from it. The time of a phase of a rotation begins when both are
+// written; it returns the rotation with it.
+func (r *HubReconciler) giveToNodes(
+	ctx context.Context, p *pass, live *corev1.Secret, next *pki.Credentials, rotation manifests.Rotation,
+	holding func(*switchboardv1alpha1.Hub, map[string][]byte, manifests.Rotation) *corev1ac.SecretApplyConfiguration,
+	then func(context.Context, *switchboardv1alpha1.Hub, *pki.Credentials) error,
+) (manifests.Rotation, error) {
 	data, err := next.Data()
 	if err != nil {
 		return rotation, err
 	}
 	// Applied, also when it is not there: only of what was applied is known who
 	// wrote it.
-	err = applyOver(ctx, r, p.hub, live, manifests.NodeTLSSecret(p.hub, data, rotation), corev1ac.ExtractSecret, client.DisableReadYourWritesConsistency)
+	err = applyOver(ctx, r, p.hub, live, holding(p.hub, data, rotation), corev1ac.ExtractSecret, client.DisableReadYourWritesConsistency)
 	if err != nil {
 		return rotation, err
 	}
-	if err := r.applyTrust(ctx, p.hub, next); err != nil {
+	if err := then(ctx, p.hub, next); err != nil {
 		return rotation, err
 	}
 	if rotation.Phase == "" || !rotation.Since.IsZero() {
 		return rotation, nil
 	}
 	rotation.Since = p.seen.now.UTC().Truncate(time.Second)
-	err = r.write(ctx, p.hub, "Secret", manifests.NodeTLSName(p.hub), true, manifests.NodeTLSSecret(p.hub, data, rotation), client.DisableReadYourWritesConsistency)
+	desired := holding(p.hub, data, rotation)
+	err = r.write(ctx, p.hub, "Secret", *desired.GetName(), true, desired, client.DisableReadYourWritesConsistency)
 	return rotation, err
 }
 
-// tellOfCertificates tells what a pass has changed.
-func (r *HubReconciler) tellOfCertificates(hub *switchboardv1alpha1.Hub, before nodeSecret, have *pki.Credentials, plan certificatePlan) {
+// tellOfCertificates tells what a pass has changed of those that are for something.
+func (r *HubReconciler) tellOfCertificates(hub *switchboardv1alpha1.Hub, what string, before nodeSecret, have *pki.Credentials, plan certificatePlan) {
 	tell := func(reason, format string, args ...any) {
 		r.tell(hub, notice{corev1.EventTypeNormal, reason, fmt.Sprintf(format, args...)})
 	}
 	was, is := before.rotation.Phase, plan.rotation.Phase
 	if was == "" && is == manifests.RotationTrust {
-		tell(switchboardv1alpha1.ReasonRotationStarted, "nodes and clients are told to trust %q, too; nodes get a certificate of it after %s", pki.Describe(have.Authorities[0]), spreadTime)
+		tell(switchboardv1alpha1.ReasonRotationStarted, "%snodes and clients are told to trust %q, too; nodes get a certificate of it after %s", what, pki.Describe(have.Authorities[0]), spreadTime)
 	}
 	switch {
 	case plan.replace && before.have == nil:
-		tell(switchboardv1alpha1.ReasonCertificateReplaced, "nodes get a certificate, valid until %s", date(have.Leaf().NotAfter))
+		tell(switchboardv1alpha1.ReasonCertificateReplaced, "%snodes get a certificate, valid until %s", what, date(have.Leaf().NotAfter))
 	case plan.replace:
-		tell(switchboardv1alpha1.ReasonCertificateReplaced, "nodes get another certificate, valid until %s", date(have.Leaf().NotAfter))
+		tell(switchboardv1alpha1.ReasonCertificateReplaced, "%snodes get another certificate, valid until %s", what, date(have.Leaf().NotAfter))
 	}
 	if was == manifests.RotationIssue && is == "" {
-		tell(switchboardv1alpha1.ReasonRotationFinished, "only %q is trusted from now on", pki.Describe(have.Authorities[0]))
+		tell(switchboardv1alpha1.ReasonRotationFinished, "%sonly %q is trusted from now on", what, pki.Describe(have.Authorities[0]))
 	}
 }
 

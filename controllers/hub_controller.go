@@ -29,7 +29,8 @@ import (
 	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
-// The rights below are all that the operator has. Secrets are neither listed
+// The rights below are all that the operator has, but for the cluster's issuer of
+// tokens, which is no resource: see config/rbac/issuer_role.yaml. Secrets are neither listed
 // nor watched: it reads and makes only those of each Hub, and reads the one that a Hub
 // names, by name. Of Hubs it changes an annotation only.
 //
@@ -47,6 +48,8 @@ import (
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;create;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=topics,verbs=list;watch;patch
 // +kubebuilder:rbac:groups=switchboard.dev,resources=topics/status,verbs=patch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=grants,verbs=list;watch
+// +kubebuilder:rbac:groups=switchboard.dev,resources=grants/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // How often a Hub is looked at when nothing happens in the cluster: nodes are
@@ -69,10 +72,12 @@ type HubReconciler struct {
 	client.Client
 	// Live reads past the cache, which holds only objects with our label.
 	Live client.Reader
-	// Recorder emits events about Hubs and Topics.
+	// Recorder emits events about Hubs, Topics and Grants.
 	Recorder events.EventRecorder
 	// Nodes asks running nodes how they are.
 	Nodes NodeStatus
+	// Issuer finds out who makes the tokens of the cluster's ServiceAccounts.
+	Issuer IssuerReader
 	// NodeImage is the image of Hubs that name none.
 	NodeImage string
 	// Namespaces are those that the cache is bounded to; none: all.
@@ -81,10 +86,11 @@ type HubReconciler struct {
 	Now func() time.Time
 
 	memory memory
+	issuer issuerMemory
 }
 
 // CacheOptions bounds the manager's cache to the given namespaces (none: all)
-// and, of everything but Hubs and Topics, to the objects this operator made. In a
+// and, of everything but Hubs, Topics and Grants, to the objects this operator made. In a
 // large cluster these are few among many.
 func CacheOptions(namespaces []string) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{manifests.LabelManagedBy: manifests.ManagedBy})}
@@ -156,6 +162,9 @@ func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, 
 	if err := indexTopics(ctx, mgr); err != nil {
 		return err
 	}
+	if err := indexGrants(ctx, mgr); err != nil {
+		return err
+	}
 	if err := indexByHub(ctx, mgr); err != nil {
 		return err
 	}
@@ -174,6 +183,7 @@ func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, 
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
 		Watches(&switchboardv1alpha1.Topic{}, handler.EnqueueRequestsFromMapFunc(hubOfTopic), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&switchboardv1alpha1.Grant{}, handler.EnqueueRequestsFromMapFunc(hubOfGrant), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the hub controller: %w", err)
@@ -220,12 +230,12 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 		// Of one that is being deleted Kubernetes removes what it owns; applying it
 		// again would fight that.
 		r.memory.forget(req.NamespacedName)
-		return ctrl.Result{}, r.tellTopicsOf(ctx, req.NamespacedName, missing)
+		return ctrl.Result{}, errors.Join(r.tellTopicsOf(ctx, req.NamespacedName, missing), r.tellGrantsOf(ctx, req.NamespacedName, missing))
 	}
 
 	p := &pass{hub: hub}
 	p.seen.now = r.now()
-	if err := r.gatherTopics(ctx, p); err != nil {
+	if err := errors.Join(r.gatherTopics(ctx, p), r.gatherGrants(ctx, p)); err != nil {
 		return ctrl.Result{}, err
 	}
 	// Observed twice: what is there decides how far to scale, and what came of
@@ -249,7 +259,7 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	default:
 	}
 	status := summarize(hub, &p.seen)
-	err = errors.Join(err, r.writeStatus(ctx, hub, status), r.writeTopics(ctx, p))
+	err = errors.Join(err, r.writeStatus(ctx, hub, status), r.writeTopics(ctx, p), r.writeGrants(ctx, p))
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return ctrl.Result{}, nil // the Hub goes with its namespace
 	}
@@ -260,26 +270,30 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	if rest := p.seen.rollout.after; rest > 0 {
 		after = min(after, rest)
 	}
-	if rest := p.seen.certificates.after(p.seen.now); rest > 0 {
-		after = min(after, rest)
+	for _, c := range []*certificates{&p.seen.certificates, &p.seen.cluster.certificates} {
+		if rest := c.after(p.seen.now); rest > 0 {
+			after = min(after, rest)
+		}
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
 }
 
 // applyAll applies every object of the Hub, up to the first that is refused or has to
-// wait for a certificate.
+// wait for a certificate or for what clients are known by.
 func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 	for _, step := range []struct {
 		name string
 		run  func(context.Context, *pass) error
 	}{
 		{"scale", r.decideScale},
+		{"authentication", r.gatherAuthentication},
 		{"node settings", r.renderConfig},
 		{"service account", r.applyServiceAccount},
-		{"gossip key", r.applyGossipSecret},
+		{"gossip keys", r.applyGossipKeys},
 		{"certificates", r.applyCertificates},
 		{"config map", r.applyConfigMap},
 		{"settings in a hurry", r.hurrySettings},
+		{"gossip keys in a hurry", r.hurryKeys},
 		{"network policy", r.applyNetworkPolicy},
 		{"services", r.applyServices},
 		{"disruption budget", r.applyDisruptionBudget},
@@ -289,7 +303,7 @@ func (r *HubReconciler) applyAll(ctx context.Context, p *pass) error {
 		if err := step.run(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		if p.seen.certificates.held() {
+		if p.seen.certificates.held() || p.seen.cluster.held() || p.seen.authentication.held() {
 			return nil // nodes can't start without what the next steps name
 		}
 	}

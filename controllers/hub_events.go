@@ -14,7 +14,7 @@ import (
 // noticeBytes is what the API server takes as an event's text.
 const noticeBytes = 1024
 
-// notice is an event about a Hub or a Topic.
+// notice is an event about a Hub, a Topic or a Grant.
 type notice struct {
 	kind, reason, text string
 }
@@ -52,12 +52,14 @@ func noticesOf(before, after *switchboardv1alpha1.Hub) []notice {
 			ns = append(ns, notice{corev1.EventTypeNormal, c.Reason, c.Message})
 		}
 	}
-	if c, changed := turned(switchboardv1alpha1.ConditionCertificatesReady); changed {
+	for _, t := range []string{switchboardv1alpha1.ConditionCertificatesReady, switchboardv1alpha1.ConditionAuthenticationReady} {
+		c, changed := turned(t)
 		switch {
+		case !changed:
 		case c.Status != metav1.ConditionTrue:
 			ns = append(ns, notice{corev1.EventTypeWarning, c.Reason, c.Message})
-		case meta.IsStatusConditionFalse(before.Status.Conditions, switchboardv1alpha1.ConditionCertificatesReady):
-			ns = append(ns, notice{corev1.EventTypeNormal, switchboardv1alpha1.ConditionCertificatesReady, c.Message})
+		case meta.IsStatusConditionFalse(before.Status.Conditions, t):
+			ns = append(ns, notice{corev1.EventTypeNormal, t, c.Message})
 		}
 	}
 	return ns

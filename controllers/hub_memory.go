@@ -26,6 +26,8 @@ type hubMemory struct {
 	// workload is about the StatefulSet, and update what was found then.
 	workload agreement
 	update   update
+	// grants are those whose rules are known to be valid.
+	grants validGrants
 }
 
 // agreement is an object in the cluster together with what was desired of it.

@@ -41,8 +41,16 @@ type observed struct {
 	rollout rollout
 	// volumes is what there is of claims for history.
 	volumes volumes
-	// certificates is what there is of the nodes' certificate.
+	// requiresClusterTLS: those settings let nodes link by TLS only.
+	requiresClusterTLS bool
+	// certificates is what there is of the nodes' certificate for clients.
 	certificates certificates
+	// authentication is what there is of what nodes know clients by.
+	authentication authentication
+	// cluster is what there is of the one that they know each other by.
+	cluster clusterTLS
+	// gossip is what there is of the gossip's keys.
+	gossip gossip
 	// update is what a change of the Hub would bring from this operator.
 	update update
 	// workload is the StatefulSet, nil when there is none.
@@ -53,6 +61,8 @@ type observed struct {
 	leaving []corev1.Pod
 	// topics are the Topics that refer to the Hub, the oldest first.
 	topics []*claim
+	// grants are the Grants that refer to the Hub, the oldest first.
+	grants []*grantClaim
 }
 
 // observedNode is one pod, and what the node in it says when the pod is ready.

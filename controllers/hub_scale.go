@@ -70,6 +70,7 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 	if running, exists := p.seen.asked(); exist && parseErr == nil && exists {
 		v.exists = true
 		p.seen.servesTLS = settings.TLS.Clients != config.TLSDisabled
+		p.seen.requiresClusterTLS = settings.TLS.Cluster == config.TLSRequired
 		v.running = running
 		v.homes = int32(settings.Replicas)
 		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))

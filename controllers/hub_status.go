@@ -49,7 +49,11 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		setCondition(&status.Conditions, hub.Generation, seen.now, c)
 	}
 	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
+	setGrantsAccepted(&status.Conditions, hub.Generation, seen)
 	setCertificates(hub, &status, seen)
+	setAuthentication(hub, &status, seen)
+	setLinksEncrypted(hub, &status, seen)
+	setGossipKeyRotated(hub, &status, seen)
 	if seen.err == nil && !hub.Spec.Paused { // else nobody has looked
 		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionUpdateAvailable, updateCondition(hub, seen.update), seen.update.available)
 	}
@@ -111,6 +115,12 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case seen.certificates.held():
 		c.Reason = switchboardv1alpha1.ReasonAwaitingCertificates
 		c.Message = "no node is started or changed before there is a certificate; see the condition CertificatesReady"
+	case seen.authentication.held():
+		c.Reason = switchboardv1alpha1.ReasonAwaitingKeys
+		c.Message = "no node is started or changed before it is known by which keys clients are; see the condition AuthenticationReady"
+	case seen.cluster.held():
+		c.Reason = switchboardv1alpha1.ReasonAwaitingCertificates
+		c.Message = "no node is started or changed before there is a certificate for links between nodes; see the condition LinksEncrypted"
 	case sts == nil || sts.Status.ObservedGeneration < sts.Generation:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
 		c.Message = "waiting for Kubernetes to act on the StatefulSet"
@@ -269,7 +279,7 @@ func pollAfter(status switchboardv1alpha1.HubStatus, allNodes int) time.Duration
 	applying := applied != nil && applied.Reason == switchboardv1alpha1.ReasonApplying
 	atRest := status.SafeToRestart && is(switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue) && is(switchboardv1alpha1.ConditionDegraded, metav1.ConditionFalse)
 	switch {
-	case applying || is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue):
+	case applying || is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue) || is(switchboardv1alpha1.ConditionGossipKeyRotated, metav1.ConditionFalse):
 		return pollChanging
 	case atRest:
 		return max(pollSettled, time.Duration(allNodes)*time.Second/asksInASecond)

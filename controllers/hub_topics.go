@@ -158,7 +158,7 @@ func (r *HubReconciler) writeTopic(ctx context.Context, c *claim, status switchb
 	if err := r.patchStatus(ctx, topic, before); err != nil {
 		return err
 	}
-	for _, n := range topicNotices(before, topic) {
+	for _, n := range guestNotices(before.Status.Conditions, topic.Status.Conditions) {
 		r.tell(topic, n)
 	}
 	return nil

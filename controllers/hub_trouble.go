@@ -75,7 +75,9 @@ func (o *observed) troubles() []trouble {
 		{switchboardv1alpha1.ReasonVolumesNotGrown, o.volumes.trouble()},
 		{switchboardv1alpha1.ReasonQuorumLost, o.quorumLost(len(failing) > 0)},
 		{switchboardv1alpha1.ReasonNodesFailing, enumerate(failing)},
-		{switchboardv1alpha1.ReasonCertificatesNotReady, o.certificates.wrong()},
+		{switchboardv1alpha1.ReasonCertificatesNotReady, o.certificates.wrong("certificates")},
+		{switchboardv1alpha1.ReasonCertificatesNotReady, o.cluster.wrong("certificates for links between nodes")},
+		{switchboardv1alpha1.ReasonAuthenticationNotReady, o.authentication.wrong()},
 		{switchboardv1alpha1.ReasonDiskFull, said(full, "disks are nearly full, and publishes to what these nodes lead are refused; raise spec.storage.size, or keep less by maxBytes or maxAge: %s")},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 // NodeReport is what a node says of itself: the part of the answer to
@@ -27,12 +28,28 @@ type NodeReport struct {
 	// ShardsUnsettled is how many shards are not where these settings want them, as
 	// far as the node knows.
 	ShardsUnsettled int `json:"shardsUnsettled"`
+	// ClusterTLS is how it links to other nodes, as tls.cluster in its settings; empty
+	// from nodes of before there was such a thing.
+	ClusterTLS config.TLSPolicy `json:"clusterTLS"`
+	// GossipKeys are those of its gossip; nil from nodes of before they could change.
+	GossipKeys *GossipKeysReport `json:"gossipKeys"`
 	// Clients is how many clients it holds.
 	Clients int64 `json:"clients"`
 	// History is about the shards that it leads.
 	History HistoryReport `json:"history"`
 	// Disk is about the disk that its history is on; nil: it is in memory.
 	Disk *DiskReport `json:"disk"`
+}
+
+// GossipKeysReport says by which keys a node's gossip is encrypted, by their
+// fingerprints (config.GossipKeyFingerprint).
+type GossipKeysReport struct {
+	// Primary is the one that encrypts what the node sends.
+	Primary string `json:"primary"`
+	// Accepted are all that it understands, sorted.
+	Accepted []string `json:"accepted"`
+	// Error is why it does not take over the file that is there, or empty.
+	Error string `json:"error"`
 }
 
 // DiskReport says how a node's disk is.

@@ -12,7 +12,7 @@ import (
 
 // TestReferenceNamesEveryField compares the pages of docs/reference with the schemas.
 func TestReferenceNamesEveryField(t *testing.T) {
-	for resource, page := range map[string]string{"hubs": "hub.md", "topics": "topic.md"} {
+	for resource, page := range map[string]string{"hubs": "hub.md", "topics": "topic.md", "grants": "grant.md"} {
 		t.Run(page, func(t *testing.T) { compareReference(t, "switchboard.dev_"+resource+".yaml", page) })
 	}
 }
@@ -34,6 +34,9 @@ func compareReference(t *testing.T, definition, name string) {
 	// Kubernetes' own types and lists of words, which the pages do not take apart.
 	whole := map[string]bool{
 		"resources.requests": true, "resources.limits": true, "imagePullSecrets": true, "conditions": true, "allowedTopicNamespaces": true, "tls.extraNames": true,
+		"authentication.oidc[].audiences": true, "authorization.delegations[].namespaces": true, "authorization.delegations[].topics": true, "authorization.delegations[].clients": true,
+		"authorization.rules[].connectAs": true, "authorization.rules[].sendTo": true, "authorization.rules[].publish": true, "authorization.rules[].subscribe": true, "authorization.rules[].history": true,
+		"rules[].connectAs": true, "rules[].sendTo": true, "rules[].publish": true, "rules[].subscribe": true, "rules[].history": true,
 		"pod.affinity": true, "pod.tolerations": true, "pod.topologySpreadConstraints": true,
 		"pod.env[].secretKeyRef": true, "pod.env[].configMapKeyRef": true,
 	}

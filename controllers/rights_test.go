@@ -77,6 +77,7 @@ var unseen = map[string]string{
 	"patch events.k8s.io/events":             "an event that is repeated within minutes becomes a series",
 	"list switchboard.dev/hubs":              noStream,
 	"list switchboard.dev/topics":            noStream,
+	"list switchboard.dev/grants":            noStream,
 	"list /configmaps":                       noStream,
 	"list /persistentvolumeclaims":           noStream,
 	"list /pods":                             noStream,
@@ -114,6 +115,8 @@ func TestEveryRightIsUsed(t *testing.T) {
 	topic := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
 	topic.waitForFinalizer(t, true)
 	topic.waitUntilAccepted(t)
+	grant := h.createGrant(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, rules: [{name: r}]}")
+	grant.waitUntilRefused(t, switchboardv1alpha1.ReasonNotDelegated)
 	h.annotate(t, "ca")
 	h.waitUntilTaken(t)
 	h.change(t, func(s *switchboardv1alpha1.HubSpec) {

@@ -271,13 +271,13 @@ func TestSettingsFitEveryPod(t *testing.T) {
 	settings := &corev1.ConfigMap{}
 	h.read(t, settings, "agents-config")
 	for _, pod := range h.pods(t) {
-		if strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") && !strings.Contains(fmt.Sprint(pod.Spec.Volumes), "agents-node-tls") {
+		if strings.Contains(settings.Data["hubnode.yaml"], "\n  clients: Optional") && !strings.Contains(fmt.Sprint(pod.Spec.Volumes), "agents-node-tls") {
 			t.Errorf("%s has no certificate, and settings that it can't start with", pod.Name)
 		}
 	}
 	h.settle(t)
 	h.read(t, settings, "agents-config")
-	if !strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") {
+	if !strings.Contains(settings.Data["hubnode.yaml"], "\n  clients: Optional") {
 		t.Error("TLS is off")
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -21,6 +20,7 @@ import (
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 // hubInTest is a Hub in the cluster and what tests do with it. It stands in for
@@ -28,6 +28,8 @@ import (
 type hubInTest struct {
 	*cluster
 	key client.ObjectKey
+	// before tells pods whose nodes know nothing of TLS between nodes; nil: none.
+	before func(*corev1.Pod) bool
 }
 
 // createHub creates a Hub named agents in a new namespace and waits until the
@@ -208,9 +210,23 @@ func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
 	settings := &corev1.ConfigMap{}
 	h.read(t, settings, "agents-config")
 	sum := sha256.Sum256([]byte(settings.Data["hubnode.yaml"]))
+	parsed, err := config.Parse([]byte(settings.Data["hubnode.yaml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, pod := range pods {
-		if strings.Contains(settings.Data["hubnode.yaml"], "\ntls:") && !manifests.HasCertificates(pod) {
+		links := config.TLSPolicy("") // of a node of before
+		if slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == "cluster-tls" }) && (h.before == nil || !h.before(pod)) {
+			links = config.TLSOptional
+		}
+		switch {
+		case parsed.TLS.Clients != config.TLSDisabled && !manifests.HasCertificates(pod):
 			continue // the node has no certificate, and refuses them
+		case parsed.TLS.Cluster != config.TLSDisabled && links == "":
+			t.Errorf("%s knows nothing of settings that it is given:\n%s", pod.Name, settings.Data["hubnode.yaml"])
+			continue
+		case parsed.TLS.Cluster != config.TLSDisabled:
+			links = parsed.TLS.Cluster
 		}
 		var ordinal int64
 		_, _ = fmt.Sscanf(pod.Name, "agents-node-%d", &ordinal)
@@ -219,6 +235,8 @@ func (h *hubInTest) reload(t *testing.T, pods ...*corev1.Pod) {
 			Hub:        fmt.Sprintf("%s/%s/%s", h.key.Namespace, h.key.Name, h.get(t).UID),
 			ConfigHash: hex.EncodeToString(sum[:]),
 			Clients:    ordinal + 1,
+			ClusterTLS: links,
+			GossipKeys: h.keysOf(t, pod),
 		})
 	}
 }
@@ -238,6 +256,10 @@ func (h *hubInTest) settle(t *testing.T) []*corev1.Pod {
 		complete := is(switchboardv1alpha1.ConditionProgressing, metav1.ConditionFalse) && int32(len(pods)) == *hub.Spec.Replicas
 		if !complete || (len(pods) > 0 && !is(switchboardv1alpha1.ConditionConfigApplied, metav1.ConditionTrue)) {
 			return fmt.Errorf("%d pods, status %+v", len(pods), hub.Status)
+		}
+		links := meta.FindStatusCondition(hub.Status.Conditions, switchboardv1alpha1.ConditionLinksEncrypted)
+		if len(pods) > 0 && (links == nil || links.Reason == switchboardv1alpha1.ReasonNodesGoingOver) {
+			return fmt.Errorf("the settings are about to be others: %+v", links)
 		}
 		return nil
 	})
@@ -333,4 +355,35 @@ func (h *hubInTest) poke(t *testing.T, pod *corev1.Pod) {
 		}
 		return nil
 	})
+}
+
+// keysOf is what the pod's node says when it has the gossip keys that are in the Secret;
+// nothing from one of before.
+func (h *hubInTest) keysOf(t *testing.T, pod *corev1.Pod) *controllers.GossipKeysReport {
+	t.Helper()
+	if h.before != nil && h.before(pod) {
+		return nil
+	}
+	report := &controllers.GossipKeysReport{}
+	for i, key := range h.gossipKeys(t) {
+		mark := config.GossipKeyFingerprint(key)
+		if i == 0 {
+			report.Primary = mark
+		}
+		report.Accepted = append(report.Accepted, mark)
+	}
+	slices.Sort(report.Accepted)
+	return report
+}
+
+// gossipKeys returns the keys that are in the Secret.
+func (h *hubInTest) gossipKeys(t *testing.T) [][]byte {
+	t.Helper()
+	secret := &corev1.Secret{}
+	h.read(t, secret, "agents-gossip")
+	keys, err := config.DecodeGossipKeys(secret.Data["key"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
 }

@@ -53,6 +53,7 @@ type cluster struct {
 	nodes    *fakeNodes
 	faults   *faults
 	purger   *fakePurger
+	issuer   *issuerInTest
 	requests *requestLog
 	rights   *rightsLog
 	role     *rbacv1.ClusterRole
@@ -122,6 +123,7 @@ func startCluster() (_ *cluster, err error) {
 		nodes:    &fakeNodes{},
 		faults:   &faults{},
 		purger:   &fakePurger{},
+		issuer:   &issuerInTest{},
 		requests: &requestLog{},
 		rights:   &rightsLog{used: sets.New[string]()},
 		clock:    &testClock{},
@@ -158,6 +160,9 @@ func startCluster() (_ *cluster, err error) {
 	c.userConfig.Wrap(c.requests.wrap)
 	c.userConfig.Wrap(c.rights.wrap)
 	c.userConfig.QPS = -1
+	if c.issuer.real, err = controllers.NewAPIServerIssuer(c.userConfig); err != nil {
+		return nil, err
+	}
 	if err := c.startOperator(); err != nil {
 		return nil, err
 	}
@@ -182,6 +187,7 @@ func (c *cluster) startOperator() error {
 		Live:      mgr.GetAPIReader(),
 		Recorder:  mgr.GetEventRecorder("switchboard-operator"),
 		Nodes:     c.nodes,
+		Issuer:    c.issuer,
 		NodeImage: nodeImage,
 		Now:       c.clock.now,
 	}
@@ -234,9 +240,17 @@ func (c *testClock) putOn(t *testing.T, by time.Duration) {
 	t.Cleanup(func() { add(-by) })
 }
 
-// grant gives the operator's user the role that is generated from the markers.
+// grant gives the operator's user the role that is generated from the markers, which it
+// returns, and that for the cluster's issuer.
 func grant(ctx context.Context, c client.Client) (*rbacv1.ClusterRole, error) {
-	data, err := os.ReadFile(filepath.Join("..", "config", "rbac", "role.yaml"))
+	if _, err := grantRole(ctx, c, "issuer_role.yaml"); err != nil {
+		return nil, err
+	}
+	return grantRole(ctx, c, "role.yaml")
+}
+
+func grantRole(ctx context.Context, c client.Client, file string) (*rbacv1.ClusterRole, error) {
+	data, err := os.ReadFile(filepath.Join("..", "config", "rbac", file))
 	if err != nil {
 		return nil, err
 	}

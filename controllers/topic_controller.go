@@ -104,6 +104,10 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 	if hub.Spec.Paused {
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
 	}
+	if hub.Spec.Authentication != nil {
+		// Trying would be refused by each node, with less to go by.
+		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("Hub %s/%s asks who its clients are, and the operator is none of them: purge what matches %q by hubctl, as somebody with admin: Manage", hub.Namespace, hub.Name, topic.Pattern()))
+	}
 	done, err := r.purgeOn(ctx, hub, topic.Pattern())
 	select {
 	case <-ctx.Done():

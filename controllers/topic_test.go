@@ -379,7 +379,7 @@ func TestTopicWaitsForItsHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.waitUntilAccepted(t)
-	h := &hubInTest{c, client.ObjectKey{Namespace: ns, Name: "agents"}}
+	h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: ns, Name: "agents"}}
 	if err := c.Delete(t.Context(), h.get(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -518,7 +518,7 @@ func TestPurgeNeverWaitsForAHubThatIsNoMore(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &hubInTest{c, client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
+			h := &hubInTest{cluster: c, key: client.ObjectKey{Namespace: c.namespace(t), Name: "agents"}}
 			if test.hub != "" {
 				h = createHub(t, c, test.hub)
 			}
@@ -556,4 +556,23 @@ func TestSettledTopicsAreNotWritten(t *testing.T) {
 	if len(writes) != before {
 		t.Errorf("writes while all is as it should be: %d, of %q", len(writes)-before, writes)
 	}
+}
+
+// The operator is no client that such a hub knows; it says so, and tries nothing.
+func TestPurgeOfAHubThatAsksWhoItsClientsAre(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 1, authentication: {serviceAccount: {}}}")
+	h.settle(t)
+	x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+	x.waitForFinalizer(t, true)
+	x.waitUntilAccepted(t)
+	x.delete(t)
+	waiting := x.waitForCondition(t, switchboardv1alpha1.ConditionPurged, metav1.ConditionFalse, switchboardv1alpha1.ReasonPurgeFailed)
+	if want := `purge what matches "orders" by hubctl, as somebody with admin: Manage; the operator tries again. To let the Topic go without it, set spec.deletionPolicy to Retain`; !strings.HasSuffix(waiting.Message, want) {
+		t.Errorf("message %q, want it to end in %q", waiting.Message, want)
+	}
+	if got := h.purger.on(h.identity(t)); len(got) > 0 {
+		t.Errorf("tried %q", got)
+	}
+	x.change(t, func(s *switchboardv1alpha1.TopicSpec) { s.DeletionPolicy = switchboardv1alpha1.TopicRetain })
+	x.waitUntilGone(t)
 }

@@ -100,6 +100,8 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"queue of unknown size":            {spec: "limits: {maxPendingBytes: much}", field: "spec.limits.maxPendingBytes", text: "between 1Ki and 64Gi"},
 		"queue that holds no artifact":     {spec: "limits: {maxArtifactSize: 2Mi, maxPendingBytes: 1Mi}", field: "spec.limits.maxPendingBytes", text: "must not be below maxArtifactSize"},
 		"unknown policy":                   {spec: "limits: {slowClientPolicy: Ignore}", field: "spec.limits.slowClientPolicy", text: `supported values: "Disconnect", "DropOldest", "DropNewest", "Conflate"`},
+		"a rate of nothing":                {spec: `limits: {perIdentity: {artifactsPerSecond: 0}}`, field: "spec.limits.perIdentity.artifactsPerSecond", text: "should be greater than or equal to 1"},
+		"a rate of too few bytes":          {spec: `limits: {perIdentity: {bytesPerSecond: 1}}`, field: "spec.limits.perIdentity.bytesPerSecond", text: "must be a whole number of bytes between 1Ki and 1Ti"},
 		"no conflate key":                  {spec: `limits: {conflateKey: ""}`, field: "spec.limits.conflateKey", text: "should be at least 1 chars long"},
 		"conflate key of too many bytes":   {spec: "limits: {conflateKey: " + strings.Repeat("ä", 128) + "}", field: "spec.limits.conflateKey", text: "at most 255 bytes"},
 		"drain without time":               {spec: "drain: {timeout: 0s}", field: "spec.drain.timeout", text: duration},
@@ -135,6 +137,49 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"addresses of a network":           {spec: "tls: {extraNames: [192.0.2.0/24]}", field: "spec.tls.extraNames[0]", text: "or an IP address"},
 		"a name twice":                     {spec: "tls: {extraNames: [a, a]}", field: "spec.tls.extraNames[1]", text: "Duplicate value"},
 		"a volume of the certificate":      {spec: "pod: {volumes: [{name: node-tls, mountPath: /x, secretName: s}]}", field: "spec.pod.volumes[0].name", text: "which the operator uses"},
+		"no way to prove who one is":       {spec: "authentication: {}", field: "spec.authentication", text: "must have at least one of serviceAccount, oidc, mutualTLS and static"},
+		"no issuer":                        {spec: "authentication: {oidc: []}", field: "spec.authentication", text: "must have at least one of"},
+		"an audience with white space":     {spec: "authentication: {serviceAccount: {audience: a b}}", field: "spec.authentication.serviceAccount.audience", text: "must be without white space"},
+		"an issuer over plain HTTP":        {spec: "authentication: {oidc: [{issuer: 'http://a.example', audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "must be an https URL without query and fragment, such as https://login.example.com"},
+		"an issuer that is no URL":         {spec: "authentication: {oidc: [{issuer: a, audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "must be an https URL"},
+		"an issuer with a query":           {spec: "authentication: {oidc: [{issuer: 'https://a.example?b', audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "without query and fragment"},
+		"an issuer for nobody":             {spec: "authentication: {oidc: [{issuer: 'https://a.example', audiences: []}]}", field: "spec.authentication.oidc[0].audiences", text: "should have at least 1 items"},
+		"an issuer twice":                  {spec: "authentication: {oidc: [{issuer: 'https://a.example', audiences: [a]}, {issuer: 'https://a.example', audiences: [b]}]}", field: "spec.authentication.oidc[1]", text: "Duplicate value"},
+		"an issuer by two authorities":     {spec: "authentication: {oidc: [{issuer: 'https://a.example', audiences: [a], caSecretName: a, caConfigMapName: b}]}", field: "spec.authentication.oidc[0].caSecretName", text: "must not be given together with caConfigMapName"},
+		"a claim of too long a name":       {spec: "authentication: {oidc: [{issuer: 'https://a.example', audiences: [a], nameClaim: " + strings.Repeat("x", 129) + "}]}", field: "spec.authentication.oidc[0].nameClaim", text: "may not be more than 128"},
+		"a claim of too many bytes":        {spec: "authentication: {oidc: [{issuer: 'https://a.example', audiences: [a], groupsClaim: " + strings.Repeat("ä", 65) + "}]}", field: "spec.authentication.oidc[0].groupsClaim", text: "must have at most 128 bytes"},
+		"certificates without TLS":         {spec: "authentication: {mutualTLS: {secretName: a}}", field: "spec.authentication.mutualTLS", text: "needs spec.tls.clients to be Optional or Required"},
+		"certificates with TLS disabled":   {spec: "{tls: {clients: Disabled}, authentication: {mutualTLS: {secretName: a}}}", field: "spec.authentication.mutualTLS", text: "only over TLS do clients show certificates"},
+		"certificates by nobody":           {spec: "{tls: {clients: Required}, authentication: {mutualTLS: {}}}", field: "spec.authentication.mutualTLS", text: "must have one of secretName and configMapName"},
+		"certificates by two":              {spec: "{tls: {clients: Required}, authentication: {mutualTLS: {secretName: a, configMapName: b}}}", field: "spec.authentication.mutualTLS", text: "must have one of secretName and configMapName"},
+		"tokens in no Secret":              {spec: "authentication: {static: {}}", field: "spec.authentication.static.secretName", text: "Required"},
+		"tokens in a Secret of no name":    {spec: "authentication: {static: {secretName: A_B}}", field: "spec.authentication.static.secretName", text: "must be the name of a Secret or ConfigMap"},
+		"tokens under a key that is none":  {spec: "authentication: {static: {secretName: a, key: ../b}}", field: "spec.authentication.static.key", text: "must be the key of a Secret"},
+		"rules for nobody":                 {spec: "authorization: {rules: [{name: a}]}", field: "spec.authorization", text: "has no effect without spec.authentication"},
+		"a rule without a name":            {spec: rules("{publish: [a]}"), field: "spec.authorization.rules[0].name", text: "Required"},
+		"a rule with a long name":          {spec: rules("{name: A rule}"), field: "spec.authorization.rules[0].name", text: "must be lower case letters, digits and dashes, such as team-a-workers"},
+		"a rule twice":                     {spec: rules("{name: a}, {name: a}"), field: "spec.authorization.rules[1]", text: "Duplicate value"},
+		"a condition that is empty":        {spec: rules("{name: a, when: ''}"), field: "spec.authorization.rules[0].when", text: "should be at least 1 chars long"},
+		"a right that there is not":        {spec: rules("{name: a, admin: Edit}"), field: "spec.authorization.rules[0].admin", text: `supported values: "View", "Manage"`},
+		"any id for anybody":               {spec: rules("{name: a, connectAs: [b, 'c-{id}']}"), field: "spec.authorization.rules[0].connectAs", text: "must not have {id}, which would allow any: use {name}, or * if that is meant"},
+		"an id with an unknown value":      {spec: rules("{name: a, sendTo: ['{team}/*']}"), field: "spec.authorization.rules[0].sendTo[0]", text: "there are {namespace}, {serviceAccount}, {name}, {id} and {claims.NAME}"},
+		"an id of the hub":                 {spec: rules("{name: a, sendTo: [$hub]}"), field: "spec.authorization.rules[0].sendTo[0]", text: "not begin with $"},
+		"an id with a space":               {spec: rules("{name: a, connectAs: [a b]}"), field: "spec.authorization.rules[0].connectAs[0]", text: "must be without white space and control characters"},
+		"an id of too many bytes":          {spec: rules("{name: a, connectAs: [" + strings.Repeat("ä", 65) + "]}"), field: "spec.authorization.rules[0].connectAs[0]", text: "must have at most 128 bytes"},
+		"a topic with an open brace":       {spec: rules("{name: a, publish: ['a.{id']}"), field: "spec.authorization.rules[0].publish[0]", text: "has a brace without its other"},
+		"a topic with a closing brace":     {spec: rules("{name: a, publish: ['a.id}']}"), field: "spec.authorization.rules[0].publish[0]", text: "has a brace without its other"},
+		"a topic with an unknown value":    {spec: rules("{name: a, subscribe: ['a.{Id}']}"), field: "spec.authorization.rules[0].subscribe[0]", text: "a placeholder that there is not"},
+		"a topic of a claim of no name":    {spec: rules("{name: a, subscribe: ['a.{claims.}']}"), field: "spec.authorization.rules[0].subscribe[0]", text: "a placeholder that there is not"},
+		"a topic with half a wildcard":     {spec: rules("{name: a, history: ['a.{id}*']}"), field: "spec.authorization.rules[0].history[0]", text: "* stands for one whole token, > for the rest and only at the end"},
+		"a topic with an empty token":      {spec: rules("{name: a, publish: [a..b]}"), field: "spec.authorization.rules[0].publish[0]", text: "must be tokens joined by dots"},
+		"a topic of the hub":               {spec: rules("{name: a, subscribe: [$presence]}"), field: "spec.authorization.rules[0].subscribe[0]", text: "must not begin with $: what is the hub's own is allowed by admin"},
+		"a topic of too many tokens":       {spec: rules("{name: a, publish: [" + strings.Repeat("a.", 32) + "a]}"), field: "spec.authorization.rules[0].publish[0]", text: "must have at most 32 tokens and 255 bytes"},
+		"too many topics of a rule":        {spec: rules("{name: a, publish: [a" + strings.Repeat(",a", 32) + "]}"), field: "spec.authorization.rules[0].publish", text: "must have at most 32 items"},
+		"a delegation to nobody":           {spec: delegations("{namespaces: []}"), field: "spec.authorization.delegations[0].namespaces", text: "should have at least 1 items"},
+		"a delegation to part of a name":   {spec: delegations("{namespaces: [team-*]}"), field: "spec.authorization.delegations[0].namespaces[0]", text: "must be the name of a namespace, or * for every namespace"},
+		"a delegation of a client's topic": {spec: delegations("{namespaces: [a], topics: ['{id}.>']}"), field: "spec.authorization.delegations[0].topics", text: "may have no placeholder but {namespace}, which is the Grant's"},
+		"a delegation of a claim's client": {spec: delegations("{namespaces: [a], clients: ['{claims.a}']}"), field: "spec.authorization.delegations[0].clients", text: "may have no placeholder but {namespace}, which is the Grant's"},
+		"a volume of authentication":       {spec: "pod: {volumes: [{name: node-auth, mountPath: /x, secretName: s}]}", field: "spec.pod.volumes[0].name", text: "which the operator uses"},
 		"unknown pull policy":              {spec: "imagePullPolicy: Sometimes", field: "spec.imagePullPolicy", text: "supported values"},
 		"resources that are no quantities": {spec: "resources: {limits: {memory: lots}}", field: "spec.resources.limits.memory", text: "should match"},
 	}
@@ -152,6 +197,16 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 			}
 		})
 	}
+}
+
+// rules is a spec with rules.
+func rules(list string) string {
+	return "{authentication: {serviceAccount: {}}, authorization: {rules: [" + list + "]}}"
+}
+
+// delegations is a spec with delegations.
+func delegations(list string) string {
+	return "{authentication: {serviceAccount: {}}, authorization: {delegations: [" + list + "]}}"
 }
 
 func topicList(n int) string {
@@ -183,6 +238,9 @@ func TestAPIServerAcceptsHub(t *testing.T) {
 		"with TLS of a Secret":         "tls: {clients: Required, secretName: my.secret-1}",
 		"with every kind of name":      "tls: {extraNames: [hub, hub.example.com, '*.hub.example.com', 1st.example.com, 192.0.2.7, '2001:db8::1']}",
 		"with namespaces of Topics":    "allowedTopicNamespaces: [team-a, 1st, '*']",
+		"with every way to prove it":   "{tls: {clients: Optional}, authentication: {serviceAccount: {audience: 'https://a.example'}, oidc: [{issuer: 'https://a.example/b', audiences: [a, b], nameClaim: email, groupsClaim: groups, caConfigMapName: ca}], mutualTLS: {configMapName: a}, static: {secretName: a, key: b.txt}}}",
+		"with every kind of rule":      rules("{name: a, when: 'true', connectAs: ['*', '{name}', '{namespace}/{claims.https://a.example/b}'], sendTo: ['{id}-x'], publish: ['>', '*', 'a.*.>', '{namespace}.{serviceAccount}-x.>', 'ünï.{claims.a.b}'], admin: View}"),
+		"with delegations":             delegations("{namespaces: ['*', a], topics: ['{namespace}.>', 'a.*'], clients: ['{namespace}/*']}"),
 		"with its own image":           "{image: registry.example/switchboard:1, imagePullPolicy: Never, imagePullSecrets: [{name: pull}]}",
 		"with its own resources":       "resources: {requests: {cpu: 1, memory: 1Gi}}",
 		"with timeout as the interval": "healthCheck: {interval: 5s, timeout: 5s}",

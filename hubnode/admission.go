@@ -71,7 +71,7 @@ func (a *admission) Renew(ctx context.Context, c *hub.Client, token string) (*hu
 		return nil, unauthenticated(errors.New("this hub asks nobody who they are any more"))
 	}
 	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token})
-	if err == nil && (who.Method != old.identity.Method || who.Name != old.identity.Name) {
+	if err == nil && (who.Method != old.identity.Method || who.Name != old.identity.Name || who.Claims["iss"] != old.identity.Claims["iss"]) {
 		err = errOtherIdentity
 	}
 	if err != nil {

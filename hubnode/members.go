@@ -18,7 +18,7 @@ func (n *Node) membersChanged(members []cluster.Member) {
 	peers := make([]mesh.Peer, 0, len(members))
 	there := make(map[string]bool, len(members))
 	for _, m := range members {
-		peers = append(peers, mesh.Peer{Name: m.Name, Incarnation: m.Incarnation, Addr: m.Cluster})
+		peers = append(peers, mesh.Peer{Name: m.Name, Incarnation: m.Incarnation, Addr: m.Cluster, TLS: m.ClusterTLS})
 		there[m.Name] = true
 	}
 	n.mesh.SetPeers(peers)

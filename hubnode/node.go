@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,7 +29,7 @@ type Node struct {
 	log     *slog.Logger
 	version string
 	started time.Time
-	key     []byte
+	keys    gossipKeys
 
 	cfg         atomic.Pointer[config.Config]
 	configHash  atomic.Pointer[string]
@@ -43,6 +42,7 @@ type Node struct {
 	timing    shard.Timing
 	filters   filters
 	certs     *certs.Store
+	links     *certs.Store // of the cluster port
 	admission *admission
 	clients   *server.Server // nil before Run
 	cluster   *cluster.Cluster
@@ -75,12 +75,11 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	if cfg.Node == "" {
 		return nil, errors.New("the node has no name: set node in the config file, --node or SWITCHBOARD_NODE")
 	}
-	key, err := readKey(cfg.GossipKeyFile)
-	if err != nil {
+	if err := n.keys.read(cfg.GossipKeyFile); err != nil {
 		return nil, err
 	}
-	n.key = key
 	if cfg.Advertise == "" {
+		var err error
 		if cfg.Advertise, err = ownAddress(cfg.Listen.Client); err != nil {
 			return nil, err
 		}
@@ -94,6 +93,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 		return nil, err
 	}
 	n.certs = certs.New(cfg.TLS.Directory, n.log)
+	n.links = certs.NewMutual(cfg.TLS.ClusterDirectory, config.ClusterID(cfg.Hub).String(), n.log)
 	if err := n.openCertificate(cfg); err != nil {
 		return nil, err
 	}
@@ -193,13 +193,15 @@ func (n *Node) Run(ctx context.Context) error {
 		Client:  advertised(cfg.Advertise, p.client),
 		Cluster: advertised(cfg.Advertise, p.cluster),
 		HTTP:    advertised(cfg.Advertise, p.http),
+
+		ClusterTLS: n.speaksClusterTLS(),
 	}
 	n.mesh = mesh.New(mesh.Config{
-		Hub: cfg.Hub, Log: n.log, Handler: n.view,
+		Hub: cfg.Hub, Log: n.log, Handler: n.view, TLS: n.clusterTLS,
 		Self: mesh.Peer{Name: cfg.Node, Incarnation: n.self.Incarnation},
 	}, p.cluster)
 	n.cluster, err = cluster.Start(cluster.Config{
-		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Key: n.key, Log: n.log,
+		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Keys: n.keys.first, Log: n.log,
 		Peers:   func() []string { return n.Config().Peers },
 		Changed: n.membersChanged,
 	})
@@ -240,6 +242,8 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return n.clients.Run(front) })
 	g.Go(func() error { return n.certs.Run(lower) })
 	g.Go(func() error { return n.admission.gate.Run(lower) })
+	g.Go(func() error { return n.links.Run(lower) })
+	g.Go(func() error { return n.followGossipKeys(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
 	g.Go(func() error {
 		defer stopLower()
@@ -255,6 +259,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 		return nil
 	})
 	close(n.running)
+	n.followClusterTLS() // settings may have changed meanwhile
 	n.log.Info("node serves", slog.String("node", n.self.Name), slog.String("client", n.self.Client), slog.String("http", n.self.HTTP), slog.String("version", n.version))
 	err := g.Wait()
 	n.log.Info("node stopped", slog.String("node", n.self.Name))
@@ -329,7 +334,7 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings, policy *acc
 	if fixed := config.Reloadable(old, cfg); len(fixed) > 0 {
 		n.log.Warn("these settings change with the next restart", slog.Any("fields", fixed))
 		cfg.Hub, cfg.Listen, cfg.GossipKeyFile = old.Hub, old.Listen, old.GossipKeyFile
-		cfg.TLS.Directory = old.TLS.Directory
+		cfg.TLS.Directory, cfg.TLS.ClusterDirectory = old.TLS.Directory, old.TLS.ClusterDirectory
 		replicas := cfg.Storage.Replicas
 		cfg.Storage = old.Storage
 		cfg.Storage.Replicas = replicas
@@ -337,6 +342,7 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings, policy *acc
 	n.cfg.Store(&cfg)
 	n.endUnencrypted()
 	n.admission.configure(cfg, policy)
+	n.followClusterTLS()
 	err := n.hub.Configure(settings)
 	n.keeper.Want(n.keepsHistory())
 	return err
@@ -377,16 +383,4 @@ func advertised(host string, ln net.Listener) string {
 		return ln.Addr().String()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
-}
-
-// readKey reads the gossip key; none is named by an empty path.
-func readKey(path string) ([]byte, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path) //nolint:gosec // the operator of the node names the file
-	if err != nil {
-		return nil, fmt.Errorf("gossip key: %w", err)
-	}
-	return config.DecodeGossipKey(text)
 }

@@ -17,9 +17,12 @@ import (
 
 // Options say how [RunFile] runs a node.
 type Options struct {
-	ConfigFile string    // required
-	Node       string    // overrides the file's node, when not empty
-	Advertise  string    // overrides the file's advertise, when not empty
+	ConfigFile string // required
+	Node       string // overrides the file's node, when not empty
+	Advertise  string // overrides the file's advertise, when not empty
+	// ClusterTLS is the directory of the certificate for links between nodes, when not
+	// empty: the cluster port then takes TLS, too, where the file has it Disabled.
+	ClusterTLS string
 	Version    string    // of the program
 	LogOutput  io.Writer // required
 }
@@ -78,6 +81,9 @@ func (o Options) load() (config.Config, string, error) {
 	}
 	if o.Advertise != "" {
 		cfg.Advertise = o.Advertise
+	}
+	if o.ClusterTLS != "" && cfg.TLS.Cluster == config.TLSDisabled {
+		cfg.TLS.Cluster, cfg.TLS.ClusterDirectory = config.TLSOptional, o.ClusterTLS
 	}
 	sum := sha256.Sum256(text)
 	return cfg, hex.EncodeToString(sum[:]), cfg.Validate()

@@ -46,13 +46,20 @@ type file struct {
 // runFile writes a config and runs a node by it until the test ends.
 func runFile(t *testing.T, extra string) *file {
 	t.Helper()
+	return runFileWith(t, extra, hubnode.Options{})
+}
+
+// runFileWith is runFile with options beside those that every node under test has.
+func runFileWith(t *testing.T, extra string, o hubnode.Options) *file {
+	t.Helper()
 	f := &file{t: t, path: filepath.Join(t.TempDir(), "hubnode.yaml"), http: ports.Free(t)}
 	f.base = fmt.Sprintf("hub: test\nnode: node-0\nadvertise: 127.0.0.1\nlisten: {client: %q, cluster: %q, gossip: %q, http: %q}\n", ports.Free(t), ports.Free(t), ports.Free(t), f.http)
 	f.write(extra)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { // ended and waited for below
-		done <- hubnode.RunFile(ctx, hubnode.Options{ConfigFile: f.path, Version: "test", LogOutput: io.Discard})
+		o.ConfigFile, o.Version, o.LogOutput = f.path, "test", io.Discard
+		done <- hubnode.RunFile(ctx, o)
 	}()
 	t.Cleanup(func() {
 		cancel()

@@ -28,7 +28,11 @@ func settingsOf(cfg config.Config, compile func(string) (hub.Filter, error)) (hu
 			Failures: cfg.HealthCheck.FailureThreshold,
 		},
 		ResumeWindow: time.Duration(cfg.Sessions.ResumeWindow),
-		History:      limitsOf(cfg.History),
+		PerIdentity: hub.Quota{
+			Clients: cfg.Limits.PerIdentity.Clients, Subscriptions: cfg.Limits.PerIdentity.Subscriptions,
+			ArtifactsPerSecond: cfg.Limits.PerIdentity.ArtifactsPerSecond, BytesPerSecond: int(cfg.Limits.PerIdentity.BytesPerSecond),
+		},
+		History: limitsOf(cfg.History),
 	}
 	var errs []error
 	for i, t := range cfg.Topics {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/admin"
+	"github.com/switchboardhub/switchboard/hubnode/certs"
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -32,17 +33,23 @@ type Status struct {
 	ConfigError string `json:"configError"`
 	// ShardsUnsettled is how many shards are not where these settings want them, as
 	// far as the node knows.
-	ShardsUnsettled int     `json:"shardsUnsettled"`
-	Clients         int     `json:"clients"`
-	Sessions        int     `json:"sessions"`
-	Links           int     `json:"links"`
-	Members         int     `json:"members"`
-	Client          string  `json:"client"`
-	HTTP            string  `json:"http"`
-	UptimeSeconds   float64 `json:"uptimeSeconds"`
-	Disk            *Disk   `json:"disk,omitempty"` // nil: history is in memory
+	ShardsUnsettled int `json:"shardsUnsettled"`
+	Clients         int `json:"clients"`
+	Sessions        int `json:"sessions"`
+	Links           int `json:"links"`
+	// ClusterTLS says how links are encrypted, as tls.cluster does. Nodes of before there
+	// was such a thing don't say.
+	ClusterTLS     string  `json:"clusterTLS"`
+	LinksEncrypted int     `json:"linksEncrypted"` // of links
+	Members        int     `json:"members"`
+	Client         string  `json:"client"`
+	HTTP           string  `json:"http"`
+	UptimeSeconds  float64 `json:"uptimeSeconds"`
+	Disk           *Disk   `json:"disk,omitempty"` // nil: history is in memory
 
-	History HistoryStatus `json:"history"`
+	// GossipKeys are those of the gossip. Nodes of before they could change don't say.
+	GossipKeys GossipKeys    `json:"gossipKeys"`
+	History    HistoryStatus `json:"history"`
 }
 
 // HistoryStatus says how the shards are that a node leads. All nodes' numbers
@@ -84,9 +91,9 @@ func (n *Node) Status() Status {
 		Node: n.self.Name, Hub: n.Config().Hub, Version: n.version, State: string(n.state()), Ready: n.Ready(),
 		Incarnation: strconv.FormatUint(n.self.Incarnation, 16),
 		Clients:     clients, Sessions: clients,
-		Links: n.mesh.Links(), Members: len(*n.members.Load()) + 1,
+		Links: n.mesh.Links(), LinksEncrypted: n.mesh.Encrypted(), ClusterTLS: string(n.Config().TLS.Cluster), Members: len(*n.members.Load()) + 1,
 		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
-		UptimeSeconds: time.Since(n.started).Seconds(),
+		UptimeSeconds: time.Since(n.started).Seconds(), GossipKeys: n.gossipKeys(),
 	}
 	if n.keepsHistory() {
 		s.History.Shards = n.Config().Storage.Shards
@@ -185,7 +192,8 @@ func (n *Node) Counts() admin.Counts {
 		GossipMembers:    len(*n.members.Load()) + 1,
 		GossipHealth:     n.cluster.Health(),
 		MeshLinked:       n.mesh.Linked(),
-		MeshRefused:      n.mesh.Refused(),
+		MeshEncrypted:    n.mesh.Encrypted(),
+		MeshRefused:      make(map[string]uint64),
 		AnnounceRefused:  n.view.refused.Load(),
 		FilterErrors:     n.filters.failed.Load(),
 		RaftLeader:       make(map[string]int), RaftTerm: make(map[string]uint64), RaftVoters: make(map[string]int),
@@ -197,13 +205,25 @@ func (n *Node) Counts() admin.Counts {
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
 	}
-	h := n.clients.Handshakes()
-	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
-	if expiry := n.certs.Expiry(); !expiry.IsZero() {
-		c.CertificateExpiry = expiry.Unix()
+	c.GossipKeys = len(n.cluster.Keys())
+	if n.keys.refused.Load() != nil {
+		c.GossipKeysStale = 1
 	}
-	if n.certs.Stale() {
-		c.CertificateStale = 1
+	h := n.clients.Handshakes()
+	c.HandshakesCrowded = n.clients.Crowded()
+	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
+	for why, count := range n.mesh.Refused() {
+		c.MeshRefused[string(why)] = count
+	}
+	c.CertificateExpiry, c.CertificateStale = make(map[string]int64), make(map[string]int)
+	for port, store := range map[string]*certs.Store{"client": n.certs, "cluster": n.links} {
+		c.CertificateStale[port] = 0
+		if store.Stale() {
+			c.CertificateStale[port] = 1
+		}
+		if expiry := store.Expiry(); !expiry.IsZero() {
+			c.CertificateExpiry[port] = expiry.Unix()
+		}
 	}
 	for _, st := range n.keeper.Stats() {
 		shard := strconv.Itoa(st.Shard)

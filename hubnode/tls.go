@@ -2,19 +2,52 @@ package hubnode
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/hubnode/server"
 )
 
-// openCertificate sees to it that there is a certificate when the settings need
-// one.
+// openCertificate sees to it that there are the certificates that the settings need.
 func (n *Node) openCertificate(cfg config.Config) error {
-	if cfg.TLS.Clients == config.TLSDisabled {
-		return nil
+	if cfg.TLS.Clients != config.TLSDisabled {
+		if err := n.certs.Open(); err != nil {
+			return err
+		}
 	}
-	return n.certs.Open()
+	if cfg.TLS.Cluster != config.TLSDisabled {
+		if err := n.links.Open(); err != nil {
+			return fmt.Errorf("tls.cluster: %w", err)
+		}
+	}
+	return nil
+}
+
+// clusterTLS is how links to other nodes are encrypted now.
+func (n *Node) clusterTLS() mesh.TLS {
+	policy := n.Config().TLS.Cluster
+	if policy == config.TLSDisabled {
+		return mesh.TLS{}
+	}
+	return mesh.TLS{Accept: n.links.Config(), Dial: n.links.Dial(), Required: policy == config.TLSRequired}
+}
+
+// speaksClusterTLS reports whether the cluster port takes TLS.
+func (n *Node) speaksClusterTLS() bool { return n.Config().TLS.Cluster != config.TLSDisabled }
+
+// followClusterTLS does what follows from a change of tls.cluster.
+func (n *Node) followClusterTLS() {
+	select {
+	case <-n.running:
+	default:
+		return // Run begins with the settings that there are
+	}
+	n.cluster.SpeakTLS(n.speaksClusterTLS())
+	if ended := n.mesh.EndPlain(); ended > 0 {
+		n.log.Warn("links that are not encrypted are made again: tls.cluster is Required", slog.Int("links", ended))
+	}
 }
 
 // clientTLS is how connections to the client port are encrypted now.

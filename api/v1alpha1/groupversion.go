@@ -1,5 +1,5 @@
-// Package v1alpha1 is version v1alpha1 of the switchboard.dev API: the Hub
-// and Topic resources, their defaults and validation (as markers that become the
+// Package v1alpha1 is version v1alpha1 of the switchboard.dev API: the Hub,
+// Topic and Grant resources, their defaults and validation (as markers that become the
 // CRDs' schemas), and the condition types and reasons that their status uses. It holds
 // no behaviour; the package controllers acts on it.
 //
@@ -22,7 +22,7 @@ var schemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 var AddToScheme = schemeBuilder.AddToScheme
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &Hub{}, &HubList{}, &Topic{}, &TopicList{})
+	scheme.AddKnownTypes(GroupVersion, &Hub{}, &HubList{}, &Topic{}, &TopicList{}, &Grant{}, &GrantList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

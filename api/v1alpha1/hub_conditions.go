@@ -26,6 +26,17 @@ const (
 	// ConditionCertificatesReady is True while nodes have a certificate that clients
 	// can verify. It is present only while clients use TLS.
 	ConditionCertificatesReady = "CertificatesReady"
+	// ConditionGrantsAccepted is True when the hub has taken every Grant that refers to
+	// it. It is present only while there are any.
+	ConditionGrantsAccepted = "GrantsAccepted"
+	// ConditionAuthenticationReady is True while nodes have all that they know clients
+	// by. It is present only while clients are asked who they are.
+	ConditionAuthenticationReady = "AuthenticationReady"
+	// ConditionLinksEncrypted is True while nodes link to each other by TLS only.
+	ConditionLinksEncrypted = "LinksEncrypted"
+	// ConditionGossipKeyRotated is False while the key that encrypts gossip gives way to
+	// another, and True when it has. It is not there before that is asked for.
+	ConditionGossipKeyRotated = "GossipKeyRotated"
 	// ConditionReconciling mirrors Progressing for kstatus.
 	ConditionReconciling = "Reconciling"
 	// ConditionStalled mirrors the reasons of Degraded that need a person.
@@ -61,6 +72,9 @@ const (
 	// ReasonAwaitingCertificates (Progressing): nodes are not started or changed before
 	// there is a certificate for them; CertificatesReady says what is missing.
 	ReasonAwaitingCertificates = "AwaitingCertificates"
+	// ReasonAwaitingKeys (Progressing): nothing is started or changed before the cluster's
+	// keys are known by which nodes know clients; AuthenticationReady says what is missing.
+	ReasonAwaitingKeys = "AwaitingKeys"
 	// ReasonPaused (Progressing): the spec asks the operator to change nothing.
 	ReasonPaused = "Paused"
 	// ReasonBlocked (Progressing): the operator can't go on; Degraded says why.
@@ -78,6 +92,8 @@ const (
 	// ReasonCertificatesNotReady (Degraded): CertificatesReady is False, and not only
 	// because an issuer has not yet answered.
 	ReasonCertificatesNotReady = "CertificatesNotReady"
+	// ReasonAuthenticationNotReady (Degraded): AuthenticationReady is False.
+	ReasonAuthenticationNotReady = "AuthenticationNotReady"
 	// ReasonMissingPermission (Degraded, Stalled): the API server refuses the
 	// operator a right that it needs; the message names verb and resource.
 	ReasonMissingPermission = "MissingPermission"
@@ -122,15 +138,49 @@ const (
 	ReasonIssuerNotReady = "IssuerNotReady"
 	// ReasonSecretNotFound (CertificatesReady): the Secret that the spec names is not there.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonSecretInvalid (CertificatesReady): a Secret that certificates come from is
+	// ReasonSecretInvalid (CertificatesReady, LinksEncrypted): a Secret that certificates come from is
 	// not what it has to be.
 	ReasonSecretInvalid = "SecretInvalid"
-	// ReasonExpired (CertificatesReady): the certificate has expired.
+	// ReasonExpired (CertificatesReady, LinksEncrypted): the certificate has expired.
 	ReasonExpired = "Expired"
 
-	// ReasonAllAccepted (TopicsAccepted): the hub has taken every Topic.
+	// ReasonConfigured (AuthenticationReady): nodes have all that they know clients by.
+	ReasonConfigured = "Configured"
+	// ReasonKeysNotRead (AuthenticationReady): the API server does not say who issues the
+	// cluster's tokens, or by which keys.
+	ReasonKeysNotRead = "KeysNotRead"
+	// ReasonSourceNotFound (AuthenticationReady): a Secret or ConfigMap that the spec names
+	// is not there, or lacks the key.
+	ReasonSourceNotFound = "SourceNotFound"
+	// ReasonSourceInvalid (AuthenticationReady): a Secret or ConfigMap that the spec names
+	// is not what it has to be.
+	ReasonSourceInvalid = "SourceInvalid"
+
+	// ReasonLinksRequireTLS (LinksEncrypted): every node refuses plain links.
+	ReasonLinksRequireTLS = "LinksRequireTLS"
+	// ReasonNodesWithoutTLS (LinksEncrypted): some nodes were started before links could
+	// be encrypted; links of others with each other are.
+	ReasonNodesWithoutTLS = "NodesWithoutTLS"
+	// ReasonNodesGoingOver (LinksEncrypted): links are encrypted, and plain ones not yet
+	// refused by every node: some are starting, or about to take the setting over.
+	ReasonNodesGoingOver = "NodesGoingOver"
+
+	// ReasonAwaitingNodes (GossipKeyRotated): the rotation has not begun, for some nodes
+	// can't follow it, or say nothing.
+	ReasonAwaitingNodes = "AwaitingNodes"
+	// ReasonAddingKey (GossipKeyRotated): nodes come to accept the new key; all use the
+	// old one.
+	ReasonAddingKey = "AddingKey"
+	// ReasonUsingKey (GossipKeyRotated): nodes come to use the new key; all accept both.
+	ReasonUsingKey = "UsingKey"
+	// ReasonRemovingKey (GossipKeyRotated): nodes come to accept the new key alone.
+	ReasonRemovingKey = "RemovingKey"
+	// ReasonKeyRotated (GossipKeyRotated): all nodes have the new key, and no other one.
+	ReasonKeyRotated = "KeyRotated"
+
+	// ReasonAllAccepted (TopicsAccepted, GrantsAccepted): the hub has taken them all.
 	ReasonAllAccepted = "AllAccepted"
-	// ReasonSomeRefused (TopicsAccepted): the hub has not taken every Topic.
+	// ReasonSomeRefused (TopicsAccepted, GrantsAccepted): the hub has not taken them all.
 	ReasonSomeRefused = "SomeRefused"
 )
 
@@ -145,9 +195,11 @@ const (
 	ReasonAuthorityMade = "AuthorityMade"
 	// ReasonCertificateReplaced: nodes are given another certificate.
 	ReasonCertificateReplaced = "CertificateReplaced"
-	// ReasonRotationStarted: another authority is about to replace the one before.
+	// ReasonRotationStarted: another authority, or gossip key, is about to replace the
+	// one before.
 	ReasonRotationStarted = "RotationStarted"
-	// ReasonRotationFinished: the authority of before is no longer trusted.
+	// ReasonRotationFinished: the authority, or gossip key, of before is no longer good
+	// for anything.
 	ReasonRotationFinished = "RotationFinished"
 	// ReasonRotationRefused: a rotation that an annotation asks for can't be.
 	ReasonRotationRefused = "RotationRefused"
@@ -169,7 +221,7 @@ func NeedsPerson(reason string) bool {
 func IsHubCondition(condition string) bool {
 	switch condition {
 	case ConditionAvailable, ConditionProgressing, ConditionDegraded, ConditionConfigApplied, ConditionUpdateAvailable,
-		ConditionTopicsAccepted, ConditionCertificatesReady, ConditionReconciling, ConditionStalled:
+		ConditionTopicsAccepted, ConditionGrantsAccepted, ConditionCertificatesReady, ConditionAuthenticationReady, ConditionReconciling, ConditionStalled:
 		return true
 	}
 	return false

@@ -15,6 +15,8 @@ import (
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.storage) || !has(oldSelf.storage.size) || !has(self.storage) || !has(self.storage.size) || (has(self.storage.storageClassName) == has(oldSelf.storage.storageClassName) && (!has(self.storage.storageClassName) || self.storage.storageClassName == oldSelf.storage.storageClassName))",message="the storage class of a Hub can't be changed: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
+// +kubebuilder:validation:XValidation:rule="!has(self.authorization) || has(self.authentication)",message="has no effect without spec.authentication: as long as nobody is asked who they are, everybody may do everything",fieldPath=".authorization"
+// +kubebuilder:validation:XValidation:rule="!has(self.authentication) || !has(self.authentication.mutualTLS) || (has(self.tls) && has(self.tls.clients) && self.tls.clients != 'Disabled')",message="needs spec.tls.clients to be Optional or Required: only over TLS do clients show certificates",fieldPath=".authentication.mutualTLS"
 type HubSpec struct {
 	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
 	// +kubebuilder:validation:Minimum=0
@@ -71,6 +73,16 @@ type HubSpec struct {
 	// comes from. Absent: nothing of the hub uses TLS.
 	// +optional
 	TLS *TLSSpec `json:"tls,omitempty"`
+
+	// authentication is how clients prove who they are. Absent: nobody is asked, and
+	// everybody who reaches the hub may do everything.
+	// +optional
+	Authentication *AuthenticationSpec `json:"authentication,omitempty"`
+
+	// authorization is what clients may do that have proved who they are. Absent:
+	// without authentication everything, with it nothing but what Grants allow.
+	// +optional
+	Authorization *AuthorizationSpec `json:"authorization,omitempty"`
 
 	// drain is how a node moves its clients away before it stops. A change
 	// replaces the nodes one by one, because a pod's grace period is fixed.
@@ -495,7 +507,7 @@ type Volume struct {
 	// name of the volume.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls'])",message="must be lower case letters, digits and dashes, and not config, gossip, history or node-tls, which the operator uses"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['config', 'gossip', 'history', 'node-tls', 'cluster-tls', 'node-auth'])",message="must be lower case letters, digits and dashes, and not config, gossip, history, node-tls, cluster-tls or node-auth, which the operator uses"
 	// +required
 	Name string `json:"name"`
 
@@ -610,6 +622,42 @@ type LimitsSpec struct {
 	// +kubebuilder:default=key
 	// +optional
 	ConflateKey string `json:"conflateKey,omitempty"`
+
+	// perIdentity bounds what all clients of one identity, as authentication finds it,
+	// have of one node together. Absent: nothing does.
+	// +optional
+	PerIdentity *QuotaSpec `json:"perIdentity,omitempty"`
+}
+
+// QuotaSpec bounds what somebody has of one node. What is left out is not bounded.
+type QuotaSpec struct {
+	// clients is how many may be connected at a time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	// +optional
+	Clients int32 `json:"clients,omitempty"`
+
+	// subscriptions is how many there may be at a time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	Subscriptions int32 `json:"subscriptions,omitempty"`
+
+	// artifactsPerSecond is how many artifacts may be sent and published in a second, with
+	// a second's worth at once. What is more is not refused: the node reads it later, and
+	// the connection holds the client up.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	ArtifactsPerSecond int32 `json:"artifactsPerSecond,omitempty"`
+
+	// bytesPerSecond is likewise how many bytes of artifacts, with their frames.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('1Ti')) <= 0",message="must be a whole number of bytes between 1Ki and 1Ti, such as 64Ki or 8Mi"
+	// +optional
+	BytesPerSecond *resource.Quantity `json:"bytesPerSecond,omitempty"`
 }
 
 // DrainSpec says how a node stops.
@@ -738,6 +786,11 @@ type HubStatus struct {
 	// +optional
 	Address string `json:"address,omitempty"`
 
+	// audience is the one that clients' ServiceAccount tokens have to be for; absent
+	// where these are not taken.
+	// +optional
+	Audience string `json:"audience,omitempty"`
+
 	// safeToRestart says whether any one node may be stopped now without harm: all
 	// are ready, and every shard has all its replicas, caught up.
 	// +optional
@@ -760,8 +813,9 @@ type HubStatus struct {
 	Certificates *CertificatesStatus `json:"certificates,omitempty"`
 
 	// conditions: Available, Progressing, Degraded and ConfigApplied; TopicsAccepted
-	// only while Topics refer to the Hub; CertificatesReady only while clients use TLS;
-	// UpdateAvailable, Reconciling and Stalled only while they are True.
+	// only while Topics refer to the Hub, and GrantsAccepted while Grants do;
+	// CertificatesReady only while clients use TLS, and AuthenticationReady while they
+	// are asked who they are; UpdateAvailable, Reconciling and Stalled only while they are True.
 	// +listType=map
 	// +listMapKey=type
 	// +optional
@@ -782,7 +836,7 @@ type HubStatus struct {
 // +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 45 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name: must be at most 45 characters: lower case letters, digits and dashes, starting with a letter and not ending with a dash; Services and pods are named after the Hub"
 // +kubebuilder:validation:XValidation:rule="!has(self.spec.storage) || !has(self.spec.storage.size) || !has(oldSelf.status) || !has(oldSelf.status.storageSize) || (has(oldSelf.spec.storage) && has(oldSelf.spec.storage.size) && self.spec.storage.size == oldSelf.spec.storage.size) || !isQuantity(string(self.spec.storage.size)) || quantity(string(self.spec.storage.size)).compareTo(quantity(string(oldSelf.status.storageSize))) >= 0",message="volumes can't shrink: status.storageSize says what there is",fieldPath=".spec.storage.size"
-// +kubebuilder:validation:XValidation:rule="!has(self.spec.tls) || !has(self.spec.tls.secretName) || !(self.spec.tls.secretName in [self.metadata.name + '-ca', self.metadata.name + '-gossip', self.metadata.name + '-node-tls', self.metadata.name + '-node-issued'])",message="must be a Secret of your own: this one is the operator's",fieldPath=".spec.tls.secretName"
+// +kubebuilder:validation:XValidation:rule="!has(self.spec.tls) || !has(self.spec.tls.secretName) || !(self.spec.tls.secretName in [self.metadata.name + '-ca', self.metadata.name + '-gossip', self.metadata.name + '-node-tls', self.metadata.name + '-node-issued', self.metadata.name + '-cluster-tls', self.metadata.name + '-cluster-authority'])",message="must be a Secret of your own: this one is the operator's",fieldPath=".spec.tls.secretName"
 type Hub struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional

@@ -66,6 +66,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.ConfigFile, "config", os.Getenv("SWITCHBOARD_CONFIG"), "config `file`, YAML (SWITCHBOARD_CONFIG)")
 	flags.StringVar(&o.Node, "node", os.Getenv("SWITCHBOARD_NODE"), "this node's `name`, ending in its ordinal; overrides the file's (SWITCHBOARD_NODE)")
 	flags.StringVar(&o.Advertise, "advertise", os.Getenv("SWITCHBOARD_ADVERTISE"), "`address` under which others reach this node; overrides the file's (SWITCHBOARD_ADVERTISE)")
+	flags.StringVar(&o.ClusterTLS, "cluster-tls", os.Getenv("SWITCHBOARD_CLUSTER_TLS"), "`directory` of a certificate for links between nodes, which are then encrypted where both ends can, unless the file says more (SWITCHBOARD_CLUSTER_TLS)")
 	flags.BoolVar(&showVersion, "version", false, "print the version and end")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

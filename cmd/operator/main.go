@@ -121,11 +121,16 @@ func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.L
 	if err != nil {
 		return nil, fmt.Errorf("set up the manager: %w", err)
 	}
+	issuer, err := controllers.NewAPIServerIssuer(cfg)
+	if err != nil {
+		return nil, err
+	}
 	r := &controllers.HubReconciler{
 		Client:    mgr.GetClient(),
 		Live:      mgr.GetAPIReader(),
 		Recorder:  mgr.GetEventRecorder(name),
 		Nodes:     controllers.HTTPNodes{},
+		Issuer:    issuer,
 		NodeImage: opts.nodeImage,
 
 		Namespaces: opts.watchNamespaces, // as CacheOptions

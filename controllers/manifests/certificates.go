@@ -17,13 +17,17 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/pki"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
-// tlsVolume is the name of the volume with a node's certificate.
-const tlsVolume = "node-tls"
+// Names of the volumes with a node's certificates: for clients, and for other nodes.
+const (
+	tlsVolume        = "node-tls"
+	clusterTLSVolume = "cluster-tls"
+)
 
-// Annotations of the Secret with the nodes' certificate while one authority gives way
-// to another. See the type Rotation.
+// Annotations of the Secrets with the nodes' certificates while one authority gives way
+// to another (see the type Rotation), and of that with the gossip keys (KeyPhase).
 const (
 	AnnotationRotationPhase = "switchboard.dev/rotation-phase"
 	AnnotationRotationSince = "switchboard.dev/rotation-since"
@@ -63,10 +67,25 @@ func CertificateNames(hub *switchboardv1alpha1.Hub) pki.Names {
 	return names
 }
 
+// ClusterNames is what the certificate has to be valid for that nodes know each other
+// by: a URI that no certificate for clients has.
+func ClusterNames(hub *switchboardv1alpha1.Hub) pki.Names {
+	return pki.Names{URIs: []*url.URL{config.ClusterID(Identity(hub))}}
+}
+
 // AuthoritySecret holds the Hub's certificate authority, with its key. Nothing mounts
 // it. data is what pki.Authority has.
 func AuthoritySecret(hub *switchboardv1alpha1.Hub, data map[string][]byte) *corev1ac.SecretApplyConfiguration {
-	return ownedBy(hub, corev1ac.Secret(AuthorityName(hub), hub.Namespace)).
+	return tlsSecret(hub, AuthorityName(hub), data)
+}
+
+// ClusterAuthoritySecret is AuthoritySecret for the cluster port.
+func ClusterAuthoritySecret(hub *switchboardv1alpha1.Hub, data map[string][]byte) *corev1ac.SecretApplyConfiguration {
+	return tlsSecret(hub, ClusterAuthorityName(hub), data)
+}
+
+func tlsSecret(hub *switchboardv1alpha1.Hub, name string, data map[string][]byte) *corev1ac.SecretApplyConfiguration {
+	return ownedBy(hub, corev1ac.Secret(name, hub.Namespace)).
 		WithType(corev1.SecretTypeTLS).
 		WithData(data)
 }
@@ -93,9 +112,15 @@ const (
 // NodeTLSSecret holds what nodes prove who they are by, and whom they trust: data is
 // what pki.Credentials has.
 func NodeTLSSecret(hub *switchboardv1alpha1.Hub, data map[string][]byte, rotation Rotation) *corev1ac.SecretApplyConfiguration {
-	secret := ownedBy(hub, corev1ac.Secret(NodeTLSName(hub), hub.Namespace)).
-		WithType(corev1.SecretTypeTLS).
-		WithData(data)
+	return withRotation(tlsSecret(hub, NodeTLSName(hub), data), rotation)
+}
+
+// ClusterTLSSecret is NodeTLSSecret for the cluster port.
+func ClusterTLSSecret(hub *switchboardv1alpha1.Hub, data map[string][]byte, rotation Rotation) *corev1ac.SecretApplyConfiguration {
+	return withRotation(tlsSecret(hub, ClusterTLSName(hub), data), rotation)
+}
+
+func withRotation(secret *corev1ac.SecretApplyConfiguration, rotation Rotation) *corev1ac.SecretApplyConfiguration {
 	if rotation.Phase != "" {
 		secret.WithAnnotations(map[string]string{AnnotationRotationPhase: string(rotation.Phase)})
 	}

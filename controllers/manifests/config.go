@@ -12,15 +12,19 @@ import (
 )
 
 // ConfigMap holds the nodes' settings: rendered is what NodeConfig returns, as
-// a file.
-func ConfigMap(hub *switchboardv1alpha1.Hub, rendered []byte) *corev1ac.ConfigMapApplyConfiguration {
-	return ownedBy(hub, corev1ac.ConfigMap(ConfigMapName(hub), hub.Namespace)).
-		WithData(map[string]string{ConfigKey: string(rendered)})
+// a file. clusterKeys are the cluster's public keys for tokens of ServiceAccounts, nil
+// where these are not taken.
+func ConfigMap(hub *switchboardv1alpha1.Hub, rendered, clusterKeys []byte) *corev1ac.ConfigMapApplyConfiguration {
+	data := map[string]string{ConfigKey: string(rendered)}
+	if len(clusterKeys) > 0 {
+		data[ClusterKeysKey] = string(clusterKeys)
+	}
+	return ownedBy(hub, corev1ac.ConfigMap(ConfigMapName(hub), hub.Namespace)).WithData(data)
 }
 
 // NodeConfig is the settings that all nodes of the Hub share. What differs
 // between them, name and address, comes from each pod's environment. It is not
-// validated.
+// validated, and lacks who issues the cluster's tokens and what Topics and Grants say.
 func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	spec := &hub.Spec
 	c := config.Default()
@@ -29,8 +33,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	c.Peers = []string{fmt.Sprintf("%s.%s.svc:%d", PeerServiceName(hub), hub.Namespace, PortGossip)}
 	c.GossipKeyFile = gossipDir + "/" + GossipKey
 	if ServesTLS(hub) {
-		c.TLS = config.TLS{Clients: config.TLSPolicy(spec.TLS.Clients), Directory: tlsDir}
+		c.TLS.Clients, c.TLS.Directory = config.TLSPolicy(spec.TLS.Clients), tlsDir
 	}
+	c.Authentication, c.Authorization = authentication(hub), authorization(hub)
 	c.HealthCheck = config.HealthCheck{
 		Interval:         config.Duration(spec.HealthCheck.Interval.Duration),
 		Timeout:          config.Duration(spec.HealthCheck.Timeout.Duration),
@@ -55,6 +60,14 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		MaxPendingBytes:  config.Bytes(spec.Limits.MaxPendingBytes.Value()),
 		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
 		ConflateKey:      spec.Limits.ConflateKey,
+	}
+	if q := spec.Limits.PerIdentity; q != nil {
+		c.Limits.PerIdentity = config.Quota{
+			Clients: int(q.Clients), Subscriptions: int(q.Subscriptions), ArtifactsPerSecond: int(q.ArtifactsPerSecond),
+		}
+		if q.BytesPerSecond != nil {
+			c.Limits.PerIdentity.BytesPerSecond = config.Bytes(q.BytesPerSecond.Value())
+		}
 	}
 	c.Drain.Timeout = config.Duration(spec.Drain.Timeout.Duration)
 	return c

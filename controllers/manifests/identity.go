@@ -18,11 +18,42 @@ func ServiceAccount(hub *switchboardv1alpha1.Hub) *corev1ac.ServiceAccountApplyC
 	return account
 }
 
-// GossipSecret holds the key that encrypts gossip between the Hub's nodes: key
-// is base64 of 32 bytes. Pass the key that exists, if one does: nodes with
-// different keys don't hear each other.
-func GossipSecret(hub *switchboardv1alpha1.Hub, key []byte) *corev1ac.SecretApplyConfiguration {
-	return ownedBy(hub, corev1ac.Secret(GossipSecretName(hub), hub.Namespace)).
+// KeyPhase is a step on the way from one gossip key to another, an annotation of the
+// Secret that has them; empty: none is under way.
+type KeyPhase string
+
+// The phases of a rotation, in order. Each ends when all nodes have what is in the
+// Secret.
+const (
+	// KeyAsked: a rotation is to begin once all nodes can follow it.
+	KeyAsked KeyPhase = "Asked"
+	// KeyAdd: nodes come to accept the new key, and use the old one.
+	KeyAdd KeyPhase = "Add"
+	// KeyUse: nodes come to use the new key, and accept both.
+	KeyUse KeyPhase = "Use"
+	// KeyRemove: nodes come to accept the new key alone.
+	KeyRemove KeyPhase = "Remove"
+)
+
+// KeyPhaseIn reads the phase from the annotations of GossipSecret; one that there is
+// not is as if none were under way.
+func KeyPhaseIn(annotations map[string]string) KeyPhase {
+	switch phase := KeyPhase(annotations[AnnotationRotationPhase]); phase {
+	case KeyAsked, KeyAdd, KeyUse, KeyRemove:
+		return phase
+	}
+	return ""
+}
+
+// GossipSecret holds the keys of the gossip between the Hub's nodes, in the form of
+// config.EncodeGossipKeys. Pass those that exist, if some do: nodes with different
+// keys don't hear each other.
+func GossipSecret(hub *switchboardv1alpha1.Hub, keys []byte, phase KeyPhase) *corev1ac.SecretApplyConfiguration {
+	secret := ownedBy(hub, corev1ac.Secret(GossipSecretName(hub), hub.Namespace)).
 		WithType(corev1.SecretTypeOpaque).
-		WithData(map[string][]byte{GossipKey: key})
+		WithData(map[string][]byte{GossipKey: keys})
+	if phase != "" {
+		secret.WithAnnotations(map[string]string{AnnotationRotationPhase: string(phase)})
+	}
+	return secret
 }

@@ -68,6 +68,7 @@ func fullHub() *switchboardv1alpha1.Hub {
 	}
 	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientConflate
 	hub.Spec.Limits.ConflateKey = "symbol"
+	hub.Spec.Limits.PerIdentity = &switchboardv1alpha1.QuotaSpec{Clients: 100, Subscriptions: 1000, ArtifactsPerSecond: 5000, BytesPerSecond: new(resource.MustParse("8Mi"))}
 	hub.Spec.Drain.Timeout.Duration = 1500 * time.Millisecond
 	hub.Spec.Image = "registry.example/switchboard:1"
 	hub.Spec.ImagePullPolicy = corev1.PullAlways
@@ -113,6 +114,26 @@ func fullHub() *switchboardv1alpha1.Hub {
 		IssuerRef:  &switchboardv1alpha1.IssuerRef{Name: "corporate", Kind: "ClusterIssuer", Group: "cert-manager.io"},
 		ExtraNames: []string{"hub.example.com", "192.0.2.7"},
 	}
+	hub.Spec.Authentication = &switchboardv1alpha1.AuthenticationSpec{
+		ServiceAccount: &switchboardv1alpha1.ServiceAccountAuthentication{},
+		OIDC: []switchboardv1alpha1.OIDCAuthentication{
+			{Issuer: "https://login.example.com", Audiences: []string{"hub"}, NameClaim: "email", GroupsClaim: "groups", CAConfigMapName: "login-ca"},
+			{Issuer: "https://ci.example.com", Audiences: []string{"hub", "ci"}, NameClaim: "sub"},
+		},
+		MutualTLS: &switchboardv1alpha1.MutualTLSAuthentication{SecretName: "clients-ca"},
+		Static:    &switchboardv1alpha1.StaticAuthentication{SecretName: "tokens", Key: "list"},
+	}
+	hub.Spec.Authorization = &switchboardv1alpha1.AuthorizationSpec{Rules: []switchboardv1alpha1.HubRule{
+		{
+			Rule: switchboardv1alpha1.Rule{
+				Name: "workers", When: `identity.serviceAccount == "worker"`,
+				ConnectAs: []switchboardv1alpha1.ClientTemplate{"{namespace}/*"}, SendTo: []switchboardv1alpha1.ClientTemplate{"desk"},
+				Publish: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.>"}, Subscribe: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.*"},
+				History: []switchboardv1alpha1.TopicTemplate{"jobs.{namespace}.>"},
+			},
+		},
+		{Rule: switchboardv1alpha1.Rule{Name: "keepers", When: `"keepers" in identity.groups`}, Admin: switchboardv1alpha1.AdminManage},
+	}}
 	hub.Spec.Resources = &switchboardv1alpha1.ResourcesSpec{
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")},
 		Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("4Gi")},
@@ -124,14 +145,21 @@ func TestBuilders(t *testing.T) {
 	const image = "switchboard:1"
 	builders := map[string]func(*switchboardv1alpha1.Hub) runtime.ApplyConfiguration{
 		"configmap": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
-			rendered, err := manifests.NodeConfig(h).Marshal()
+			rendered, err := nodeConfig(h).Marshal()
 			if err != nil {
 				t.Fatal(err)
 			}
-			return manifests.ConfigMap(h, rendered)
+			var keys []byte
+			if manifests.TakesServiceAccounts(h) {
+				keys = []byte(`{"keys":[]}`)
+			}
+			return manifests.ConfigMap(h, rendered, keys)
 		},
 		"secret": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
-			return manifests.GossipSecret(h, []byte("key"))
+			return manifests.GossipSecret(h, []byte("key"), "")
+		},
+		"secret-rotating": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.GossipSecret(h, []byte("new\nold"), manifests.KeyUse)
 		},
 		"secret-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.AuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
@@ -139,6 +167,12 @@ func TestBuilders(t *testing.T) {
 		"secret-node-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			rotation := manifests.Rotation{Phase: manifests.RotationTrust, Since: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)}
 			return manifests.NodeTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, rotation)
+		},
+		"secret-cluster-tls": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterTLSSecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key"), "ca.crt": []byte("authorities")}, manifests.Rotation{Phase: manifests.RotationIssue})
+		},
+		"secret-cluster-authority": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
+			return manifests.ClusterAuthoritySecret(h, map[string][]byte{"tls.crt": []byte("certificate"), "tls.key": []byte("key")})
 		},
 		"configmap-ca": func(h *switchboardv1alpha1.Hub) runtime.ApplyConfiguration {
 			return manifests.TrustConfigMap(h, []byte("authorities"))
@@ -160,6 +194,15 @@ func TestBuilders(t *testing.T) {
 	t.Run("certificate", func(t *testing.T) {
 		golden(t, "certificate.yaml", client.ApplyConfigurationFromUnstructured(manifests.Certificate(fullHub())))
 	})
+}
+
+// nodeConfig is what nodes get: the settings, and who issues the cluster's tokens.
+func nodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
+	c := manifests.NodeConfig(hub)
+	if sa := c.Authentication.ServiceAccount; sa != nil {
+		sa.Issuer = "https://kubernetes.default.svc.cluster.local"
+	}
+	return c
 }
 
 // golden compares an object with a file, or writes the file.
@@ -199,7 +242,7 @@ func TestPlainHubIsTheDefaultConfig(t *testing.T) {
 func TestNodesAcceptTheConfig(t *testing.T) {
 	for name, hub := range map[string]*switchboardv1alpha1.Hub{"plain": plainHub(), "full": fullHub()} {
 		t.Run(name, func(t *testing.T) {
-			want := manifests.NodeConfig(hub)
+			want := nodeConfig(hub)
 			data, err := want.Marshal()
 			if err != nil {
 				t.Fatal(err)

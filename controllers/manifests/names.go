@@ -33,8 +33,12 @@ const (
 	// makes it another template.
 	AnnotationRestartedAt = "switchboard.dev/restarted-at"
 
-	// AnnotationRotate on a Hub asks for other certificates: one of the values
-	// RotateAuthority and RotateCertificates. The operator takes it away when it has
+	// AnnotationGossipKeys is set on pods when other gossip keys wait for them, as
+	// AnnotationConfigHash is for settings.
+	AnnotationGossipKeys = "switchboard.dev/gossip-keys"
+
+	// AnnotationRotate on a Hub asks for other certificates or keys: one of the values
+	// RotateAuthority, RotateCertificates and RotateGossip. The operator takes it away when it has
 	// begun.
 	AnnotationRotate = "switchboard.dev/rotate"
 
@@ -45,11 +49,14 @@ const (
 
 // Values of AnnotationRotate.
 const (
-	// RotateAuthority replaces the Hub's certificate authority, and then all that it
-	// has issued.
+	// RotateAuthority replaces the Hub's certificate authorities, and then all that they
+	// have issued.
 	RotateAuthority = "ca"
-	// RotateCertificates replaces the nodes' certificate by one of the same authority.
+	// RotateCertificates replaces the nodes' certificates by ones of the same
+	// authorities.
 	RotateCertificates = "certificates"
+	// RotateGossip replaces the key that encrypts gossip.
+	RotateGossip = "gossip"
 )
 
 // Where things are in a node's container.
@@ -58,10 +65,12 @@ const (
 	storageDir = "/var/lib/switchboard"
 	gossipDir  = "/etc/switchboard/gossip"
 	tlsDir     = "/etc/switchboard/tls"
+	// clusterTLSDir is where nodes look unless told otherwise.
+	clusterTLSDir = "/etc/switchboard/cluster-tls"
 
 	// ConfigKey is the ConfigMap's key and the file that a node reads.
 	ConfigKey = "hubnode.yaml"
-	// GossipKey is the Secret's key that holds the gossip key.
+	// GossipKey is the Secret's key that holds the gossip keys.
 	GossipKey = "key"
 )
 
@@ -90,6 +99,14 @@ func NodeTLSName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node
 
 // IssuedName is the Secret into which cert-manager puts what it has issued.
 func IssuedName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-node-issued" }
+
+// ClusterAuthorityName is the Secret with the Hub's authority for the cluster port.
+func ClusterAuthorityName(hub *switchboardv1alpha1.Hub) string {
+	return hub.Name + "-cluster-authority"
+}
+
+// ClusterTLSName is the Secret with the certificate that nodes know each other by.
+func ClusterTLSName(hub *switchboardv1alpha1.Hub) string { return hub.Name + "-cluster-tls" }
 
 // Address is where clients inside the cluster connect.
 func Address(hub *switchboardv1alpha1.Hub) string { return fmt.Sprintf("%s:%d", Host(hub), PortClient) }

@@ -62,11 +62,16 @@ func podSpec(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodSpecApplyC
 				WithConfigMap(corev1ac.ConfigMapVolumeSource().WithName(ConfigMapName(hub))),
 			corev1ac.Volume().WithName("gossip").
 				WithSecret(corev1ac.SecretVolumeSource().WithSecretName(GossipSecretName(hub)).WithDefaultMode(0o440)),
+			corev1ac.Volume().WithName(clusterTLSVolume).
+				WithSecret(corev1ac.SecretVolumeSource().WithSecretName(ClusterTLSName(hub)).WithDefaultMode(0o440)),
 		)
 	if ServesTLS(hub) {
 		// The whole folder here, too: the kubelet renews the files in it.
 		pod.WithVolumes(corev1ac.Volume().WithName(tlsVolume).
 			WithSecret(corev1ac.SecretVolumeSource().WithSecretName(NodeTLSName(hub)).WithDefaultMode(0o440)))
+	}
+	if sources := AuthSources(hub); len(sources) > 0 {
+		pod.WithVolumes(authVolumeOf(sources))
 	}
 	for _, s := range hub.Spec.ImagePullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
@@ -173,6 +178,8 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		WithEnv(
 			fieldEnv("SWITCHBOARD_NODE", "metadata.name"),
 			fieldEnv("SWITCHBOARD_ADVERTISE", "status.podIP"),
+			// Not in the settings, which nodes of before would refuse: these overlook it.
+			corev1ac.EnvVar().WithName("SWITCHBOARD_CLUSTER_TLS").WithValue(clusterTLSDir),
 		).
 		WithPorts(
 			containerPort("client", PortClient, corev1.ProtocolTCP),
@@ -195,6 +202,7 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		WithVolumeMounts(
 			corev1ac.VolumeMount().WithName("config").WithMountPath(configDir).WithReadOnly(true),
 			corev1ac.VolumeMount().WithName("gossip").WithMountPath(gossipDir).WithReadOnly(true),
+			corev1ac.VolumeMount().WithName(clusterTLSVolume).WithMountPath(clusterTLSDir).WithReadOnly(true),
 		)
 	if keepsOnDisk(hub) {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(historyVolume).WithMountPath(storageDir))
@@ -203,6 +211,9 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(tlsVolume).WithMountPath(tlsDir).WithReadOnly(true))
 		// For hubctl, which people run in the container.
 		c.WithEnv(corev1ac.EnvVar().WithName("SWITCHBOARD_CA_FILE").WithValue(path.Join(tlsDir, pki.AuthoritiesKey)))
+	}
+	if len(AuthSources(hub)) > 0 {
+		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(authVolume).WithMountPath(authDir).WithReadOnly(true))
 	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
 		// Collect garbage harder before the kernel kills the process; the tenth

@@ -60,12 +60,18 @@ type podInputs struct {
 	OnDisk           bool                               `json:"onDisk,omitempty"`
 	RestartedAt      string                             `json:"restartedAt,omitempty"`
 	ServesTLS        bool                               `json:"servesTLS,omitempty"`
+	AuthSources      []string                           `json:"authSources,omitempty"`
 }
 
 func podInputsOf(hub *switchboardv1alpha1.Hub) *podInputs {
 	s := &hub.Spec
+	var sources []string
+	for _, a := range AuthSources(hub) {
+		sources = append(sources, a.Kind()+" "+a.Name+" "+a.Key+" "+a.file)
+	}
 	return &podInputs{
-		Image: s.Image, ImagePullPolicy: s.ImagePullPolicy, ImagePullSecrets: s.ImagePullSecrets, Resources: s.Resources,
+		AuthSources: sources,
+		Image:       s.Image, ImagePullPolicy: s.ImagePullPolicy, ImagePullSecrets: s.ImagePullSecrets, Resources: s.Resources,
 		Pod: s.Pod, DrainTimeout: s.Drain.Timeout.Duration, OnDisk: keepsOnDisk(hub),
 		RestartedAt: hub.Annotations[AnnotationRestartedAt], ServesTLS: ServesTLS(hub),
 	}

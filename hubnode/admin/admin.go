@@ -44,15 +44,19 @@ type Counts struct {
 	DirectoryEntries int // clients known on other nodes
 	MeshLinks        int
 	GossipMembers    int
-	GossipHealth     int    // 0 is healthy, higher is worse
-	MeshLinked       uint64 // links that came up
-	MeshRefused      uint64 // connections of other nodes whose handshake failed
-	AnnounceRefused  uint64 // announcements that their sender may not make
-	FilterErrors     uint64 // artifacts on which a filter had no answer
+	GossipHealth     int               // 0 is healthy, higher is worse
+	GossipKeys       int               // that are accepted; 0 when it is plain
+	GossipKeysStale  int               // 1 while their file is not in use, else 0
+	MeshLinked       uint64            // links that came up
+	MeshEncrypted    int               // of the links
+	MeshRefused      map[string]uint64 // links whose handshake failed, by the reason
+	AnnounceRefused  uint64            // announcements that their sender may not make
+	FilterErrors     uint64            // artifacts on which a filter had no answer
 
+	HandshakesCrowded uint64            // connections ended before they had shaken hands, for so many others
 	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
-	CertificateExpiry int64             // seconds since 1970; 0 without a certificate
-	CertificateStale  int               // 1 while its files can't be used, else 0
+	CertificateExpiry map[string]int64  // by port: seconds since 1970; absent without a certificate
+	CertificateStale  map[string]int    // by port: 1 while its files can't be used, else 0
 
 	// Of this node's replicas, by their shards' numbers.
 	RaftLeader    map[string]int // 1 where it leads, else 0

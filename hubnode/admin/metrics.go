@@ -37,14 +37,18 @@ var (
 	clientsJoined    = describe("clients_joined_total", "Clients that were registered on this node, each session counted.")
 	clientsLeft      = describe("clients_left_total", "Clients that left this node, by what ended their session.", "reason")
 	malformed        = describe("malformed_frames_total", "Frames that ended their connection.")
+	throttled        = describe("artifacts_throttled_total", "Artifacts that were held up because the identity of their sender was ahead of its rate.")
 	permissionDenied = describe("permission_denied_total", "What this node's clients asked for and no rule allows them, by action.", "action")
 	roundTrip        = describe("client_round_trip_seconds", "Round trips of health checks.")
 	directoryEntries = describe("directory_entries", "Clients that are known on other nodes.")
 	meshLinks        = describe("mesh_links", "Links to other nodes that are up.")
 	gossipMembers    = describe("gossip_members", "Nodes that the gossip knows, this one included.")
 	gossipHealth     = describe("gossip_health_score", "How late this node's gossip is by its own judgement: 0 is healthy, higher is worse.")
+	gossipKeys       = describe("gossip_keys", "Keys by which this node understands gossip: 1, or 2 while one gives way to another; 0 when gossip is not encrypted.")
+	gossipKeysStale  = describe("gossip_keys_stale", "1 while the file of the gossip's keys can't be used and older ones stay in use, else 0.")
 	meshLinked       = describe("mesh_links_made_total", "Links to other nodes that came up, again or for the first time.")
-	meshRefused      = describe("mesh_links_refused_total", "Connections to the cluster port that did not greet as a node of this hub.")
+	meshRefused      = describe("mesh_links_refused_total", "Links to other nodes that were refused, by the reason.", "reason")
+	meshEncrypted    = describe("mesh_links_encrypted", "Links to other nodes that are up and encrypted.")
 	announceRefused  = describe("directory_refused_total", "Announcements that were malformed or spoke for another node.")
 	filterErrors     = describe("filter_errors_total", "Artifacts on which a filter had no answer, as when it reads an attribute that is absent: they don't match.")
 	historyArtifacts = describe("history_artifacts", "Artifacts that this node keeps.")
@@ -62,9 +66,10 @@ var (
 	raftPending      = describe("raft_pending_bytes", "Bytes published to the shard that wait to be stored by a majority, on its leader.", "shard")
 	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
 	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
+	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
-	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use expires, in seconds since 1970; absent without one.")
-	certStale        = describe("certificate_stale", "1 while the files of the certificate can't be used and an older one stays in use, else 0.")
+	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use on a port expires, in seconds since 1970; absent without one.", "port")
+	certStale        = describe("certificate_stale", "1 while the files of a port's certificate can't be used and an older one stays in use, else 0.", "port")
 	raftRemade       = describe("raft_replicas_remade_total", "Replicas of this node that were damaged and fetched from the others.")
 )
 
@@ -107,6 +112,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(clientsLeft, count, reason)
 	}
 	counter(malformed, m.MalformedFrames)
+	counter(throttled, m.ArtifactsThrottled)
 	for action, count := range m.PermissionsDenied {
 		counter(permissionDenied, count, action)
 	}
@@ -115,8 +121,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(meshLinks, float64(n.MeshLinks))
 	gauge(gossipMembers, float64(n.GossipMembers))
 	gauge(gossipHealth, float64(n.GossipHealth))
+	gauge(gossipKeys, float64(n.GossipKeys))
+	gauge(gossipKeysStale, float64(n.GossipKeysStale))
 	counter(meshLinked, n.MeshLinked)
-	counter(meshRefused, n.MeshRefused)
+	gauge(meshEncrypted, float64(n.MeshEncrypted))
+	for reason, count := range n.MeshRefused {
+		counter(meshRefused, count, reason)
+	}
 	counter(announceRefused, n.AnnounceRefused)
 	counter(filterErrors, n.FilterErrors)
 	gauge(historyArtifacts, float64(m.HistoryArtifacts))
@@ -139,13 +150,16 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(raftPending, float64(n.RaftPending[shard]), shard)
 		gauge(raftVoters, float64(n.RaftVoters[shard]), shard)
 	}
+	counter(crowdedOut, n.HandshakesCrowded)
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
 	}
-	if n.CertificateExpiry > 0 {
-		gauge(certExpiry, float64(n.CertificateExpiry))
+	for port, at := range n.CertificateExpiry {
+		gauge(certExpiry, float64(at), port)
 	}
-	gauge(certStale, float64(n.CertificateStale))
+	for port, stale := range n.CertificateStale {
+		gauge(certStale, float64(stale), port)
+	}
 	counter(raftRecovered, n.RaftRecovered)
 	counter(raftRemade, n.RaftRemade)
 }

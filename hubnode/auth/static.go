@@ -89,6 +89,13 @@ func (s *staticTokens) reread() error {
 	return nil
 }
 
+// CheckList says what is wrong with a list of static tokens, nil when nothing is. It repeats
+// nothing of it but names.
+func CheckList(text []byte) error {
+	_, err := parseStatic(text)
+	return err
+}
+
 // parseStatic reads a list. Its errors hold no hashes.
 func parseStatic(text []byte) (map[string]staticToken, error) {
 	byName := make(map[string]staticToken)

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +29,7 @@ const (
 // use, but for Run, which runs once.
 type Store struct {
 	dir     string
+	id      string // of a mutual store; empty: the other side shows nothing
 	log     *slog.Logger
 	wanted  chan struct{} // closed once there is something to follow
 	current atomic.Pointer[edition]
@@ -40,8 +43,10 @@ type Store struct {
 type edition struct {
 	pair   tls.Certificate
 	secret []byte
+	mutual *mutual // nil: the other side shows nothing
 	day    int64
 	config *tls.Config
+	dial   *tls.Config // nil when mutual is
 }
 
 // New returns a store that reads nothing before Open.
@@ -57,7 +62,7 @@ func (s *Store) Open() error {
 	if s.current.Load() != nil {
 		return nil
 	}
-	next, err := load(s.dir)
+	next, err := load(s.dir, s.id)
 	if err != nil {
 		return err
 	}
@@ -92,7 +97,7 @@ func (s *Store) Config() *tls.Config {
 	if e.day == today {
 		return e.config
 	}
-	next := newEdition(e.pair, e.secret, today)
+	next := newEdition(e.pair, e.secret, e.mutual, today)
 	s.current.CompareAndSwap(e, next)
 	return next.config
 }
@@ -114,7 +119,7 @@ func (s *Store) Stale() bool { return s.stale.Load() }
 func (s *Store) reread() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next, err := load(s.dir)
+	next, err := load(s.dir, s.id)
 	if err == nil && next.expired() && !s.current.Load().expired() {
 		err = fmt.Errorf("%s: the certificate expired on %s", filepath.Join(s.dir, certFile), next.pair.Leaf.NotAfter.UTC().Format(time.DateTime))
 	}
@@ -136,7 +141,7 @@ func (s *Store) serveLocked(next *edition) {
 	leaf := next.pair.Leaf
 	log := s.log.With(slog.String("directory", s.dir), slog.Any("names", leaf.DNSNames), slog.Time("expires", leaf.NotAfter))
 	if next.expired() {
-		log.Error("the certificate has expired: no client will trust it")
+		log.Error("the certificate has expired: nobody will trust it")
 		return
 	}
 	log.Info("certificate loaded")
@@ -157,12 +162,16 @@ func (s *Store) troubleLocked(err error) {
 }
 
 // load reads the directory.
-func load(dir string) (*edition, error) {
-	var files [2][]byte
-	for i, name := range []string{certFile, keyFile} {
+func load(dir, id string) (*edition, error) {
+	var files [3][]byte
+	names := []string{certFile, keyFile}
+	if id != "" {
+		names = append(names, caFile)
+	}
+	for i, name := range names {
 		content, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the operator of the node names the directory
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no %s in %s: TLS needs %s and %s there, as a Secret of type kubernetes.io/tls has them: %w", name, dir, certFile, keyFile, err)
+			return nil, fmt.Errorf("no %s in %s: TLS needs %s there, as a Secret of type kubernetes.io/tls has them: %w", name, dir, strings.Join(names, " and "), err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the certificate: %w", err)
@@ -177,22 +186,38 @@ func load(dir string) (*edition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, keyFile), err)
 	}
-	return newEdition(pair, secret, dayOf(time.Now())), nil
+	var m *mutual
+	if id != "" {
+		if m, err = newMutual(id, files[2], dir, pair.Leaf, pair.Certificate); err != nil {
+			return nil, err
+		}
+	}
+	return newEdition(pair, secret, m, dayOf(time.Now())), nil
 }
 
-func newEdition(pair tls.Certificate, secret []byte, day int64) *edition {
+func newEdition(pair tls.Certificate, secret []byte, m *mutual, day int64) *edition {
+	e := &edition{pair: pair, secret: secret, mutual: m, day: day}
+	if m != nil {
+		e.config, e.dial = m.configs(pair)
+		return e
+	}
 	config := &tls.Config{
 		Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13,
 		DynamicRecordSizingDisabled: true, // what is written is whole frames, and much at a time
 	}
 	config.SetSessionTicketKeys(ticketKeys(secret, day))
-	return &edition{pair: pair, secret: secret, day: day, config: config}
+	e.config = config
+	return e
 }
 
 func (e *edition) expired() bool { return time.Now().After(e.pair.Leaf.NotAfter) }
 
-// same reports whether both serve the same chain with the same key.
+// same reports whether both serve the same chain with the same key, and trust the
+// same.
 func (e *edition) same(other *edition) bool {
+	if e.mutual != nil && !bytes.Equal(e.mutual.text, other.mutual.text) {
+		return false
+	}
 	if len(e.pair.Certificate) != len(other.pair.Certificate) || string(e.secret) != string(other.secret) {
 		return false
 	}

@@ -23,7 +23,7 @@ func TestTicketKeysOverlap(t *testing.T) {
 
 func TestConfigFollowsTheDay(t *testing.T) {
 	s := &Store{}
-	e := newEdition(tls.Certificate{}, []byte("secret"), dayOf(time.Now())-1)
+	e := newEdition(tls.Certificate{}, []byte("secret"), nil, dayOf(time.Now())-1)
 	s.current.Store(e)
 	if first := s.Config(); first == e.config || s.Config() != first {
 		t.Error("the keys of yesterday seal tickets, or are made for each connection")

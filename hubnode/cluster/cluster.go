@@ -63,6 +63,7 @@ type Member struct {
 	Version     string // of the program
 	Client      string // host:port for clients
 	Cluster     string // host:port of the mesh
+	ClusterTLS  bool   // the mesh takes TLS
 	HTTP        string // host:port of the HTTP API
 	MinProtocol int    // the versions of the wire that it speaks
 	MaxProtocol int
@@ -76,6 +77,8 @@ type meta struct {
 	Cluster string `json:"m"`
 	HTTP    string `json:"h"`
 
+	ClusterTLS bool `json:"t,omitempty"`
+
 	MinProtocol int `json:"p,omitempty"` // absent: 1
 	MaxProtocol int `json:"q,omitempty"` // absent: 1
 }
@@ -87,7 +90,7 @@ type Config struct {
 	Bind      string          // host:port to gossip on, TCP and UDP
 	Advertise string          // host that others reach this node under
 	Peers     func() []string // host:port or dns-name:port to join; asked anew each time
-	Key       []byte          // 16, 24 or 32 bytes to encrypt with; empty: plain
+	Keys      [][]byte        // of 16, 24 or 32 bytes each, one or two: the first encrypts, all are accepted; none: plain
 	Log       *slog.Logger
 	// Changed is called with all members but this node, sorted by name, when
 	// they have changed; never concurrently.
@@ -98,9 +101,10 @@ type Config struct {
 type Cluster struct {
 	cfg     Config
 	list    *memberlist.Memberlist
-	changed chan struct{} // holds one: members have to be looked at again
-	news    chan struct{} // holds one: this node says something else of itself
-	telling sync.Mutex    // held while the others are told
+	keyring *memberlist.Keyring // nil: plain
+	changed chan struct{}       // holds one: members have to be looked at again
+	news    chan struct{}       // holds one: this node says something else of itself
+	telling sync.Mutex          // held while the others are told
 	joined  atomic.Bool
 	ending  atomic.Bool
 
@@ -129,7 +133,12 @@ func Start(cfg Config) (*Cluster, error) {
 	mc.BindAddr, mc.BindPort = host, port
 	mc.AdvertiseAddr, mc.AdvertisePort = cfg.Advertise, port
 	mc.Label = cfg.Hub
-	mc.SecretKey = cfg.Key
+	if len(cfg.Keys) > 0 {
+		if c.keyring, err = memberlist.NewKeyring(cfg.Keys, cfg.Keys[0]); err != nil {
+			return nil, fmt.Errorf("gossip key: %w", err)
+		}
+		mc.Keyring = c.keyring
+	}
 	mc.Delegate, mc.Events, mc.Alive, mc.Merge = c, c, c, c
 	mc.Logger = newLogger(cfg.Log, &c.ending)
 	mc.DeadNodeReclaimTime = 0
@@ -198,10 +207,26 @@ func (c *Cluster) SetState(s State) {
 // Become is SetState that does not wait: Run tells the others.
 func (c *Cluster) Become(s State) {
 	if c.become(s) {
-		select {
-		case c.news <- struct{}{}:
-		default:
-		}
+		c.bringNews()
+	}
+}
+
+// SpeakTLS says whether this node's mesh takes TLS; Run tells the others.
+func (c *Cluster) SpeakTLS(speaks bool) {
+	c.mu.Lock()
+	was := c.self.ClusterTLS
+	c.self.ClusterTLS = speaks
+	c.mu.Unlock()
+	if was != speaks {
+		c.bringNews()
+	}
+}
+
+// bringNews makes Run tell the others what this node says of itself.
+func (c *Cluster) bringNews() {
+	select {
+	case c.news <- struct{}{}:
+	default:
 	}
 }
 
@@ -271,7 +296,7 @@ func parse(n *memberlist.Node) (Member, bool) {
 	}
 	return Member{
 		Name: name, Incarnation: number, State: m.State, Version: m.Version,
-		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP,
+		Client: m.Client, Cluster: m.Cluster, HTTP: m.HTTP, ClusterTLS: m.ClusterTLS,
 		MinProtocol: max(1, m.MinProtocol), MaxProtocol: max(1, m.MaxProtocol),
 	}, true
 }

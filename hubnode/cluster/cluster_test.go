@@ -38,10 +38,20 @@ type node struct {
 
 func start(t *testing.T, hub, name string, incarnation uint64, bind string, key []byte, peers ...string) *node {
 	t.Helper()
+	var keys [][]byte
+	if key != nil {
+		keys = append(keys, key)
+	}
+	return startWith(t, hub, name, incarnation, bind, keys, peers...)
+}
+
+// startWith is start with any number of keys.
+func startWith(t *testing.T, hub, name string, incarnation uint64, bind string, keys [][]byte, peers ...string) *node {
+	t.Helper()
 	n := &node{bind: bind}
 	c, err := Start(Config{
 		Hub: hub, Self: Member{Name: name, Incarnation: incarnation, Client: name + ":7400", Cluster: name + ":7401", HTTP: name + ":7480"},
-		Bind: bind, Advertise: "127.0.0.1", Key: key, Log: slog.New(slog.DiscardHandler),
+		Bind: bind, Advertise: "127.0.0.1", Keys: keys, Log: slog.New(slog.DiscardHandler),
 		Peers: func() []string { return peers },
 		Changed: func(members []Member) {
 			n.mu.Lock()

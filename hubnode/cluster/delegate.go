@@ -20,7 +20,7 @@ func (c *Cluster) NodeMeta(limit int) []byte {
 	self := c.self
 	c.mu.Unlock()
 	b, err := json.Marshal(meta{
-		State: self.State, Version: self.Version, Client: self.Client, Cluster: self.Cluster, HTTP: self.HTTP,
+		State: self.State, Version: self.Version, Client: self.Client, Cluster: self.Cluster, HTTP: self.HTTP, ClusterTLS: self.ClusterTLS,
 		MinProtocol: self.MinProtocol, MaxProtocol: self.MaxProtocol,
 	})
 	if err != nil || len(b) > limit {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/topic"
@@ -26,7 +27,8 @@ type Config struct {
 	// Peers are the gossip addresses to join, host:port; names are resolved
 	// again at each try. Empty: the node is alone until others join it.
 	Peers []string `yaml:"peers,omitempty"`
-	// GossipKeyFile holds the key of the gossip. Empty: it is not encrypted.
+	// GossipKeyFile holds the keys of the gossip: see [DecodeGossipKeys]. Empty: it is
+	// not encrypted.
 	GossipKeyFile string `yaml:"gossipKeyFile,omitempty"`
 
 	TLS TLS `yaml:"tls,omitempty"`
@@ -63,11 +65,42 @@ type TLS struct {
 	// Directory holds tls.crt and tls.key in PEM, as a kubernetes.io/tls Secret
 	// is mounted. It is not looked at while Clients is Disabled.
 	Directory string `yaml:"directory"`
+	// Cluster says how nodes link to each other. Both sides of an encrypted link
+	// show a certificate.
+	Cluster TLSPolicy `yaml:"cluster"`
+	// ClusterDirectory holds ca.crt, tls.crt and tls.key in PEM, of an authority
+	// that issues to nodes of this hub alone. It is not looked at while Cluster is
+	// Disabled.
+	ClusterDirectory string `yaml:"clusterDirectory"`
+}
+
+// ClusterID is the URI by which nodes of a hub know each other: certificates on the
+// cluster port have to have it. No certificate for clients has one like it.
+func ClusterID(hub string) *url.URL {
+	return &url.URL{Scheme: "spiffe", Host: "switchboard.dev", Path: "/hub/" + hub + "/cluster"}
 }
 
 // IsZero reports whether t is the default, which is not written: nodes of before
 // there was TLS refuse a file that names it, and a new operator restarts none.
 func (t TLS) IsZero() bool { return t == Default().TLS }
+
+// MarshalYAML leaves out what is the default of the fields that came later than the
+// others, for the same reason.
+func (t TLS) MarshalYAML() (any, error) {
+	written := struct {
+		Clients          TLSPolicy `yaml:"clients"`
+		Directory        string    `yaml:"directory"`
+		Cluster          TLSPolicy `yaml:"cluster,omitempty"`
+		ClusterDirectory string    `yaml:"clusterDirectory,omitempty"`
+	}{t.Clients, t.Directory, t.Cluster, t.ClusterDirectory}
+	if written.Cluster == Default().TLS.Cluster {
+		written.Cluster = ""
+	}
+	if written.ClusterDirectory == Default().TLS.ClusterDirectory {
+		written.ClusterDirectory = ""
+	}
+	return written, nil
+}
 
 // TLSPolicy says whether connections are encrypted.
 type TLSPolicy string
@@ -75,7 +108,7 @@ type TLSPolicy string
 // The policies.
 const (
 	TLSDisabled TLSPolicy = "Disabled" // none is
-	TLSOptional TLSPolicy = "Optional" // as the client likes, on the same port
+	TLSOptional TLSPolicy = "Optional" // as the one who connects likes, on the same port
 	TLSRequired TLSPolicy = "Required" // those that are not are refused
 )
 
@@ -157,6 +190,16 @@ type Limits struct {
 	MaxPendingBytes  Bytes            `yaml:"maxPendingBytes"` // waiting for one client
 	SlowClientPolicy SlowClientPolicy `yaml:"slowClientPolicy"`
 	ConflateKey      string           `yaml:"conflateKey"` // the attribute that Conflate goes by
+	// PerIdentity bounds what the clients of one identity have of this node together.
+	PerIdentity Quota `yaml:"perIdentity,omitempty"`
+}
+
+// Quota bounds something. Zero: it does not.
+type Quota struct {
+	Clients            int   `yaml:"clients,omitempty"`
+	Subscriptions      int   `yaml:"subscriptions,omitempty"`
+	ArtifactsPerSecond int   `yaml:"artifactsPerSecond,omitempty"` // sent and published; what is more waits
+	BytesPerSecond     Bytes `yaml:"bytesPerSecond,omitempty"`     // likewise
 }
 
 // SlowClientPolicy says what happens when MaxPendingBytes wait for a client.
@@ -189,7 +232,7 @@ func Default() Config {
 	return Config{
 		Replicas:    1,
 		Listen:      Listen{Client: ":7400", Cluster: ":7401", Gossip: ":7402", HTTP: ":7480"},
-		TLS:         TLS{Clients: TLSDisabled, Directory: "/etc/switchboard/tls"},
+		TLS:         TLS{Clients: TLSDisabled, Directory: "/etc/switchboard/tls", Cluster: TLSDisabled, ClusterDirectory: "/etc/switchboard/cluster-tls"},
 		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
 		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
 		Storage:     Storage{Sync: SyncAlways, SyncInterval: Duration(100 * time.Millisecond), Replicas: 3, Shards: 16},

@@ -34,6 +34,8 @@ gossipKeyFile: /etc/switchboard/gossip/key
 tls:
   clients: Required
   directory: /etc/hub/tls
+  cluster: Optional
+  clusterDirectory: /etc/hub/cluster
 authentication:
   serviceAccount:
     issuer: https://kubernetes.default.svc
@@ -100,6 +102,11 @@ limits:
   maxPendingBytes: 1000001
   slowClientPolicy: Conflate
   conflateKey: symbol
+  perIdentity:
+    clients: 10
+    subscriptions: 100
+    artifactsPerSecond: 1000
+    bytesPerSecond: 8Mi
 drain:
   timeout: 0s
 log:
@@ -116,7 +123,7 @@ func fullConfig() config.Config {
 		Advertise:     "10.1.2.3",
 		Peers:         []string{"agents-nodes.default.svc:7402", "10.1.2.4:7402"},
 		GossipKeyFile: "/etc/switchboard/gossip/key",
-		TLS:           config.TLS{Clients: config.TLSRequired, Directory: "/etc/hub/tls"},
+		TLS:           config.TLS{Clients: config.TLSRequired, Directory: "/etc/hub/tls", Cluster: config.TLSOptional, ClusterDirectory: "/etc/hub/cluster"},
 		Authentication: config.Authentication{
 			ServiceAccount: &config.TokenIssuer{
 				Issuer: "https://kubernetes.default.svc", Audiences: []string{"agents.default.switchboard.dev"}, KeysFile: "/etc/switchboard/jwks.json",
@@ -147,7 +154,7 @@ func fullConfig() config.Config {
 		},
 		Storage:  config.Storage{Dir: "/var/lib/switchboard", Sync: config.SyncInterval, SyncInterval: config.Duration(20 * time.Millisecond), Replicas: 5, Shards: 8},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
-		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol"},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},
 	}
@@ -173,23 +180,28 @@ func TestMarshalWritesTheCanonicalFile(t *testing.T) {
 	}
 }
 
-// Nodes that know nothing of TLS follow the file of an operator that does.
+// Nodes that know nothing of TLS, or of TLS between nodes, follow the file of an
+// operator that does.
 func TestMarshalLeavesOutTLSThatIsNotUsed(t *testing.T) {
-	c := config.Default()
 	for name, test := range map[string]struct {
-		tls  config.TLS
-		want bool
+		change func(*config.TLS)
+		want   string
 	}{
-		"the default":       {c.TLS, false},
-		"used":              {config.TLS{Clients: config.TLSOptional, Directory: c.TLS.Directory}, true},
-		"another directory": {config.TLS{Clients: config.TLSDisabled, Directory: "/x"}, true},
+		"the default":                 {func(*config.TLS) {}, ""},
+		"used":                        {func(c *config.TLS) { c.Clients = config.TLSOptional }, "tls:\n  clients: Optional\n  directory: /etc/switchboard/tls\n"},
+		"another directory":           {func(c *config.TLS) { c.Directory = "/x" }, "tls:\n  clients: Disabled\n  directory: /x\n"},
+		"used between nodes":          {func(c *config.TLS) { c.Cluster = config.TLSRequired }, "tls:\n  clients: Disabled\n  directory: /etc/switchboard/tls\n  cluster: Required\n"},
+		"another directory for nodes": {func(c *config.TLS) { c.ClusterDirectory = "/x" }, "tls:\n  clients: Disabled\n  directory: /etc/switchboard/tls\n  clusterDirectory: /x\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := c
-			c.TLS = test.tls
+			c := config.Default()
+			test.change(&c.TLS)
 			text, err := c.Marshal()
-			if got := strings.Contains(string(text), "tls:"); got != test.want || err != nil {
-				t.Errorf("the file names it: %v (%v)\n%s", got, err, text)
+			_, got, _ := strings.Cut(string(text), "replicas: 1\n")
+			_, got, _ = strings.Cut(got, "http: :7480\n")
+			got, _, _ = strings.Cut(got, "healthCheck:")
+			if got != test.want || err != nil {
+				t.Errorf("the file says %q (%v), want %q\n%s", got, err, test.want, text)
 			}
 		})
 	}
@@ -287,11 +299,11 @@ func TestReloadable(t *testing.T) {
 	restart.Storage.Shards = 99
 	restart.Hub, restart.Node, restart.Advertise, restart.GossipKeyFile = "x", "x-1", "x", "x"
 	restart.Listen.HTTP = ":0"
-	restart.TLS.Directory = "/x"
+	restart.TLS.Directory, restart.TLS.ClusterDirectory = "/x", "/x"
 	inPlace := config.Default()
 	inPlace.Hub, inPlace.Node, inPlace.Advertise, inPlace.GossipKeyFile = fullConfig().Hub, fullConfig().Node, fullConfig().Advertise, fullConfig().GossipKeyFile
 	inPlace.Listen = fullConfig().Listen
-	inPlace.TLS.Directory = fullConfig().TLS.Directory
+	inPlace.TLS.Directory, inPlace.TLS.ClusterDirectory = fullConfig().TLS.Directory, fullConfig().TLS.ClusterDirectory
 	inPlace.Storage = fullConfig().Storage
 	inPlace.Storage.Replicas++
 	for name, test := range map[string]struct {
@@ -299,7 +311,7 @@ func TestReloadable(t *testing.T) {
 		want []string
 	}{
 		"nothing changed":              {fullConfig(), nil},
-		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "tls.directory", "storage"}},
+		"what a node is":               {restart, []string{"hub", "node", "listen", "advertise", "gossipKeyFile", "tls.directory", "tls.clusterDirectory", "storage"}},
 		"everything a node can follow": {inPlace, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

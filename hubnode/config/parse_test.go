@@ -19,7 +19,7 @@ replicas: three
 listen: {client: "7400", http: ":7401", cluster: ":7401", gossip: ":70000"}
 advertise: 10.1.2.3:7400
 peers: [agents-nodes, ":7402", {host: a}]
-tls: {clients: required, directory: tls}
+tls: {clients: required, directory: tls, cluster: Always, clusterDirectory: mtls}
 healthCheck:
   interval: 10
   timeout: 20s
@@ -57,6 +57,8 @@ line 7: peers[0]: must be host:port with a port up to 65535, is "agents-nodes"
 line 7: peers[1]: must be an IP address or a DNS name without a port, is ""
 line 8: tls.clients: must be one of Disabled, Optional, Required, is "required"
 line 8: tls.directory: must be an absolute path, is "tls"
+line 8: tls.cluster: must be one of Disabled, Optional, Required, is "Always"
+line 8: tls.clusterDirectory: must be an absolute path, is "mtls"
 line 10: healthCheck.interval: "10" is not a duration such as 500ms, 10s or 1h30m
 line 11: healthCheck.timeout: must not be longer than healthCheck.interval, which is 10s, is 20s
 line 12: healthCheck.failureThreshold: must be from 1 to 100, is 0

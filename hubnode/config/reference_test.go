@@ -34,7 +34,7 @@ func TestReferenceNamesEveryField(t *testing.T) {
 			want = "restart"
 		}
 		switch {
-		case row[1] == "tls.directory":
+		case row[1] == "tls.directory" || row[1] == "tls.clusterDirectory":
 			want = "restart"
 		case row[1] == "storage.shards":
 			want = "never"

@@ -2,7 +2,7 @@ package config
 
 // Reloadable names the fields that differ between two configurations and that
 // a running node can't change: hub, node, listen, advertise, gossipKeyFile,
-// tls.directory, and storage but for its replicas.
+// tls.directory, tls.clusterDirectory, and storage but for its replicas.
 // It returns nil when a node that runs old can go over to next in place; all
 // other fields it can follow.
 func Reloadable(old, next Config) (changed []string) {
@@ -16,6 +16,7 @@ func Reloadable(old, next Config) (changed []string) {
 		{"advertise", old.Advertise != next.Advertise},
 		{"gossipKeyFile", old.GossipKeyFile != next.GossipKeyFile},
 		{"tls.directory", old.TLS.Directory != next.TLS.Directory},
+		{"tls.clusterDirectory", old.TLS.ClusterDirectory != next.TLS.ClusterDirectory},
 		{"storage", old.Storage.fixed() != next.Storage.fixed()},
 	} {
 		if field.differs {

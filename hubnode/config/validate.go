@@ -34,10 +34,13 @@ const (
 	MaxFailureThreshold = 100
 	MaxShardReplicas    = 7
 	MaxShards           = 256
+	MaxRate             = 1_000_000_000
 
 	MinArtifactSize Bytes = 1 << 10
 	MaxArtifactSize Bytes = 16 << 20
 	MaxPendingBytes Bytes = 64 << 30
+
+	MaxBytesPerSecond Bytes = 1 << 40
 )
 
 // FieldError is one fault of a configuration.
@@ -186,6 +189,10 @@ func (t TLS) check(f *faults) {
 	if !filepath.IsAbs(t.Directory) {
 		f.add("tls.directory", "must be an absolute path, is %.80q", t.Directory)
 	}
+	f.oneOf("tls.cluster", string(t.Cluster), string(TLSDisabled), string(TLSOptional), string(TLSRequired))
+	if !filepath.IsAbs(t.ClusterDirectory) {
+		f.add("tls.clusterDirectory", "must be an absolute path, is %.80q", t.ClusterDirectory)
+	}
 }
 
 func (h *HealthCheck) check(f *faults) {
@@ -281,6 +288,10 @@ func (l *Limits) check(f *faults) {
 		f.add("limits.maxPendingBytes", "must not be below limits.maxArtifactSize, which is %v, is %v: one artifact has to fit", l.MaxArtifactSize, l.MaxPendingBytes)
 	}
 	f.oneOf("limits.slowClientPolicy", string(l.SlowClientPolicy), string(Disconnect), string(DropOldest), string(DropNewest), string(Conflate))
+	f.between("limits.perIdentity.clients", l.PerIdentity.Clients, 0, MaxRate)
+	f.between("limits.perIdentity.subscriptions", l.PerIdentity.Subscriptions, 0, MaxRate)
+	f.between("limits.perIdentity.artifactsPerSecond", l.PerIdentity.ArtifactsPerSecond, 0, MaxRate)
+	f.sizeBetween("limits.perIdentity.bytesPerSecond", l.PerIdentity.BytesPerSecond, 0, MaxBytesPerSecond)
 	if n := len(l.ConflateKey); n < 1 || n > MaxConflateKey {
 		f.add("limits.conflateKey", "must have from 1 to %d bytes, has %d", MaxConflateKey, n)
 	}

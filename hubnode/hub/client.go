@@ -53,7 +53,9 @@ type Client struct {
 
 	subs map[uint32]*subscription // guarded by Hub.mu
 
-	permit atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held
+	tenant  *tenant                   // it is one of; nil: nobody asked who it is. Set when it is admitted
+	tenancy string                    // the tenant's name
+	permit  atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held
 
 	heard  atomic.Bool // something arrived since the last health tick
 	slow   slowness
@@ -164,6 +166,12 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 		h.mu.Unlock()
 		return &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many clients as it may: raise limits.maxClients or add nodes"}
 	}
+	if !replaces {
+		if err := h.roomLocked(c); err != nil {
+			h.mu.Unlock()
+			return err
+		}
+	}
 	h.admitLocked(c, older)
 	h.mu.Unlock()
 
@@ -209,6 +217,7 @@ func (h *Hub) admitLocked(c, older *Client) {
 	if older != nil {
 		h.departLocked(older, &SessionReplacedError{ID: c.id})
 	}
+	h.moveInLocked(c)
 	h.metrics.joined.Add(1)
 	h.raiseLocked(ClientJoined{c})
 	if !c.noBroadcast {
@@ -300,6 +309,7 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 	if p := c.permit.Load(); p != nil && p.expiry != nil {
 		p.expiry.Stop()
 	}
+	h.moveOutLocked(c)
 	close(c.gone) // with the lock held: nobody subscribes it any more
 	h.metrics.left[departureOf(reason)].Add(1)
 	h.raiseLocked(ClientLeft{Client: c, Reason: reason})

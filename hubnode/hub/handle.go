@@ -101,6 +101,7 @@ func (c *Client) check(in *intake, f wire.Frame) (refused bool, err error) {
 		c.refuse(in, f.Ref(), err)
 		return true, nil
 	}
+	c.pace(in, f)
 	c.hub.metrics.received.Add(uint64(f.Count()))
 	c.hub.metrics.bytesReceived.Add(uint64(len(f)))
 	return false, nil

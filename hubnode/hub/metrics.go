@@ -33,6 +33,7 @@ type counters struct {
 	rttCount      atomic.Uint64
 	rttNanos      atomic.Uint64
 	joined        atomic.Uint64
+	throttled     atomic.Uint64
 	left          departureCounts
 	denied        [len(actions)]atomic.Uint64 // in the order of actions
 
@@ -77,6 +78,7 @@ type Metrics struct {
 	SlowClients        uint64            // disconnected for being slow
 	UnhealthyClients   uint64            // disconnected for leaving health checks unanswered
 	PermissionsDenied  map[string]uint64 // by action
+	ArtifactsThrottled uint64            // held up because their sender's identity was ahead of its rate
 	ClientsJoined      uint64
 	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed, unauthenticated
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
@@ -102,12 +104,12 @@ func (h *Hub) Metrics() Metrics {
 		},
 		BytesReceived: c.bytesReceived.Load(), MalformedFrames: c.malformed.Load(),
 		SlowClients: c.slow.Load(), UnhealthyClients: c.unhealthy.Load(),
-		PermissionsDenied: c.deniedByAction(),
-		ClientsJoined:     c.joined.Load(),
-		ClientsLeft:       c.left.byName(),
-		TopicSubscribers:  make(map[string]int),
-		RoundTrips:        c.rttCount.Load(),
-		RoundTripTime:     time.Duration(c.rttNanos.Load()),
+		PermissionsDenied: c.deniedByAction(), ArtifactsThrottled: c.throttled.Load(),
+		ClientsJoined:    c.joined.Load(),
+		ClientsLeft:      c.left.byName(),
+		TopicSubscribers: make(map[string]int),
+		RoundTrips:       c.rttCount.Load(),
+		RoundTripTime:    time.Duration(c.rttNanos.Load()),
 	}
 	h.mu.Lock()
 	m.ActiveClients = h.clientN

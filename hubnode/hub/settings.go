@@ -51,6 +51,8 @@ type Settings struct {
 	// ResumeWindow is how long the session of a client that asks for it waits
 	// when its connection is lost. 0: sessions end with their connections.
 	ResumeWindow time.Duration
+	// PerIdentity bounds what the clients of one identity have together.
+	PerIdentity Quota
 	// History is what topics keep that no element of Topics matches.
 	History history.Limits
 	// Topics have rules of their own; the first whose pattern matches wins.
@@ -133,6 +135,7 @@ func (s Settings) validate() error {
 	if len(s.ConflateKey) > wire.MaxAttributeKey {
 		errs = append(errs, fmt.Errorf("ConflateKey has %d bytes, no attribute's name has more than %d", len(s.ConflateKey), wire.MaxAttributeKey))
 	}
+	errs = append(errs, s.PerIdentity.validate())
 	for _, t := range s.Topics {
 		errs = append(errs, topic.CheckPattern(t.Pattern))
 	}

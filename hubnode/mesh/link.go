@@ -24,10 +24,11 @@ const (
 // and never blocks.
 type Link struct {
 	*outbox.Outbox
-	peer Peer
-	conn net.Conn
-	gone chan struct{} // closed when the link has ended
-	shut sync.Once
+	peer      Peer
+	conn      net.Conn
+	encrypted bool
+	gone      chan struct{} // closed when the link has ended
+	shut      sync.Once
 
 	alive alive
 
@@ -56,10 +57,10 @@ func (l *Link) close() {
 func (l *Link) Break() { l.close() }
 
 // serve runs a link until it breaks or ctx ends.
-func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Peer) error {
+func (m *Mesh) serve(ctx context.Context, conn net.Conn, encrypted bool, r *wire.Reader, peer Peer) error {
 	r.SetLimit(frameLimit)
 	defer r.Close()
-	link := &Link{peer: peer, conn: conn, gone: make(chan struct{}), asks: make(map[uint32]chan<- answer)}
+	link := &Link{peer: peer, conn: conn, encrypted: encrypted, gone: make(chan struct{}), asks: make(map[uint32]chan<- answer)}
 	link.Outbox = outbox.New(conn, outbox.Config{LimitBytes: linkBytes, Failed: func(error) { link.close() }})
 	stop := context.AfterFunc(ctx, link.close)
 	defer stop()
@@ -69,6 +70,9 @@ func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Pe
 	}()
 	if !m.enter(ctx, link) {
 		return fmt.Errorf("a newer link to node %q is there", peer.Name)
+	}
+	if !encrypted && m.tls().Required { // since its handshake; EndPlain may have missed it
+		link.close()
 	}
 	pinging, stopPing := context.WithCancel(ctx)
 	var ping sync.WaitGroup
@@ -80,9 +84,15 @@ func (m *Mesh) serve(ctx context.Context, conn net.Conn, r *wire.Reader, peer Pe
 	taker := m.cfg.Handler.Linked(peer, link)
 	m.linked.Add(1)
 	m.up.Add(1)
-	m.cfg.Log.Info("node linked", slog.String("peer", peer.Name))
+	if encrypted {
+		m.encrypted.Add(1)
+	}
+	m.cfg.Log.Info("node linked", slog.String("peer", peer.Name), slog.Bool("encrypted", encrypted))
 	defer func() {
 		m.up.Add(-1)
+		if encrypted {
+			m.encrypted.Add(-1)
+		}
 		link.failAsks()
 		m.cfg.Handler.Unlinked(peer, link)
 		m.exit(link)

@@ -44,6 +44,7 @@ type Peer struct {
 	Name        string // stable: survives a restart
 	Incarnation uint64 // of its process; higher after a restart
 	Addr        string // host:port of its cluster port
+	TLS         bool   // it says that its cluster port takes TLS
 }
 
 // Taker takes the frames of one link, on the goroutine that reads it.
@@ -68,15 +69,17 @@ type Handler interface {
 	Waits(question string) bool
 }
 
-// Config says who this node is. All fields but Ping are required.
+// Config says who this node is. All fields but Ping and TLS are required.
 type Config struct {
 	Hub     string // identity of the hub; nodes of another one are refused
-	Self    Peer   // Addr is not used
+	Self    Peer   // Addr and TLS are not used
 	Handler Handler
 	Log     *slog.Logger
 	// Ping is how often each link is pinged; zero means every second. A peer
 	// that was silent for four times as long has lost its link.
 	Ping time.Duration
+	// TLS returns how links that begin now are encrypted; nil means that none is.
+	TLS func() TLS
 }
 
 // Mesh is a node's links. Make it with [New] and run it with Run.
@@ -84,9 +87,11 @@ type Mesh struct {
 	cfg Config
 	ln  net.Listener
 
-	up              atomic.Int64 // links that the handler serves
-	linked, refused atomic.Uint64
-	wrong           seldom.Log // those refused, by their addresses
+	up        atomic.Int64 // links that the handler serves
+	encrypted atomic.Int64 // of those
+	linked    atomic.Uint64
+	refused   refusals
+	wrong     seldom.Log // those refused, by their addresses
 
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
@@ -97,7 +102,7 @@ type Mesh struct {
 
 // peerState is a peer that this node dials.
 type peerState struct {
-	peer Peer
+	peer Peer // guarded by the mesh's mu
 	stop context.CancelFunc
 }
 
@@ -106,7 +111,7 @@ func New(cfg Config, ln net.Listener) *Mesh {
 	if cfg.Ping == 0 {
 		cfg.Ping = pingTime
 	}
-	return &Mesh{cfg: cfg, ln: ln, peers: make(map[string]*peerState), links: make(map[string]*Link)}
+	return &Mesh{cfg: cfg, ln: ln, refused: newRefusals(), peers: make(map[string]*peerState), links: make(map[string]*Link)}
 }
 
 // Run serves links until ctx ends and returns when all goroutines have ended.
@@ -145,12 +150,15 @@ func (m *Mesh) SetPeers(peers []Peer) {
 		}
 	}
 	for name, have := range m.peers {
-		if want, ok := wanted[name]; !ok || want != have.peer {
-			if have.stop != nil {
-				have.stop()
-			}
-			delete(m.peers, name)
+		want, ok := wanted[name]
+		if ok && have.peer.sameAs(want) {
+			have.peer = want
+			continue
 		}
+		if have.stop != nil {
+			have.stop()
+		}
+		delete(m.peers, name)
 	}
 	for name, link := range m.links {
 		if want, ok := wanted[name]; !ok || want.Incarnation > link.peer.Incarnation {
@@ -172,8 +180,12 @@ func (m *Mesh) Links() int { return int(m.up.Load()) }
 // Linked returns how many links came up so far.
 func (m *Mesh) Linked() uint64 { return m.linked.Load() }
 
-// Refused returns how many connections were refused for their greeting so far.
-func (m *Mesh) Refused() uint64 { return m.refused.Load() }
+// sameAs reports whether both are to have the same link. That a node has come to speak
+// TLS is for the next one.
+func (p Peer) sameAs(other Peer) bool {
+	p.TLS = other.TLS
+	return p == other
+}
 
 // dialLocked keeps a link to a peer that it is this node's turn to dial.
 func (m *Mesh) dialLocked(p *peerState) {
@@ -184,20 +196,27 @@ func (m *Mesh) dialLocked(p *peerState) {
 	p.stop = cancel
 	m.run.Go(func() error {
 		defer cancel()
-		m.keepLinked(ctx, p.peer)
+		m.keepLinked(ctx, p)
 		return nil
 	})
 }
 
 // keepLinked dials a peer again and again, with backoff and jitter, until ctx
 // ends.
-func (m *Mesh) keepLinked(ctx context.Context, p Peer) {
+func (m *Mesh) keepLinked(ctx context.Context, state *peerState) {
 	wait := retryMin
 	for ctx.Err() == nil {
 		start := time.Now()
+		m.mu.Lock()
+		p := state.peer
+		m.mu.Unlock()
 		err := m.dial(ctx, p)
 		if ctx.Err() != nil {
 			return
+		}
+		if refused, ok := errors.AsType[*refusedError](err); ok {
+			m.refused[refused.why].Add(1)
+			m.sayRefused(p.Name, err)
 		}
 		m.cfg.Log.Debug("link ended", slog.String("peer", p.Name), slog.Any("error", err))
 		if time.Since(start) > retryMax {
@@ -220,12 +239,19 @@ func (m *Mesh) dial(ctx context.Context, p Peer) error {
 	if err != nil {
 		return err
 	}
-	conn = socket.Wrap(conn)
+	conn, encrypted, err := m.secure(ctx, socket.Wrap(conn), p)
+	if err != nil {
+		_ = conn.Close() // the handshake's error matters
+		return &refusedError{reasonOf(err), err}
+	}
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	got, err := m.greet(conn, r, p.Name)
 	if err != nil {
 		r.Close()
-		_ = conn.Close() // the handshake's error matters
+		_ = conn.Close()                                  // the handshake's error matters
+		if why := reasonOf(err); why != RefusedGreeting { // the other side's word on the certificate comes late
+			return &refusedError{why, err}
+		}
 		return err
 	}
 	if got.Node != p.Name {
@@ -233,7 +259,7 @@ func (m *Mesh) dial(ctx context.Context, p Peer) error {
 		_ = conn.Close() // the next line's error matters
 		return fmt.Errorf("node %q answers at the address of %q", got.Node, p.Name)
 	}
-	return m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation, Addr: p.Addr})
+	return m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation, Addr: p.Addr, TLS: p.TLS})
 }
 
 // accept serves the links that other nodes open.
@@ -261,29 +287,41 @@ func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
 
 // welcome answers a handshake and serves the link.
 func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
-	conn = socket.Wrap(conn)
+	raw := conn
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // or the handshake would be waited for
+	conn, encrypted, err := m.admit(ctx, socket.Wrap(conn))
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
-	got, err := m.answer(conn, r)
+	var got hello
 	if err == nil {
-		err = m.serve(ctx, conn, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
+		got, err = m.answer(conn, r)
+	}
+	stop()
+	if err == nil {
+		err = m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
 	} else {
-		m.refused.Add(1)
+		if ctx.Err() == nil {
+			m.refused[reasonOf(err)].Add(1)
+			m.sayRefused(hostOf(conn.RemoteAddr()), err)
+		}
 		r.Close()
 		_ = conn.Close() // the handshake's error matters
-		m.sayRefused(conn.RemoteAddr(), err)
 	}
 	if ctx.Err() == nil {
 		m.cfg.Log.Debug("accepted link ended", slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
 	}
 }
 
-// sayRefused logs why a link was refused, once a minute for each machine.
-func (m *Mesh) sayRefused(remote net.Addr, err error) {
-	host, _, e := net.SplitHostPort(remote.String())
-	if e != nil {
-		host = remote.String()
+// sayRefused logs why a link was refused, once a minute for each machine or peer.
+func (m *Mesh) sayRefused(remote string, err error) {
+	if due, silent := m.wrong.Due(remote, time.Now()); due {
+		m.cfg.Log.Warn("link refused", slog.String("remote", remote), slog.String("reason", string(reasonOf(err))), slog.Any("error", err), slog.Int("more_since_last_told", silent))
 	}
-	if due, silent := m.wrong.Due(host, time.Now()); due {
-		m.cfg.Log.Warn("link refused", slog.String("remote", host), slog.Any("error", err), slog.Int("more_since_last_told", silent))
+}
+
+func hostOf(remote net.Addr) string {
+	host, _, err := net.SplitHostPort(remote.String())
+	if err != nil {
+		return remote.String()
 	}
+	return host
 }

@@ -58,6 +58,12 @@ func (t taker) Flush()                          {}
 // start runs a mesh until the test ends.
 func start(t *testing.T, name string, incarnation uint64) *end {
 	t.Helper()
+	return startWith(t, name, incarnation, nil)
+}
+
+// startWith runs a mesh with TLS, as far as there is any.
+func startWith(t *testing.T, name string, incarnation uint64, secure func() mesh.TLS) *end {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +75,7 @@ func start(t *testing.T, name string, incarnation uint64) *end {
 	e.answer = func(_ context.Context, question string, body []byte) ([]byte, error) {
 		return append([]byte(name+" "+question+" "), body...), nil
 	}
-	e.mesh = mesh.New(mesh.Config{Hub: "hub", Self: mesh.Peer{Name: name, Incarnation: incarnation}, Handler: e, Log: slog.New(slog.DiscardHandler)}, ln)
+	e.mesh = mesh.New(mesh.Config{Hub: "hub", Self: mesh.Peer{Name: name, Incarnation: incarnation}, Handler: e, Log: slog.New(slog.DiscardHandler), TLS: secure}, ln)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- e.mesh.Run(ctx) }() // ended and waited for below
@@ -80,6 +86,14 @@ func start(t *testing.T, name string, incarnation uint64) *end {
 		}
 	})
 	return e
+}
+
+// refused returns how many links were, for any reason.
+func (e *end) refused() (n uint64) {
+	for _, count := range e.mesh.Refused() {
+		n += count
+	}
+	return n
 }
 
 func (e *end) peer(incarnation uint64) mesh.Peer {

@@ -35,8 +35,8 @@ func TestWhoDoesNotBelongHereIsRefused(t *testing.T) {
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("the connection stays open")
 			}
-			if e.mesh.Links() != 0 || e.mesh.Refused() != 1 {
-				t.Errorf("%d links are up and %d refused, want none and 1", e.mesh.Links(), e.mesh.Refused())
+			if e.mesh.Links() != 0 || e.refused() != 1 {
+				t.Errorf("%d links are up and %d refused, want none and 1", e.mesh.Links(), e.refused())
 			}
 		})
 	}

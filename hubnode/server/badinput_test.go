@@ -33,28 +33,36 @@ func serve(t *testing.T, settings hub.Settings) (*hub.Hub, string) {
 // serveTLS is serve of a server that encrypts.
 func serveTLS(t *testing.T, settings hub.Settings, encryption func() server.TLS) (*hub.Hub, *server.Server, string) {
 	t.Helper()
+	return serveWith(t, settings, func(cfg *server.Config) { cfg.TLS = encryption })
+}
+
+// serveWith is serve of a server whose config is changed.
+func serveWith(tb testing.TB, settings hub.Settings, change func(*server.Config)) (*hub.Hub, *server.Server, string) {
+	tb.Helper()
 	h, err := hub.New(hub.WithSettings(settings))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := h.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := h.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s := server.New(server.Config{
+	cfg := server.Config{
 		Hub: h, HubName: "test", Node: "node-0", Log: slog.New(slog.DiscardHandler),
 		Limits:    func() server.Limits { return server.Limits{MaxArtifact: 1 << 10} },
 		Addresses: func() []string { return []string{ln.Addr().String()} },
-		TLS:       encryption,
-	}, ln)
+		TLS:       func() server.TLS { return server.TLS{} },
+	}
+	change(&cfg)
+	s := server.New(cfg, ln)
 	ended := make(chan error, 1)
-	go func() { ended <- s.Run(t.Context()) }() // ended by the test's context, waited for below
-	t.Cleanup(func() {
+	go func() { ended <- s.Run(tb.Context()) }() // ended by the test's context, waited for below
+	tb.Cleanup(func() {
 		if err := <-ended; err != nil {
-			t.Errorf("Run = %v", err)
+			tb.Errorf("Run = %v", err)
 		}
 		<-h.Stopped()
 	})
@@ -63,20 +71,20 @@ func serveTLS(t *testing.T, settings hub.Settings, encryption func() server.TLS)
 
 // raw is a client that can send anything.
 type raw struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	r    *wire.Reader
 }
 
-func dial(t *testing.T, addr string) *raw {
-	t.Helper()
+func dial(tb testing.TB, addr string) *raw {
+	tb.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	c := &raw{t: t, conn: conn, r: wire.NewReader(conn, 1<<20)}
-	t.Cleanup(func() {
+	c := &raw{t: tb, conn: conn, r: wire.NewReader(conn, 1<<20)}
+	tb.Cleanup(func() {
 		_ = conn.Close()
 		c.r.Close()
 	})
@@ -88,12 +96,12 @@ func hello(id string) []byte {
 }
 
 // join shakes hands as id.
-func join(t *testing.T, addr, id string) *raw {
-	t.Helper()
-	c := dial(t, addr)
+func join(tb testing.TB, addr, id string) *raw {
+	tb.Helper()
+	c := dial(tb, addr)
 	c.send(hello(id))
 	if f := c.next(); f.Kind() != wire.KindWelcome {
-		t.Fatalf("the answer to Hello is of kind %d: %s", f.Kind(), f.Body())
+		tb.Fatalf("the answer to Hello is of kind %d: %s", f.Kind(), f.Body())
 	}
 	return c
 }

@@ -35,6 +35,7 @@ type Handshakes struct {
 
 type handshakes struct {
 	full, resumed, refused, timedOut, failed atomic.Uint64
+	crowded                                  atomic.Uint64 // of any kind, not of TLS alone
 }
 
 // Handshakes returns the counts so far.
@@ -42,6 +43,9 @@ func (s *Server) Handshakes() Handshakes {
 	h := &s.handshakes
 	return Handshakes{h.full.Load(), h.resumed.Load(), h.refused.Load(), h.timedOut.Load(), h.failed.Load()}
 }
+
+// Crowded returns how many connections were ended because so many others began.
+func (s *Server) Crowded() uint64 { return s.handshakes.crowded.Load() }
 
 // secure encrypts a connection whose client begins with TLS, and leaves others as
 // they are: state is nil then. It leaves a deadline for Hello.

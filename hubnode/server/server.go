@@ -3,6 +3,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -22,7 +23,11 @@ import (
 // handshakeTime bounds a handshake of TLS, and the wait for a whole Hello.
 const handshakeTime = 5 * time.Second
 
-// Config is what a server needs to know. All fields but Door are required.
+// DefaultNewcomers is the default of Config.Newcomers.
+const DefaultNewcomers = 4096
+
+// Config is what a server needs to know. All fields but Door and
+// Newcomers are required.
 type Config struct {
 	Hub     *hub.Hub
 	HubName string // shown to clients
@@ -35,7 +40,12 @@ type Config struct {
 	TLS func() TLS
 	// Door says who may come in; nil: everybody.
 	Door Door
-	Log  *slog.Logger
+	// Newcomers bounds the connections that have not shaken hands yet; 0: DefaultNewcomers.
+	// One more ends the one that has had the longest time: honest clients are done within
+	// milliseconds, and who holds half-open connections holds up nobody, from however many
+	// addresses.
+	Newcomers int
+	Log       *slog.Logger
 }
 
 // Door says which clients may come in, and what they may do then.
@@ -69,6 +79,12 @@ type Limits struct {
 	PingTimeout  time.Duration // silence after which the node gives a client up
 }
 
+// newcomer is a connection that is not the hub's yet.
+type newcomer struct {
+	conn    net.Conn
+	greeted bool // it has said who it is, and is being registered; guarded by Server.mu
+}
+
 // Server is a listener for clients. Make it with [New] and run it with Run.
 type Server struct {
 	cfg Config
@@ -77,13 +93,16 @@ type Server struct {
 	handshakes handshakes
 
 	mu       sync.Mutex // guards the fields below
-	shaking  map[net.Conn]struct{}
+	shaking  list.List  // of *newcomer, the oldest first
 	stopping bool
 }
 
 // New returns a server that accepts on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Server {
-	return &Server{cfg: cfg, ln: ln, shaking: make(map[net.Conn]struct{})}
+	if cfg.Newcomers == 0 {
+		cfg.Newcomers = DefaultNewcomers
+	}
+	return &Server{cfg: cfg, ln: ln}
 }
 
 // Run accepts clients until ctx ends. Clients that have been handed to the hub
@@ -108,10 +127,10 @@ func (s *Server) Run(ctx context.Context) error {
 			continue
 		}
 		conn = socket.Wrap(conn)
-		if s.begin(conn) {
+		if place := s.begin(conn); place != nil {
 			shaking.Go(func() {
-				defer s.end(conn)
-				s.welcome(ctx, conn)
+				defer s.end(place)
+				s.welcome(ctx, conn, func() { s.greeted(place) })
 			})
 		}
 	}
@@ -122,30 +141,56 @@ func (s *Server) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping = true
-	for conn := range s.shaking {
-		_ = conn.Close() // unblocks the handshake
+	for e := s.shaking.Front(); e != nil; e = e.Next() {
+		_ = who(e).conn.Close() // unblocks the handshake
 	}
 }
 
-func (s *Server) begin(conn net.Conn) bool {
+// begin notes that a connection shakes hands; nil when nobody serves it any more.
+func (s *Server) begin(conn net.Conn) *list.Element {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
 		_ = conn.Close() // nobody serves it any more
-		return false
+		return nil
 	}
-	s.shaking[conn] = struct{}{}
-	return true
+	if s.shaking.Len() >= s.cfg.Newcomers {
+		s.cutOldestLocked()
+	}
+	return s.shaking.PushBack(&newcomer{conn: conn})
 }
 
-func (s *Server) end(conn net.Conn) {
+func (s *Server) cutOldestLocked() {
+	for e := s.shaking.Front(); e != nil; e = e.Next() {
+		if n := who(e); !n.greeted {
+			_ = n.conn.Close() // nothing more is wanted of it
+			s.shaking.Remove(e)
+			s.handshakes.crowded.Add(1)
+			return
+		}
+	}
+}
+
+func who(e *list.Element) *newcomer {
+	n, _ := e.Value.(*newcomer)
+	return n
+}
+
+func (s *Server) greeted(place *list.Element) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.shaking, conn)
+	who(place).greeted = true
 }
 
-// welcome shakes hands and registers the client, or says why not.
-func (s *Server) welcome(ctx context.Context, conn net.Conn) {
+func (s *Server) end(place *list.Element) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shaking.Remove(place) // does nothing when it is out already
+}
+
+// welcome shakes hands and registers the client, or says why not. It calls greeted when it
+// knows who the client is.
+func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted func()) {
 	remote := conn.RemoteAddr().String()
 	secured, state, err := s.secure(ctx, conn)
 	if err != nil {
@@ -164,6 +209,7 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn) {
 		permit, err = s.admit(ctx, hello, state)
 	}
 	if err == nil {
+		greeted()
 		info := hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: state != nil}
 		err = s.register(conn, r, hello, info, permit)
 	}

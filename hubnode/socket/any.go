@@ -31,9 +31,10 @@ func beginAny(conn net.Conn) (byte, net.Conn, error) {
 	return first[0], &begun{conn, first[:]}, nil
 }
 
-// serveAny is Serve for connections without calls that don't wait.
-func serveAny(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
-	c := tls.Server(conn, config)
+// secureAny makes the handshake on connections without calls that don't wait: side
+// is tls.Server or tls.Client.
+func secureAny(ctx context.Context, conn net.Conn, config *tls.Config, side func(net.Conn, *tls.Config) *tls.Conn) (net.Conn, tls.ConnectionState, error) {
+	c := side(conn, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, tls.ConnectionState{}, err
 	}

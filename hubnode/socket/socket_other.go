@@ -19,5 +19,10 @@ func First(conn net.Conn) (byte, net.Conn, error) { return beginAny(conn) }
 // deadline bound. It returns the encrypted connection, which owns conn; on an
 // error conn stays the caller's.
 func Serve(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
-	return serveAny(ctx, conn, config)
+	return secureAny(ctx, conn, config, tls.Server)
+}
+
+// Open is the client's part of a TLS handshake; for the rest it is [Serve].
+func Open(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
+	return secureAny(ctx, conn, config, tls.Client)
 }

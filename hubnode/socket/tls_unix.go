@@ -48,17 +48,32 @@ func First(conn net.Conn) (byte, net.Conn, error) {
 // deadline bound. It returns the encrypted connection, which owns conn; on an
 // error conn stays the caller's. A connection of [Wrap] becomes a [TLSConn].
 func Serve(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
+	return secure(ctx, conn, config, tls.Server)
+}
+
+// Open is the client's part of a TLS handshake; for the rest it is [Serve].
+func Open(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, tls.ConnectionState, error) {
+	return secure(ctx, conn, config, tls.Client)
+}
+
+// secure makes the handshake: side is tls.Server or tls.Client.
+func secure(ctx context.Context, conn net.Conn, config *tls.Config, side func(net.Conn, *tls.Config) *tls.Conn) (net.Conn, tls.ConnectionState, error) {
 	under, ok := conn.(*Conn)
 	if !ok {
-		return serveAny(ctx, conn, config)
+		return secureAny(ctx, conn, config, side)
 	}
 	r := newRecords(under)
-	c := &TLSConn{Conn: tls.Server(r, config), records: r}
+	c := &TLSConn{Conn: side(r, config), records: r}
 	r.waits = true
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, tls.ConnectionState{}, err
 	}
 	r.waits = false
+	// A client's handshake ends with what it writes, and the server's waits for all
+	// of it.
+	if _, err := r.send(true); err != nil {
+		return nil, tls.ConnectionState{}, err
+	}
 	return c, c.ConnectionState(), nil
 }
 

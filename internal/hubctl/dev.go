@@ -22,6 +22,7 @@ const (
 	devStopTimeout  = 15 * time.Second // until a node that was told to end is killed
 	devRestartWait  = time.Second      // before a node that died is started again
 	devMaxNodes     = 32
+	devHub          = "dev"
 )
 
 func (a *App) devCommand() *cobra.Command {
@@ -38,7 +39,8 @@ func (a *App) devCommand() *cobra.Command {
 on for every topic, until Ctrl-C. With --dir, history is on disk there and is found
 again by the next dev with as many nodes; else it ends with the hub. A node that dies is started again on the same
 ports: kill one and see its clients move. With --tls the nodes take encrypted
-connections only, with certificates of a CA that ends with the hub.
+connections only, from clients and from each other, with certificates of CAs that end
+with the hub.
 
 The first node listens on --port for clients and 80 above it for HTTP, the next
 one 10 above that, and so on; ports in use are replaced by free ones.`,
@@ -88,8 +90,11 @@ func (a *App) dev(ctx context.Context, count, port int, secure bool, storage con
 	}()
 	encryption := config.Default().TLS
 	if secure {
-		encryption = config.TLS{Clients: config.TLSRequired, Directory: dir}
-		if err := writeCertificate(dir); err != nil {
+		encryption = config.TLS{
+			Clients: config.TLSRequired, Directory: dir,
+			Cluster: config.TLSRequired, ClusterDirectory: filepath.Join(dir, "cluster"),
+		}
+		if err := writeCertificates(encryption); err != nil {
 			return err
 		}
 	}
@@ -114,15 +119,23 @@ func (a *App) dev(ctx context.Context, count, port int, secure bool, storage con
 	return g.Wait()
 }
 
-// writeCertificate makes a CA and a certificate of the nodes, which have one
-// together.
-func writeCertificate(dir string) error {
-	ca, err := throwaway.New()
-	if err != nil {
-		return err
+// writeCertificates makes a CA and a certificate of the nodes, which have one
+// together, for clients, and others for the links between nodes.
+func writeCertificates(encryption config.TLS) error {
+	if err := os.Mkdir(encryption.ClusterDirectory, 0o700); err != nil {
+		return fmt.Errorf("make a folder for the nodes' certificate: %w", err)
 	}
-	if err := ca.Write(dir, "localhost", "127.0.0.1"); err != nil {
-		return fmt.Errorf("write the nodes' certificate: %w", err)
+	for dir, names := range map[string][]string{
+		encryption.Directory:        {"localhost", "127.0.0.1"},
+		encryption.ClusterDirectory: {config.ClusterID(devHub).String()},
+	} {
+		ca, err := throwaway.New()
+		if err != nil {
+			return err
+		}
+		if err := ca.Write(dir, names...); err != nil {
+			return fmt.Errorf("write the nodes' certificate: %w", err)
+		}
 	}
 	return nil
 }
@@ -169,7 +182,7 @@ func planNodes(ctx context.Context, dir string, count, port int, encryption conf
 // config returns the settings of a node, history on for every topic.
 func (n *devNode) config(peers []string, encryption config.TLS, storage config.Storage) config.Config {
 	cfg := config.Default()
-	cfg.Hub = "dev"
+	cfg.Hub = devHub
 	cfg.Node = n.name
 	cfg.Replicas = len(peers)
 	cfg.Listen = config.Listen{Client: n.client, Cluster: n.cluster, Gossip: n.gossip, HTTP: n.http}

@@ -35,7 +35,7 @@ func bad(c metav1.Condition) bool {
 		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonScaledToZero
 	case switchboardv1alpha1.ConditionConfigApplied:
 		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying
-	case switchboardv1alpha1.ConditionCertificatesReady:
+	case switchboardv1alpha1.ConditionCertificatesReady, switchboardv1alpha1.ConditionAuthenticationReady:
 		return c.Status != metav1.ConditionTrue
 	case switchboardv1alpha1.ConditionDegraded:
 		return c.Status == metav1.ConditionTrue
@@ -89,6 +89,14 @@ func adviceFor(hub, reason string) string {
 		return "renew what is in the Secret of spec.tls.secretName, or end spec.paused: the operator renews its own"
 	case switchboardv1alpha1.ReasonCertificatesNotReady:
 		return "see the condition CertificatesReady"
+	case switchboardv1alpha1.ReasonKeysNotRead:
+		return "the API server's answer is in the message; where it refuses, upgrade the chart, which has the right to get both paths"
+	case switchboardv1alpha1.ReasonSourceNotFound:
+		return "make what the message names, or set the field right that names it; nodes take it without a restart"
+	case switchboardv1alpha1.ReasonSourceInvalid:
+		return "set it right as the message says; nodes take it without a restart"
+	case switchboardv1alpha1.ReasonAuthenticationNotReady:
+		return "see the condition AuthenticationReady"
 	case switchboardv1alpha1.ReasonApplyFailed:
 		return "the operator tries again by itself; if it lasts: the API server's answer is in the message"
 	case switchboardv1alpha1.ReasonRejected:

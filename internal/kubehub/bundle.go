@@ -168,6 +168,7 @@ func (b *bundle) objects(ctx context.Context) {
 			keep: func(o *unstructured.Unstructured) bool { return o.GetName() == b.hub.Name },
 		},
 		{file: "objects/topics.yaml", kind: api.WithKind("Topic"), options: []client.ListOption{here}, maybe: true},
+		{file: "objects/grants.yaml", kind: api.WithKind("Grant"), options: []client.ListOption{here}, maybe: true},
 		{file: "objects/statefulset.yaml", kind: v1("apps", "StatefulSet"), options: []client.ListOption{here, ours}},
 		{file: "objects/services.yaml", kind: v1("", "Service"), options: []client.ListOption{here, ours}},
 		{file: "objects/poddisruptionbudget.yaml", kind: v1("policy", "PodDisruptionBudget"), options: []client.ListOption{here, ours}},

@@ -215,9 +215,11 @@ func TestEveryReasonIsGoodOrHasAdvice(t *testing.T) {
 		"Blocked", // see Degraded, its message says
 		"Issued", "Rotating",
 		"AwaitingCertificates", // see CertificatesReady
+		"Configured",
+		"AwaitingKeys", // see AuthenticationReady
 	}
-	rows := regexp.MustCompile("(?m)^\\| `(Available|Progressing|Degraded|ConfigApplied|UpdateAvailable|CertificatesReady)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(string(page), -1)
-	if len(rows) != 6 {
+	rows := regexp.MustCompile("(?m)^\\| `(Available|Progressing|Degraded|ConfigApplied|UpdateAvailable|CertificatesReady|AuthenticationReady)` \\|[^|]*\\|([^|]*)\\|$").FindAllStringSubmatch(string(page), -1)
+	if len(rows) != 7 {
 		t.Fatalf("the page has %d conditions: %q", len(rows), rows)
 	}
 	for _, row := range rows {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -64,16 +65,23 @@ func (ca *CA) Pool() *x509.CertPool {
 	return pool
 }
 
-// Issue returns a server's certificate for names, which may be IP addresses, and
-// its key, in PEM. It expires at the end.
+// Issue returns a server's certificate for names, which may be IP addresses and URIs,
+// and its key, in PEM. It expires at the end. One for a URI is good for clients, too.
 func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error) {
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "switchboard"}, NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject: pkix.Name{CommonName: "switchboard"}, NotAfter: end,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
+		uri, err := url.Parse(name)
+		ip := net.ParseIP(name)
+		switch {
+		case ip != nil:
 			template.IPAddresses = append(template.IPAddresses, ip)
-		} else {
+		case err == nil && uri.Scheme != "":
+			template.URIs = append(template.URIs, uri)
+			template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+		default:
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}

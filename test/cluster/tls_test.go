@@ -60,7 +60,7 @@ func (c *certificates) trust() client.Option { return client.WithCAFile(c.caFile
 
 // set is for the config of the nodes.
 func (c *certificates) set(policy config.TLSPolicy) func(*config.Config) {
-	return func(cfg *config.Config) { cfg.TLS = config.TLS{Clients: policy, Directory: c.dir} }
+	return func(cfg *config.Config) { cfg.TLS.Clients, cfg.TLS.Directory = policy, c.dir }
 }
 
 // handshakes returns how many there were of a kind, on all nodes.
@@ -151,7 +151,7 @@ func TestBadCertificatesAreToldAsSuch(t *testing.T) {
 			}
 			c := cluster.Start(t, 1, certs.set(config.TLSRequired))
 			expect(t, c.Node(0).Client(), []string{test.says}, certs.trust())
-			if !strings.Contains(c.Metrics(0), "\nswitchboard_certificate_expiry_timestamp_seconds ") {
+			if !strings.Contains(c.Metrics(0), "\nswitchboard_certificate_expiry_timestamp_seconds{port=\"client\"} ") {
 				t.Error("no metric says when it expires")
 			}
 			c.WaitFor("a handshake that was refused", func() bool { return handshakes(t, c, 1, "refused") == 1 })
@@ -236,7 +236,7 @@ func TestCertificatesAreSwappedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	expiry := func(i int) string {
-		_, after, _ := strings.Cut(c.Metrics(i), "\nswitchboard_certificate_expiry_timestamp_seconds ")
+		_, after, _ := strings.Cut(c.Metrics(i), "\nswitchboard_certificate_expiry_timestamp_seconds{port=\"client\"} ")
 		line, _, _ := strings.Cut(after, "\n")
 		return line
 	}
@@ -291,7 +291,7 @@ func TestTLSChangesInPlace(t *testing.T) {
 	cfg := node.Config()
 	configure := func(policy config.TLSPolicy) {
 		t.Helper()
-		cfg.TLS = config.TLS{Clients: policy, Directory: node.Config().TLS.Directory}
+		cfg.TLS.Clients, cfg.TLS.Directory = policy, node.Config().TLS.Directory
 		if err := node.Configure(cfg, string(policy)); err != nil {
 			t.Fatal(err)
 		}

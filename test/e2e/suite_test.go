@@ -40,6 +40,7 @@ const (
 	hubName           = "agents"
 	crdName           = "hubs.switchboard.dev"
 	topicCRDName      = "topics.switchboard.dev"
+	grantCRDName      = "grants.switchboard.dev"
 )
 
 // suite is what every step needs.
@@ -180,7 +181,7 @@ func (s *suite) tidy(t *testing.T, args ...[]string) {
 	for _, a := range append(args,
 		// What is outside of namespaces, should uninstalling have failed or not come.
 		[]string{"delete", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/instance=" + release},
-		[]string{"delete", "customresourcedefinition", crdName, topicCRDName, "--ignore-not-found"},
+		[]string{"delete", "customresourcedefinition", crdName, topicCRDName, grantCRDName, "--ignore-not-found"},
 	) {
 		if out, err := tidying.run(tidying.kubectl, "", a...); err != nil {
 			t.Errorf("tidy up: %v\n%s", err, out)
