@@ -4,27 +4,22 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 
 	"github.com/google/cel-go/cel"
 	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/types"
 
+	"github.com/switchboardhub/switchboard/hubnode/celtype"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
 // Bounds of an expression.
 const (
-	MaxExpression = 4096 // code points
+	MaxExpression = celtype.MaxExpression // code points
 	// MaxCost is in CEL's units, of which a comparison costs one or two. It
 	// lets an expression look at every attribute once, and not at every pair
 	// of them.
 	MaxCost = 100_000
-
-	maxNodes   = 1000
-	maxDepth   = 50
-	maxNesting = 2 // of exists, all, filter and map in one another
-	maxRegexp  = 1000
 )
 
 // SyntaxError says why an expression can't be compiled, and where.
@@ -125,7 +120,7 @@ func (f *Filter) Match(a *wire.Artifact) (bool, error) {
 	if f.free != nil && fieldsHold(a) {
 		program = f.free
 	}
-	value, _, err := program.Eval(&object{a})
+	value, _, err := program.Eval(artifactType.Object(a))
 	if err != nil {
 		return false, fmt.Errorf("filter %.80q: %w", f.expression, err)
 	}
@@ -150,27 +145,3 @@ func firstIssue(expression string, issues *cel.Issues) error {
 	}
 	return e
 }
-
-// environment is what all filters share. Making it takes milliseconds and
-// gives the same each time.
-var environment = sync.OnceValues(func() (*cel.Env, error) {
-	registry, err := types.NewRegistry()
-	if err != nil {
-		return nil, err
-	}
-	return cel.NewEnv(
-		cel.CustomTypeProvider(&provider{registry}),
-		cel.Variable(variable, artifactType),
-		cel.ParserExpressionSizeLimit(MaxExpression),
-		cel.ParserRecursionLimit(maxDepth),
-		cel.ExpressionNodeLimit(maxNodes),
-		cel.RegexProgramSizeLimit(maxRegexp),
-		cel.ASTValidators(
-			cel.ValidateComprehensionNestingLimit(maxNesting),
-			cel.ValidateDurationLiterals(),
-			cel.ValidateRegexLiterals(),
-			cel.ValidateRegexProgramSizeLimit(maxRegexp),
-			cel.ValidateTimestampLiterals(),
-		),
-	)
-})

@@ -4,25 +4,21 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
 	celast "github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/types"
+
+	"github.com/switchboardhub/switchboard/hubnode/celtype"
 )
 
 // Bounds of a condition.
 const (
-	MaxCondition = 4096 // code points
+	MaxCondition = celtype.MaxExpression // code points
 	// MaxCost is in CEL's units, of which a comparison costs one or two. It lets a
 	// condition look at every group once, and not at every pair of them.
 	MaxCost = 100_000
-
-	maxNodes   = 1000
-	maxDepth   = 50
-	maxNesting = 2 // of exists, all, filter and map in one another
-	maxRegexp  = 1000
 )
 
 // Subject is what conditions know of somebody.
@@ -82,7 +78,7 @@ func (c *Condition) String() string { return c.expression }
 // Holds reports whether the condition is true of somebody. An error means that it
 // has no answer, as when it reads a claim that is absent: count it as false.
 func (c *Condition) Holds(s *Subject) (bool, error) {
-	value, _, err := c.program.Eval(&object{s})
+	value, _, err := c.program.Eval(identityType.Object(s))
 	if err != nil {
 		return false, fmt.Errorf("condition %.80q: %w", c.expression, err)
 	}
@@ -147,27 +143,3 @@ func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
 func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
 	return nil
 }
-
-// environment is what all conditions share. Making it takes milliseconds and
-// gives the same each time.
-var environment = sync.OnceValues(func() (*cel.Env, error) {
-	registry, err := types.NewRegistry()
-	if err != nil {
-		return nil, err
-	}
-	return cel.NewEnv(
-		cel.CustomTypeProvider(&provider{registry}),
-		cel.Variable(variable, identityType),
-		cel.ParserExpressionSizeLimit(MaxCondition),
-		cel.ParserRecursionLimit(maxDepth),
-		cel.ExpressionNodeLimit(maxNodes),
-		cel.RegexProgramSizeLimit(maxRegexp),
-		cel.ASTValidators(
-			cel.ValidateComprehensionNestingLimit(maxNesting),
-			cel.ValidateDurationLiterals(),
-			cel.ValidateRegexLiterals(),
-			cel.ValidateRegexProgramSizeLimit(maxRegexp),
-			cel.ValidateTimestampLiterals(),
-		),
-	)
-})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/test/check"
 	"github.com/switchboardhub/switchboard/test/cluster"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -37,6 +38,21 @@ func connect(t *testing.T, n *cluster.Node, id string, opts ...client.Option) *c
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return c
+}
+
+// startLedger puts a load of history on a hub, which says at the end whether it kept it.
+func startLedger(t *testing.T, c *cluster.Cluster, nodes int) *check.Ledger {
+	t.Helper()
+	var servers []string
+	for i := range nodes {
+		servers = append(servers, c.Node(i).Client())
+	}
+	ledger, err := check.StartLedger(patient(t), check.LedgerConfig{Servers: servers, Topics: 3, Publishers: 2, Window: 32, Pause: 5 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ledger.Close)
+	return ledger
 }
 
 // inbox collects what a handler is given.

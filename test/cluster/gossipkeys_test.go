@@ -12,11 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode"
 	"github.com/switchboardhub/switchboard/hubnode/config"
-	"github.com/switchboardhub/switchboard/test/check"
 	"github.com/switchboardhub/switchboard/test/cluster"
 )
 
@@ -99,15 +97,7 @@ func TestGossipKeyIsRotatedUnderLoad(t *testing.T) {
 		cfg.History.MaxArtifacts, cfg.History.MaxBytes = 1_000_000, 0
 		cfg.Storage.Shards = 4
 	})
-	var servers []string
-	for i := range nodes {
-		servers = append(servers, c.Node(i).Client())
-	}
-	ledger, err := check.StartLedger(patient(t), check.LedgerConfig{Servers: servers, Topics: 3, Publishers: 2, Window: 32, Pause: 5 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ledger.Close)
+	ledger := startLedger(t, c, nodes)
 	const artifacts = 900
 	box := make(inbox, artifacts+1)
 	connect(t, c.Node(1), "to", numbered(box))

@@ -16,7 +16,6 @@ import (
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/internal/throwaway"
-	"github.com/switchboardhub/switchboard/test/check"
 	"github.com/switchboardhub/switchboard/test/cluster"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -228,15 +227,7 @@ func TestLinkCertificatesAreSwappedUnderLoad(t *testing.T) {
 		cfg.History.MaxArtifacts, cfg.History.MaxBytes = 1_000_000, 0
 		cfg.Storage.Shards = 4
 	})
-	var servers []string
-	for i := range nodes {
-		servers = append(servers, c.Node(i).Client())
-	}
-	ledger, err := check.StartLedger(patient(t), check.LedgerConfig{Servers: servers, Topics: 3, Publishers: 2, Window: 32, Pause: 5 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ledger.Close)
+	ledger := startLedger(t, c, nodes)
 	const artifacts = 700
 	box := make(inbox, artifacts+1)
 	connect(t, c.Node(1), "to", numbered(box))
