@@ -350,7 +350,7 @@ func (r *replica) follow() {
 // stepUp serves once everything that was committed before is applied.
 func (r *replica) stepUp() {
 	term := r.raft.CurrentTerm()
-	if !r.catchUp() {
+	if !r.catchUp(term) {
 		r.log.Debug("leadership ended before it began")
 		return
 	}
@@ -365,8 +365,10 @@ func (r *replica) stepUp() {
 }
 
 // catchUp returns once all that was committed before this leadership is applied: an
-// empty entry behind it is. (Raft's own Barrier is never answered when Raft stops.)
-func (r *replica) catchUp() bool {
+// empty entry behind it is. (Raft's own Barrier is never answered when Raft stops.) It
+// returns false when the leadership of that term has ended: also when another one has begun
+// since, for which the entry was not meant and may be refused.
+func (r *replica) catchUp(term uint64) bool {
 	var landed atomic.Bool
 	r.mu.Lock()
 	r.number++
@@ -374,7 +376,8 @@ func (r *replica) catchUp() bool {
 	r.flights[r.number] = &flight{done: []func(Outlet, Result){func(Outlet, Result) { landed.Store(true) }}}
 	r.mu.Unlock()
 	r.raft.Apply(entry, 0)
-	return r.within(barrierTime, func() bool { return landed.Load() || r.raft.State() != raft.Leader }) && r.raft.State() == raft.Leader
+	leads := func() bool { return r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term }
+	return r.within(barrierTime, func() bool { return landed.Load() || !leads() }) && leads()
 }
 
 // stepDown ends the service: what waits is refused.

@@ -48,7 +48,7 @@ func (s *suite) typeScript(t *testing.T, script string) {
 	start := time.Now()
 	bin := t.TempDir()
 	wrapper := fmt.Sprintf("#!/bin/sh\nexec %s -n %s \"$@\"\n", s.kubectl, hubNamespace)
-	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(wrapper), 0o700); err != nil { //nolint:gosec // it is to be run
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(wrapper), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(s.ctx, "bash", "-euo", "pipefail", "-c", script)
@@ -65,6 +65,7 @@ func (s *suite) typeScript(t *testing.T, script string) {
 }
 
 func (s *suite) startPagesPod(t *testing.T, pod string) {
+	t.Helper()
 	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "create", "serviceaccount", "worker")
 	s.mustRun(t, s.kubectl, pod, "-n", hubNamespace, "apply", "-f", "-")
 	worker, as := &agent{s: s, pod: "worker-1"}, hubNamespace+"/asker"
