@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/access"
 	"github.com/switchboardhub/switchboard/hubnode/auth"
@@ -70,7 +71,7 @@ func (a *admission) Renew(ctx context.Context, c *hub.Client, token string) (*hu
 	if old == nil || !a.gate.On() {
 		return nil, unauthenticated(errors.New("this hub asks nobody who they are any more"))
 	}
-	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token})
+	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token, From: c.Info().Address})
 	if err == nil && (who.Method != old.identity.Method || who.Name != old.identity.Name || who.Claims["iss"] != old.identity.Claims["iss"]) {
 		err = errOtherIdentity
 	}
@@ -80,12 +81,17 @@ func (a *admission) Renew(ctx context.Context, c *hub.Client, token string) (*hu
 	return a.permit(who, c.ID())
 }
 
+// viewTime bounds the wait of who asks over HTTP.
+const viewTime = 5 * time.Second
+
 // mayView returns nil, or why whoever has a token may not see what the hub says of itself.
 func (a *admission) mayView(ctx context.Context, token string) error {
 	if !a.gate.On() {
 		return nil
 	}
-	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token})
+	ctx, cancel := context.WithTimeout(ctx, viewTime)
+	defer cancel()
+	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token, From: "http"})
 	if err != nil {
 		return unauthenticated(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,8 @@ type named struct {
 type Credentials struct {
 	Token        string
 	Certificates []*x509.Certificate
+	// From is the address that they come from: who guesses there is not to hold up others.
+	From string
 }
 
 // New returns a gate that lets everybody in before Configure. changed is called, by
@@ -123,7 +126,7 @@ func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 	case looksLikeJWT(c.Token) && len(m.issuers) > 0:
 		return m.identifyToken(ctx, c.Token, g.now())
 	case c.Token != "" && m.static != nil:
-		return m.static.identify(ctx, c.Token)
+		return m.static.identify(ctx, c.From, c.Token)
 	case c.Token != "":
 		return Identity{}, errors.New("this hub takes no token of this kind")
 	case len(c.Certificates) > 0 && m.certs != nil:
@@ -148,14 +151,13 @@ func (m *methods) identifyToken(ctx context.Context, token string, now time.Time
 }
 
 // Holds reports whether an identity would still be let in, as far as the settings and the
-// list of static tokens say. What a signature proved holds until it expires.
+// list of static tokens say. What a signature proved holds until it expires, or its issuer
+// is not one of the settings' any more.
 func (g *Gate) Holds(id *Identity) bool {
 	m := g.methods.Load()
 	switch id.Method {
-	case ServiceAccount:
-		return m.config.ServiceAccount != nil
-	case OIDC:
-		return len(m.config.OIDC) > 0
+	case ServiceAccount, OIDC:
+		return slices.ContainsFunc(m.issuers, func(i *issuer) bool { return i.method == id.Method && i.config.Issuer == id.Claims["iss"] })
 	case MutualTLS:
 		return m.certs != nil
 	case Static:

@@ -23,6 +23,8 @@ const (
 	fetchGap  = 10 * time.Second // between two fetches, whatever tokens come
 	fetchTime = 3 * time.Second  // what a fetch may take: clients that shake hands wait for it
 	keysMax   = 1 << 20          // bytes of what an issuer answers
+
+	redirectsMax = 3
 )
 
 // keys are an issuer's.
@@ -76,28 +78,44 @@ type fetchedKeys struct {
 	caFile string
 	now    func() time.Time
 
-	mu      sync.Mutex // is held while keys are fetched: the others wait for them
-	all     []jose.JSONWebKey
-	fetched time.Time // with success
-	tried   time.Time
-	failed  error // of the last try
+	mu       sync.Mutex // guards the fields below
+	all      []jose.JSONWebKey
+	fetched  time.Time // with success
+	tried    time.Time
+	failed   error         // of the last try
+	fetching chan struct{} // closed when the try under way ends; nil: there is none
 }
 
+// find fetches the keys where it has to, one call at a time. Who can be told without, or
+// gives up, does not wait for that.
 func (k *fetchedKeys) find(ctx context.Context, kid string) ([]jose.JSONWebKey, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	found := pick(k.all, kid)
 	now := k.now()
-	if (len(found) == 0 || now.Sub(k.fetched) > keysFor) && now.Sub(k.tried) > fetchGap {
-		k.tried = now
-		if all, err := k.fetch(ctx); err != nil {
-			k.failed = err
-		} else {
-			k.all, k.fetched, k.failed = all, now, nil
-			found = pick(all, kid)
+	if found := pick(k.all, kid); (len(found) == 0 || now.Sub(k.fetched) > keysFor) && k.fetching == nil && now.Sub(k.tried) > fetchGap {
+		k.tried, k.fetching = now, make(chan struct{})
+		k.mu.Unlock()
+		all, err := k.fetch(context.WithoutCancel(ctx)) // for all who wait: one that goes does not end it
+		k.mu.Lock()
+		if k.failed = err; err == nil {
+			k.all, k.fetched = all, now
+		}
+		close(k.fetching)
+		k.fetching = nil
+	} else if wait := k.fetching; len(found) == 0 && wait != nil {
+		k.mu.Unlock()
+		var gone error
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			gone = context.Cause(ctx)
+		}
+		k.mu.Lock()
+		if gone != nil {
+			return nil, fmt.Errorf("the keys of %s are being fetched: %w", k.issuer, gone)
 		}
 	}
-	switch {
+	switch found := pick(k.all, kid); {
 	case len(found) > 0: // also when they could not be fetched again: they were the issuer's
 		return found, nil
 	case k.failed != nil:
@@ -146,7 +164,15 @@ func (k *fetchedKeys) client() (*http.Client, error) {
 			return nil, fmt.Errorf("read the issuer's CA: no certificate in %s", k.caFile)
 		}
 	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}}, nil
+	return &http.Client{
+		Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment},
+		CheckRedirect: func(to *http.Request, via []*http.Request) error {
+			if to.URL.Scheme != "https" || len(via) > redirectsMax {
+				return fmt.Errorf("it leads to %.200q, which is not an https address, or after too many others", to.URL.Redacted())
+			}
+			return nil
+		},
+	}, nil
 }
 
 func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -32,6 +33,7 @@ type staticTokens struct {
 	path   string
 	secret []byte // of digests, so that memory does not hold what a token's SHA-256 is
 	slots  chan struct{}
+	lanes  lanes
 
 	mu     sync.Mutex // guards the fields below
 	byName map[string]staticToken
@@ -133,7 +135,7 @@ func parseStatic(text []byte) (map[string]staticToken, error) {
 }
 
 // identify finds out whose token NAME:SECRET is.
-func (s *staticTokens) identify(ctx context.Context, token string) (Identity, error) {
+func (s *staticTokens) identify(ctx context.Context, from, token string) (Identity, error) {
 	name, secret, _ := strings.Cut(token, ":")
 	digest := s.digest(token)
 	s.mu.Lock()
@@ -141,7 +143,7 @@ func (s *staticTokens) identify(ctx context.Context, token string) (Identity, er
 	known, remembered := s.known[name]
 	s.mu.Unlock()
 	if !remembered || !hmac.Equal(known[:], digest[:]) {
-		if err := s.compare(ctx, entry, ok, secret); err != nil {
+		if err := s.compare(ctx, from, entry, ok, secret); err != nil {
 			return Identity{}, err
 		}
 		s.mu.Lock()
@@ -160,18 +162,27 @@ func (s *staticTokens) digest(token string) (sum [sha256.Size]byte) {
 	return sum
 }
 
+// errBusy refuses a token that was not looked at.
+var errBusy = errors.New("too many tokens to check at a time: try again")
+
 // compare looks at a secret with all the CPU that bcrypt means it to take, one after
-// another: who guesses holds up others that guess.
-func (s *staticTokens) compare(ctx context.Context, entry staticToken, ok bool, secret string) error {
+// another, and of those from one place one at a time: who guesses holds up others that
+// guess from there, and nobody else for long.
+func (s *staticTokens) compare(ctx context.Context, from string, entry staticToken, ok bool, secret string) error {
 	hash := entry.hash
 	if !ok {
 		hash = nobody()
 	}
+	leave, err := s.lanes.enter(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
 	case <-ctx.Done():
-		return errors.New("too many tokens to check at a time: try again")
+		return errBusy
 	}
 	if err := bcrypt.CompareHashAndPassword(hash, []byte(secret)); err != nil || !ok {
 		return errWrongToken
@@ -183,5 +194,6 @@ func (s *staticTokens) compare(ctx context.Context, entry staticToken, ok bool, 
 func (s *staticTokens) holds(id *Identity) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return string(s.byName[id.Name].hash) == id.hash && id.hash != ""
+	now := s.byName[id.Name]
+	return string(now.hash) == id.hash && id.hash != "" && slices.Equal(now.groups, id.Groups) // it never expires: or it would have a group for ever
 }

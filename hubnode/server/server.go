@@ -206,7 +206,7 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted func()) {
 	}
 	var permit *hub.Permit
 	if err == nil {
-		permit, err = s.admit(ctx, hello, state)
+		permit, err = s.admit(ctx, remote, hello, state)
 	}
 	if err == nil {
 		greeted()
@@ -239,13 +239,13 @@ func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err err
 }
 
 // admit finds out what a client may do.
-func (s *Server) admit(ctx context.Context, hello wire.Hello, state *tls.ConnectionState) (*hub.Permit, error) {
+func (s *Server) admit(ctx context.Context, remote string, hello wire.Hello, state *tls.ConnectionState) (*hub.Permit, error) {
 	if s.cfg.Door == nil {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	shown := auth.Credentials{Token: hello.Token}
+	shown := auth.Credentials{Token: hello.Token, From: remote}
 	if state != nil {
 		shown.Certificates = state.PeerCertificates
 	}
