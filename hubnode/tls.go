@@ -1,9 +1,11 @@
 package hubnode
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
@@ -58,11 +60,33 @@ func (n *Node) clientTLS() server.TLS {
 	}
 	secure := n.certs.Config()
 	if n.admission.gate.TakesCertificates() {
-		// It is verified behind the handshake, so that the client can be told.
-		secure = secure.Clone()
-		secure.ClientAuth = tls.RequestClientCert
+		secure = askingForCertificates(secure)
 	}
 	return server.TLS{Config: secure, Required: policy == config.TLSRequired}
+}
+
+// asked marks sessions of TLS that began when clients were asked for a certificate.
+var asked = []byte("switchboard: asked for a certificate")
+
+// askingForCertificates returns what connections are encrypted with whose clients are to
+// show a certificate. It is verified behind the handshake, so that the client can be told.
+func askingForCertificates(plain *tls.Config) *tls.Config {
+	secure := plain.Clone()
+	secure.ClientAuth = tls.RequestClientCert
+	// A client that goes on with a session of before there was such a question would show
+	// none, be refused, and come again with that session for as long as tickets hold.
+	secure.WrapSession = func(c tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
+		s.Extra = append(s.Extra, asked)
+		return plain.EncryptTicket(c, s)
+	}
+	secure.UnwrapSession = func(ticket []byte, c tls.ConnectionState) (*tls.SessionState, error) {
+		s, err := plain.DecryptTicket(ticket, c)
+		if s == nil || err != nil || !slices.ContainsFunc(s.Extra, func(e []byte) bool { return bytes.Equal(e, asked) }) {
+			return nil, err
+		}
+		return s, nil
+	}
+	return secure
 }
 
 // endUnencrypted ends the connections that the settings no longer allow. They
