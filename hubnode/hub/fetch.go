@@ -59,10 +59,8 @@ func (c *Client) fetch(in *intake, f wire.Frame) error {
 	}
 	ref := f.Ref()
 	err := q.Fetch.Check()
-	for _, action := range []wire.Action{wire.ActionSubscribe, wire.ActionHistory} {
-		if err == nil {
-			err = c.may(action, q.Topic)
-		}
+	if err == nil {
+		err = c.mayFetch(&q)
 	}
 	if err != nil {
 		c.deny(in, ref, err)
@@ -91,6 +89,12 @@ func (c *Client) fetch(in *intake, f wire.Frame) error {
 		if ctx.Err() != nil {
 			c.hub.withdraw(q)
 		}
+		if err == nil && len(got.Given) > 0 {
+			if err = c.mayFetch(&q); err != nil { // by now: it may have waited
+				_, all := split(got.Given, 0)
+				c.hub.release(q, all)
+			}
+		}
 		if err != nil {
 			c.deny(in, ref, err)
 			return
@@ -99,6 +103,19 @@ func (c *Client) fetch(in *intake, f wire.Frame) error {
 			c.hub.release(q, released)
 		}
 	})
+	return nil
+}
+
+// mayFetch returns nil, or why the client may not fetch.
+func (c *Client) mayFetch(q *fetchQuestion) error {
+	for _, action := range []wire.Action{wire.ActionSubscribe, wire.ActionHistory} {
+		if err := c.may(action, q.Topic); err != nil {
+			return err
+		}
+	}
+	if letters := q.Fetch.Policy.DeadLetter; letters != "" { // the hub publishes there what this client has it give up
+		return c.may(wire.ActionPublish, letters)
+	}
 	return nil
 }
 

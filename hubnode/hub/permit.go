@@ -4,11 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
+
+// deniedMax is how many bytes of a target are repeated to who may not have it: no name
+// that there can be is longer.
+const deniedMax = max(wire.MaxTopic, wire.MaxClientID)
 
 // Permit is who a client has proved to be and what it may do. A client without one may
 // do everything.
@@ -80,16 +86,11 @@ func (h *Hub) SetPermit(c *Client, old, next *Permit) bool {
 	}
 	h.mu.Lock()
 	swapped := c.permit.CompareAndSwap(now, p)
-	var lost []*subscription
+	var subs []*subscription
 	if swapped {
 		h.expireLocked(c)
-		for _, s := range c.subs {
-			if s.id != 0 && p != nil && !p.Allows(wire.ActionSubscribe, s.pattern) {
-				lost = append(lost, s)
-			}
-		}
-		for _, s := range lost {
-			h.dropLocked(s)
+		if p != nil {
+			subs = slices.Collect(maps.Values(c.subs)) // those that come later are looked at by the new permit
 		}
 	}
 	h.mu.Unlock()
@@ -98,6 +99,18 @@ func (h *Hub) SetPermit(c *Client, old, next *Permit) bool {
 	}
 	if now != nil && now.expiry != nil {
 		now.expiry.Stop()
+	}
+	// Not with the lock held: a client may have thousands, and may ask for this again and again.
+	lost := slices.DeleteFunc(subs, func(s *subscription) bool { return s.id == 0 || p.Allows(wire.ActionSubscribe, s.pattern) })
+	if len(lost) > 0 {
+		h.mu.Lock()
+		if c.permit.Load() != p { // who replaced it looks at all of them
+			lost = nil
+		}
+		for _, s := range lost {
+			h.dropLocked(s)
+		}
+		h.mu.Unlock()
 	}
 	c.pushControl(nil, settingsFrame)
 	for _, s := range lost {
@@ -161,6 +174,9 @@ func (c *Client) maySend(f wire.Frame) error {
 	if p == nil || f.Kind() == wire.KindReply {
 		return nil
 	}
+	if len(f.Target()) > wire.MaxClientID {
+		return c.denied(p, wire.ActionSend, string(f.Target())) // nobody's id, and too long to remember
+	}
 	if p.target != string(f.Target()) || p.target == "" {
 		target := string(f.Target())
 		ok, found := p.targets[target]
@@ -192,6 +208,7 @@ func (c *Client) mayAsk(target string) error {
 func (c *Client) denied(p *permitted, action wire.Action, target string) error {
 	h := c.hub
 	h.metrics.deny(action)
+	target = target[:min(len(target), deniedMax)]
 	err := &wire.PermissionError{Identity: p.Identity, Action: action, Target: target}
 	if due, silent := h.denials.Due(p.Identity+"\x00"+string(action), time.Now()); due {
 		h.log.LogAttrs(h.life, slog.LevelWarn, "denied", slog.String("identity", p.Identity), slog.String("client", c.id),
@@ -222,13 +239,23 @@ func (c *Client) renew(in *intake, f wire.Frame) error {
 		defer c.asking.Add(-1)
 		ctx, cancel := context.WithTimeout(c.hub.life, askTime)
 		defer cancel()
-		next, err := c.renewal(ctx, c, want.Token)
-		if err != nil {
-			c.deny(nil, ref, err)
-			return
+		for {
+			next, err := c.renewal(ctx, c, want.Token)
+			if err != nil {
+				c.deny(nil, ref, err)
+				return
+			}
+			if c.hub.SetPermit(c, old, next) {
+				c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(next)}))
+				return
+			}
+			// Another one came between: of newer rules and the same old proof, unless it holds
+			// for longer.
+			if old = c.Permit(); old == nil || old.Expires.IsZero() || old.Expires.After(next.Expires) {
+				c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(old)}))
+				return
+			}
 		}
-		c.hub.SetPermit(c, old, next) // else another one came between, which is newer
-		c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(next)}))
 	})
 	return nil
 }

@@ -34,6 +34,7 @@ func (q Quota) validate() error {
 // tenant is the clients of one identity.
 type tenant struct {
 	clients, subscriptions int // guarded by Hub.mu
+	away                   int // sessions that wait for a client; likewise
 
 	mu   sync.Mutex // guards paid
 	paid time.Time  // until when what was sent uses up the rates
@@ -88,17 +89,24 @@ func (h *Hub) forgetTenantsLocked() {
 func (t *tenant) idle(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.clients == 0 && !t.paid.After(now)
+	return t.clients == 0 && t.away == 0 && !t.paid.After(now)
 }
 
 // roomLocked returns nil, or why a client's identity may have no further one.
 func (h *Hub) roomLocked(c *Client) error {
 	limit := h.settings.Load().PerIdentity.Clients
 	t := h.tenants[c.identity()]
-	if limit == 0 || t == nil || t.clients < limit {
+	if limit == 0 || t == nil {
 		return nil
 	}
-	return &wire.Error{Code: wire.CodeTooManyClients, Detail: fmt.Sprintf("%q has %d clients on this node, as many as one identity may: raise limits.perIdentity.clients", c.identity(), t.clients)}
+	has := t.clients + t.away
+	if s := h.awaySession(c.id); s != nil && s.tenant == t {
+		has-- // it comes back to that, or ends it
+	}
+	if has < limit {
+		return nil
+	}
+	return &wire.Error{Code: wire.CodeTooManyClients, Detail: fmt.Sprintf("%q has %d clients on this node, those included that may come back, as many as one identity may: raise limits.perIdentity.clients", c.identity(), has)}
 }
 
 // pace holds the client's reader up for as long as its identity is ahead of its rates: the

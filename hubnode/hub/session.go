@@ -41,6 +41,19 @@ type session struct {
 	moved  string // the node that took the session over: what still comes here goes there
 	ended  bool
 	back   chan struct{} // closed when it is not away any more; nil before the first time
+	tenant *tenant       // whose place it takes while it is away; guarded by Hub.mu
+}
+
+// notAwayLocked ends the wait for the client, if it waits. Hub.mu is held as well.
+func (s *session) notAwayLocked() {
+	if s.back != nil {
+		close(s.back)
+		s.back = nil
+	}
+	if s.tenant != nil {
+		s.tenant.away--
+		s.tenant = nil
+	}
 }
 
 // push keeps a frame and queues it for the client when that is there. It is
@@ -227,10 +240,7 @@ func (h *Hub) beginSessionLocked(c *Client) {
 		s = &session{hub: h, id: c.id, key: rand.Text()}
 		s.mu.Lock()
 	}
-	if s.back != nil {
-		close(s.back)
-		s.back = nil
-	}
+	s.notAwayLocked()
 	s.client, s.last, s.epoch, s.newest = c, c, c.epoch, c.resume.Attempt
 	c.session = s
 }
@@ -254,6 +264,9 @@ func (h *Hub) parkLocked(c *Client, reason error) bool {
 		return false
 	}
 	s.client, s.why = nil, leaveReasons[departureOf(reason)]
+	if s.tenant = c.tenant; s.tenant != nil {
+		s.tenant.away++
+	}
 	h.waitForLocked(s, window)
 	h.flips.Add(1)
 	return true
@@ -322,10 +335,7 @@ func (h *Hub) endSessionLocked(s *session, why wire.LeaveReason) {
 func (h *Hub) buryLocked(s *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.back != nil {
-		close(s.back)
-		s.back = nil
-	}
+	s.notAwayLocked()
 	s.ended = true
 	left := slices.Clone(s.kept[s.from:])
 	s.shedLocked(nil)

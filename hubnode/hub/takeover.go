@@ -279,9 +279,6 @@ func (s *session) leaveLocked(node string) []byte {
 	frames := slices.Clone(s.kept[s.from:])
 	s.shedLocked(nil)
 	s.moved, s.count = node, 0
-	if s.back != nil {
-		close(s.back)
-		s.back = nil
-	}
+	s.notAwayLocked()
 	return frames
 }
