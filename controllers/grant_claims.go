@@ -19,6 +19,11 @@ import (
 // grantBytes bounds what Grants take of the nodes' settings; Topics need room, too.
 const grantBytes = 256 << 10
 
+// grantCost bounds what the conditions of Grants may cost together, in CEL's units: nodes
+// look at all of them whenever a client connects. A comparison costs three, to look at
+// each group of a client some hundreds; all take a fifth of a second of CPU.
+const grantCost = 1_000_000
+
 // grantClaim is how one Grant stands with its Hub.
 type grantClaim struct {
 	grant *switchboardv1alpha1.Grant
@@ -38,7 +43,12 @@ func grantName(g *switchboardv1alpha1.Grant) string { return g.Namespace + "/" +
 
 // validGrants are the generations of Grants, by UID, whose rules were found valid: to
 // compile their conditions takes most of the time, and is needed once. Nil is empty.
-type validGrants map[types.UID]int64
+type validGrants map[types.UID]validGrant
+
+type validGrant struct {
+	generation int64
+	cost       uint64 // of its conditions
+}
 
 // decideGrants decides which Grants the hub takes: those all of whose rules are valid and
 // inside of what the Hub delegates to their namespace. It returns all, the oldest first;
@@ -62,7 +72,7 @@ func decideGrants(hub *switchboardv1alpha1.Hub, grants []switchboardv1alpha1.Gra
 		own = len(hub.Spec.Authorization.Rules)
 	}
 	known := make(map[string]*delegated) // by namespace
-	rules, size := own, 0
+	rules, size, cost := own, 0, uint64(0)
 	for _, c := range claims {
 		if hub.Spec.Authentication == nil {
 			c.refuse(switchboardv1alpha1.ReasonNotDelegated, "Hub %s/%s has no spec.authentication: everybody may do everything, and there is nothing to grant", hub.Namespace, hub.Name)
@@ -71,33 +81,49 @@ func decideGrants(hub *switchboardv1alpha1.Hub, grants []switchboardv1alpha1.Gra
 		if known[c.grant.Namespace] == nil {
 			known[c.grant.Namespace] = delegatedTo(hub, c.grant.Namespace)
 		}
-		generation, ok := before[c.grant.UID]
-		c.decide(hub, known[c.grant.Namespace], ok && generation == c.grant.Generation)
+		checked, ok := before[c.grant.UID]
+		if ok = ok && checked.generation == c.grant.Generation; !ok {
+			checked = validGrant{generation: c.grant.Generation}
+		}
+		c.decide(hub, known[c.grant.Namespace], ok, &checked)
 		if c.reason != switchboardv1alpha1.ReasonInvalidRule {
-			valid[c.grant.UID] = c.grant.Generation
+			valid[c.grant.UID] = checked
 		}
 		n, bytes := len(c.rules), sizeOf(c.rules)
-		if rules+n > config.MaxRules || size+bytes > grantBytes {
+		switch {
+		case rules+n > config.MaxRules || size+bytes > grantBytes:
 			c.refuse(switchboardv1alpha1.ReasonNoRoom, "the hub's settings have no room for it beside older Grants: they take %d rules, and %d bytes of Grants", config.MaxRules, grantBytes)
 			continue
+		case c.reason == "" && cost+checked.cost > grantCost:
+			c.refuse(switchboardv1alpha1.ReasonNoRoom, "nodes have no time for its conditions, which may cost %d, beside those of older Grants, which may cost %d: together they may %d", checked.cost, cost, grantCost)
+			continue
+		case c.reason == "":
+			cost += checked.cost
 		}
 		rules, size = rules+n, size+bytes
 	}
 	return claims, valid
 }
 
-// decide decides on one Grant without regard to others. valid says that its rules are.
-func (c *grantClaim) decide(hub *switchboardv1alpha1.Hub, to *delegated, valid bool) {
+// decide decides on one Grant without regard to others. known says that its rules are
+// valid; else it adds to what is known of it.
+func (c *grantClaim) decide(hub *switchboardv1alpha1.Hub, to *delegated, known bool, checked *validGrant) {
+	if !slices.ContainsFunc(c.grant.Spec.Rules, allowsSomething) { // not compiled: there may be many
+		c.refuse(switchboardv1alpha1.ReasonInvalidRule, "spec.rules: none of them allows anything")
+		return
+	}
 	var beyond few
 	var ask request
 	for i := range c.grant.Spec.Rules {
 		r := &c.grant.Spec.Rules[i]
 		made := manifests.RuleConfig(fmt.Sprintf("grant %s/%s", grantName(c.grant), r.Name), r)
-		if err := validate(&made, valid); err != nil {
+		if err := checked.validate(&made, known); err != nil {
 			c.refuse(switchboardv1alpha1.ReasonInvalidRule, "spec.rules[%d].%v", i, strings.ReplaceAll(err.Error(), "\n", fmt.Sprintf("; spec.rules[%d].", i)))
 			return
 		}
-		c.rules = append(c.rules, made)
+		if allowsSomething(*r) { // else nodes would only have its condition to look at, for each client that connects
+			c.rules = append(c.rules, made)
+		}
 		for _, list := range []struct {
 			name  string
 			kind  rule.Kind
@@ -123,11 +149,22 @@ func (c *grantClaim) decide(hub *switchboardv1alpha1.Hub, to *delegated, valid b
 	}
 }
 
-func validate(r *config.Rule, known bool) error {
+func allowsSomething(r switchboardv1alpha1.Rule) bool {
+	return len(r.ConnectAs)+len(r.SendTo)+len(r.Publish)+len(r.Subscribe)+len(r.History) > 0
+}
+
+func (v *validGrant) validate(r *config.Rule, known bool) error {
 	if known {
 		return nil
 	}
-	return r.Validate()
+	if err := r.Validate(); err != nil || r.When == "" {
+		return err
+	}
+	when, err := rule.Compile(r.When)
+	if err == nil {
+		v.cost += when.Cost()
+	}
+	return err
 }
 
 // delegated is what a Hub delegates to a namespace.

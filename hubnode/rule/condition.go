@@ -34,6 +34,7 @@ type Subject struct {
 type Condition struct {
 	expression string
 	program    cel.Program
+	cost       uint64
 }
 
 // Compile prepares a condition. An error says where the expression is not CEL,
@@ -69,11 +70,14 @@ func Compile(expression string) (*Condition, error) {
 	if err != nil {
 		return nil, fmt.Errorf("condition %.80q: %w", expression, err)
 	}
-	return &Condition{expression: expression, program: program}, nil
+	return &Condition{expression: expression, program: program, cost: cost.Max}, nil
 }
 
 // String returns the expression.
 func (c *Condition) String() string { return c.expression }
+
+// Cost is what the condition may cost at most, of what somebody usually is: see MaxCost.
+func (c *Condition) Cost() uint64 { return c.cost }
 
 // Holds reports whether the condition is true of somebody. An error means that it
 // has no answer, as when it reads a claim that is absent: count it as false.
