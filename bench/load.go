@@ -171,14 +171,34 @@ func (w *work) warmUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What is under way still arrives before the counters start over.
-	deadline := time.NewTimer(20 * time.Millisecond)
-	<-deadline.C
-	for _, s := range w.subs {
+	// The counters start over once what is under way has arrived: up to one that can be told
+	// from those before it.
+	last := make([]byte, w.size)
+	last[0] = lastOfWarmUp
+	w.put(last, len(w.topics)) // on each of its topics
+	if err := w.pub.write(); err != nil {
+		return err
+	}
+	if err := w.pub.sync(ctx); err != nil {
+		return err
+	}
+	for i, s := range w.subs {
+		err := poll(ctx, func() error {
+			if s.warm.Load() < int64(len(w.topics)) {
+				return fmt.Errorf("subscriber %d has not heard the end of the warm-up", i)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 		s.base = s.count.Load()
 	}
 	return nil
 }
+
+// lastOfWarmUp is what the last messages of a warm-up begin with; all others begin with 0.
+const lastOfWarmUp = 1
 
 // run publishes until the deadline, within the window.
 func (w *work) run(ctx context.Context, deadline time.Time) error {
@@ -246,8 +266,10 @@ type counter struct {
 	work  *work
 	size  int
 	fresh int64 // of this read
+	ends  int64 // likewise, those that end the warm-up
 	base  int64 // of the warm-up
 	count atomic.Int64
+	warm  atomic.Int64 // ends of the warm-up that came
 	wrong atomic.Bool
 }
 
@@ -255,6 +277,8 @@ func (c *counter) message(m message) {
 	c.fresh++
 	if len(m.payload) != c.size {
 		c.wrong.Store(true)
+	} else if m.payload[0] == lastOfWarmUp {
+		c.ends++
 	}
 }
 
@@ -263,6 +287,8 @@ func (c *counter) drained() {
 		return
 	}
 	c.count.Add(c.fresh)
+	c.warm.Add(c.ends) // behind count: who sees it counts them
+	c.ends = 0
 	c.fresh = 0
 	select {
 	case c.work.moved <- struct{}{}:
