@@ -124,21 +124,11 @@ func (c *grantClaim) decide(hub *switchboardv1alpha1.Hub, to *delegated, known b
 		if allowsSomething(*r) { // else nodes would only have its condition to look at, for each client that connects
 			c.rules = append(c.rules, made)
 		}
-		for _, list := range []struct {
-			name  string
-			kind  rule.Kind
-			texts []string
-		}{
-			{"connectAs", rule.IDs, made.ConnectAs},
-			{"sendTo", rule.IDs, made.SendTo},
-			{"publish", rule.Topics, made.Publish},
-			{"subscribe", rule.Topics, made.Subscribe},
-			{"history", rule.Topics, made.History},
-		} {
-			for j, text := range list.texts {
-				if widest, inside := to.covers(list.kind, text); !inside {
-					beyond.add(fmt.Sprintf("spec.rules[%d].%s[%d] %q", i, list.name, j, text))
-					ask.add(list.kind, widest)
+		for _, list := range made.Lists() {
+			for j, text := range list.Texts {
+				if widest, inside := to.covers(list.Kind, text); !inside {
+					beyond.add(fmt.Sprintf("spec.rules[%d].%s[%d] %q", i, list.Name, j, text))
+					ask.add(list.Kind, widest)
 				}
 			}
 		}
@@ -271,8 +261,8 @@ func sizeOf(rules []config.Rule) int {
 	n := 0
 	for _, r := range rules {
 		n += 6*line + len(strconv.Quote(r.When)) + len(r.Name)
-		for _, list := range [][]string{r.ConnectAs, r.SendTo, r.Publish, r.Subscribe, r.History} {
-			for _, text := range list {
+		for _, list := range r.Lists() {
+			for _, text := range list.Texts {
 				n += line + len(strconv.Quote(text))
 			}
 		}

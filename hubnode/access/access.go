@@ -25,7 +25,7 @@ type compiled struct {
 	admin config.AdminAccess
 }
 
-// The lists of a rule.
+// The lists of a rule, in the order of [config.Rule.Lists].
 const (
 	connectAs = iota
 	sendTo
@@ -51,20 +51,13 @@ func Compile(rules []config.Rule) (*Policy, error) {
 				return nil, err
 			}
 		}
-		for list, texts := range [lists][]string{r.ConnectAs, r.SendTo, r.Publish, r.Subscribe, r.History} {
-			if c.lists[list], err = parse(kindOf(list), texts); err != nil {
+		for i, list := range r.Lists() {
+			if c.lists[i], err = parse(list.Kind, list.Texts); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return p, nil
-}
-
-func kindOf(list int) rule.Kind {
-	if list == connectAs || list == sendTo {
-		return rule.IDs
-	}
-	return rule.Topics
 }
 
 func parse(kind rule.Kind, texts []string) ([]*rule.Template, error) {

@@ -52,6 +52,24 @@ func (r Rule) Validate() error {
 	return joinFaults(f)
 }
 
+// RuleList is one of the lists of a rule.
+type RuleList struct {
+	Name  string // as the file has it
+	Kind  rule.Kind
+	Texts []string
+}
+
+// Lists returns the lists of the rule: always the same ones, in the same order.
+func (r Rule) Lists() [5]RuleList {
+	return [...]RuleList{
+		{"connectAs", rule.IDs, r.ConnectAs},
+		{"sendTo", rule.IDs, r.SendTo},
+		{"publish", rule.Topics, r.Publish},
+		{"subscribe", rule.Topics, r.Subscribe},
+		{"history", rule.Topics, r.History},
+	}
+}
+
 func (r Rule) check(f *faults, path string) {
 	switch {
 	case r.Name == "":
@@ -67,28 +85,18 @@ func (r Rule) check(f *faults, path string) {
 			f.add(join(path, "when"), "%v", err)
 		}
 	}
-	for _, list := range []struct {
-		name  string
-		kind  rule.Kind
-		texts []string
-	}{
-		{"connectAs", rule.IDs, r.ConnectAs},
-		{"sendTo", rule.IDs, r.SendTo},
-		{"publish", rule.Topics, r.Publish},
-		{"subscribe", rule.Topics, r.Subscribe},
-		{"history", rule.Topics, r.History},
-	} {
-		at := join(path, list.name)
-		if len(list.texts) > MaxRuleElements {
-			f.add(at, "must not have more than %d elements, has %d", MaxRuleElements, len(list.texts))
+	for _, list := range r.Lists() {
+		at := join(path, list.Name)
+		if len(list.Texts) > MaxRuleElements {
+			f.add(at, "must not have more than %d elements, has %d", MaxRuleElements, len(list.Texts))
 			continue
 		}
-		for i, text := range list.texts {
-			t, err := rule.Parse(list.kind, text)
+		for i, text := range list.Texts {
+			t, err := rule.Parse(list.Kind, text)
 			switch {
 			case err != nil:
 				f.add(fmt.Sprintf("%s[%d]", at, i), "%v", err)
-			case list.name == "connectAs" && t.Has(rule.ID):
+			case list.Name == "connectAs" && t.Has(rule.ID):
 				// The id is what the client asks for: it would get any.
 				f.add(fmt.Sprintf("%s[%d]", at, i), "must not have {id}, which would allow any: use {name}, or * if that is meant, is %.80q", text)
 			}
