@@ -8,10 +8,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
@@ -183,16 +181,9 @@ func (r *HubReconciler) hurryKeys(ctx context.Context, p *pass) error {
 		if !n.answers() || n.pod.Annotations[manifests.AnnotationGossipKeys] == wanted {
 			continue
 		}
-		pod := n.pod.DeepCopy()
-		if pod.Annotations == nil {
-			pod.Annotations = make(map[string]string)
+		if err := r.hurry(ctx, n, manifests.AnnotationGossipKeys, wanted); err != nil {
+			return err
 		}
-		pod.Annotations[manifests.AnnotationGossipKeys] = wanted
-		err := r.Patch(ctx, pod, client.MergeFrom(&n.pod), client.FieldOwner(FieldOwner))
-		if err != nil && !apierrors.IsNotFound(err) { // it may be gone by now
-			return fmt.Errorf("annotate pod %s: %w", pod.Name, err)
-		}
-		n.pod.Annotations = pod.Annotations
 	}
 	return nil
 }

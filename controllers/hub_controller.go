@@ -159,10 +159,10 @@ func ClientOptions() client.Options {
 // SetupWithManager registers the reconciler and its watches. Options that are
 // zero get this operator's defaults. ctx bounds nothing but the call.
 func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opts controller.Options) error {
-	if err := indexTopics(ctx, mgr); err != nil {
+	if err := indexByHubRef(ctx, mgr, &switchboardv1alpha1.Topic{}); err != nil {
 		return err
 	}
-	if err := indexGrants(ctx, mgr); err != nil {
+	if err := indexByHubRef(ctx, mgr, &switchboardv1alpha1.Grant{}); err != nil {
 		return err
 	}
 	if err := indexByHub(ctx, mgr); err != nil {
@@ -182,8 +182,8 @@ func (r *HubReconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, 
 		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(hubByLabel)).
-		Watches(&switchboardv1alpha1.Topic{}, handler.EnqueueRequestsFromMapFunc(hubOfTopic), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&switchboardv1alpha1.Grant{}, handler.EnqueueRequestsFromMapFunc(hubOfGrant), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&switchboardv1alpha1.Topic{}, handler.EnqueueRequestsFromMapFunc(hubReferredTo), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&switchboardv1alpha1.Grant{}, handler.EnqueueRequestsFromMapFunc(hubReferredTo), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		Complete(r)
 	if err != nil {
 		return fmt.Errorf("set up the hub controller: %w", err)

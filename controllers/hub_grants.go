@@ -6,39 +6,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/equality"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
-
-func indexGrants(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &switchboardv1alpha1.Grant{}, indexHubRef, func(obj client.Object) []string {
-		grant, ok := obj.(*switchboardv1alpha1.Grant)
-		if !ok {
-			return nil
-		}
-		return []string{hubKeyOfGrant(grant).String()}
-	})
-	if err != nil {
-		return fmt.Errorf("index Grants by their Hub: %w", err)
-	}
-	return nil
-}
-
-// hubOfGrant finds the Hub that a Grant refers to, which may not exist.
-func hubOfGrant(_ context.Context, obj client.Object) []reconcile.Request {
-	grant, ok := obj.(*switchboardv1alpha1.Grant)
-	if !ok {
-		return nil
-	}
-	return []reconcile.Request{{NamespacedName: hubKeyOfGrant(grant)}}
-}
-
-func hubKeyOfGrant(grant *switchboardv1alpha1.Grant) client.ObjectKey {
-	return client.ObjectKey{Namespace: grant.HubNamespace(), Name: grant.Spec.HubRef.Name}
-}
 
 // grantsOf returns the Grants that refer to a Hub.
 func (r *HubReconciler) grantsOf(ctx context.Context, hub client.ObjectKey) ([]switchboardv1alpha1.Grant, error) {

@@ -132,15 +132,24 @@ func (r *HubReconciler) hurrySettings(ctx context.Context, p *pass) error {
 		if !n.ready || n.err != nil || n.report.ConfigHash == p.seen.configHash || n.pod.Annotations[manifests.AnnotationConfigHash] == p.seen.configHash {
 			continue
 		}
-		pod := n.pod.DeepCopy()
-		if pod.Annotations == nil {
-			pod.Annotations = make(map[string]string)
-		}
-		pod.Annotations[manifests.AnnotationConfigHash] = p.seen.configHash
-		err := r.Patch(ctx, pod, client.MergeFrom(&n.pod), client.FieldOwner(FieldOwner))
-		if err != nil && !apierrors.IsNotFound(err) { // it may be gone by now
-			return fmt.Errorf("annotate pod %s: %w", pod.Name, err)
+		if err := r.hurry(ctx, n, manifests.AnnotationConfigHash, p.seen.configHash); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// hurry makes the kubelet look at a pod, and at what is mounted in it, by an annotation.
+func (r *HubReconciler) hurry(ctx context.Context, n *observedNode, annotation, value string) error {
+	pod := n.pod.DeepCopy()
+	if pod.Annotations == nil {
+		pod.Annotations = make(map[string]string)
+	}
+	pod.Annotations[annotation] = value
+	err := r.Patch(ctx, pod, client.MergeFrom(&n.pod), client.FieldOwner(FieldOwner))
+	if err != nil && !apierrors.IsNotFound(err) { // it may be gone by now
+		return fmt.Errorf("annotate pod %s: %w", pod.Name, err)
+	}
+	n.pod.Annotations = pod.Annotations
 	return nil
 }

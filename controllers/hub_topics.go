@@ -18,38 +18,45 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
-// indexHubRef finds the Topics of a Hub, which is written as namespace/name.
+// indexHubRef finds the Topics and Grants of a Hub, which is written as namespace/name.
 const indexHubRef = "spec.hubRef"
 
-// writeAtOnce bounds how many Topics' statuses are written at the same time.
+// writeAtOnce bounds how many statuses of Topics, or of Grants, are written at the same time.
 const writeAtOnce = 8
 
-func indexTopics(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &switchboardv1alpha1.Topic{}, indexHubRef, func(obj client.Object) []string {
-		topic, ok := obj.(*switchboardv1alpha1.Topic)
+// indexByHubRef lets resources of a kind, Topics or Grants, be found by their Hub.
+func indexByHubRef(ctx context.Context, mgr ctrl.Manager, kind client.Object) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, kind, indexHubRef, func(obj client.Object) []string {
+		key, ok := hubKey(obj)
 		if !ok {
 			return nil
 		}
-		return []string{hubKey(topic).String()}
+		return []string{key.String()}
 	})
 	if err != nil {
-		return fmt.Errorf("index Topics by their Hub: %w", err)
+		return fmt.Errorf("index %T by its Hub: %w", kind, err)
 	}
 	return nil
 }
 
-// hubOfTopic finds the Hub that a Topic refers to, which may not exist.
-func hubOfTopic(_ context.Context, obj client.Object) []reconcile.Request {
-	topic, ok := obj.(*switchboardv1alpha1.Topic)
+// hubReferredTo finds the Hub that a Topic or a Grant refers to, which may not exist.
+func hubReferredTo(_ context.Context, obj client.Object) []reconcile.Request {
+	key, ok := hubKey(obj)
 	if !ok {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: hubKey(topic)}}
+	return []reconcile.Request{{NamespacedName: key}}
 }
 
-// hubKey names the Hub that a Topic refers to.
-func hubKey(topic *switchboardv1alpha1.Topic) client.ObjectKey {
-	return client.ObjectKey{Namespace: topic.HubNamespace(), Name: topic.Spec.HubRef.Name}
+// hubKey names the Hub that a Topic or a Grant refers to; ok is false for another resource.
+func hubKey(obj client.Object) (key client.ObjectKey, ok bool) {
+	switch obj := obj.(type) {
+	case *switchboardv1alpha1.Topic:
+		return client.ObjectKey{Namespace: obj.HubNamespace(), Name: obj.Spec.HubRef.Name}, true
+	case *switchboardv1alpha1.Grant:
+		return client.ObjectKey{Namespace: obj.HubNamespace(), Name: obj.Spec.HubRef.Name}, true
+	}
+	return client.ObjectKey{}, false
 }
 
 // findHub returns a Hub, or why there is none.

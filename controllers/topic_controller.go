@@ -124,7 +124,7 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 // hubToPurge returns the Topic's Hub, or why there is nothing to purge on it. A Topic
 // that does not have its pattern must not delete what is another one's.
 func (r *TopicReconciler) hubToPurge(ctx context.Context, topic *switchboardv1alpha1.Topic) (hub *switchboardv1alpha1.Hub, pointless string, err error) {
-	key := hubKey(topic)
+	key, _ := hubKey(topic)
 	hub, missing, err := r.Hubs.findHub(ctx, key)
 	if err != nil || missing != "" {
 		return nil, missing, err

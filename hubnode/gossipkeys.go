@@ -9,15 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/follow"
 )
-
-// keysRetry is how long a node waits before it tries again to watch the folder of the
-// gossip's keys when it can't.
-const keysRetry = 30 * time.Second
 
 // GossipKeys says by which keys a node's gossip is encrypted, without giving them away.
 type GossipKeys struct {
@@ -59,20 +54,8 @@ func (n *Node) followGossipKeys(ctx context.Context) error {
 	if n.keys.path == "" {
 		return nil
 	}
-	for {
-		err := follow.Folder(ctx, filepath.Dir(n.keys.path), n.rereadKeys, n.keysRefused)
-		if err == nil {
-			return nil
-		}
-		n.keysRefused(err)
-		retry := time.NewTimer(keysRetry)
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
-			return nil
-		}
-	}
+	follow.Always(ctx, filepath.Dir(n.keys.path), n.rereadKeys, n.keysRefused)
+	return nil
 }
 
 // rereadKeys takes over what the file says when it is good and new.
