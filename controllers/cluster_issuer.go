@@ -122,9 +122,9 @@ type issuerMemory struct {
 // which may be none.
 func (m *issuerMemory) read(ctx context.Context, from IssuerReader, now time.Time) (ClusterIssuer, error) {
 	m.mu.Lock()
-	last, fresh := m.last, !m.at.IsZero() && now.Sub(m.at) < issuerFor
+	last, age := m.last, now.Sub(m.at)
 	m.mu.Unlock()
-	if fresh {
+	if age >= 0 && age < issuerFor { // below zero when the clock was put back
 		return last, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, issuerTime)
