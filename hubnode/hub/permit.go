@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -39,12 +38,32 @@ type permitted struct {
 	Permit
 	expiry *time.Timer // nil: it does not expire
 
-	route   *route // the last one
-	routeOK bool
-	routes  map[*route]bool
-	target  string // the last one
-	sendOK  bool
-	targets map[string]bool
+	routes  answers[*route]
+	targets answers[string]
+}
+
+// answers remember what was allowed.
+type answers[K comparable] struct {
+	last   K // what was asked last, and the answer
+	lastOK bool
+	all    map[K]bool
+}
+
+// to returns the answer to a question, which is asked when it is not remembered.
+func (a *answers[K]) to(key K, ask func() bool) bool {
+	if a.last == key {
+		return a.lastOK
+	}
+	ok, found := a.all[key]
+	if !found {
+		ok = ask()
+		if a.all == nil || len(a.all) >= cacheMax {
+			a.all = make(map[K]bool)
+		}
+		a.all[key] = ok
+	}
+	a.last, a.lastOK = key, ok
+	return ok
 }
 
 // WithPermit says who the client is and what it may do.
@@ -150,18 +169,7 @@ func (c *Client) mayPublish(r *route) error {
 	if p == nil {
 		return nil
 	}
-	if p.route != r {
-		ok, found := p.routes[r]
-		if !found {
-			ok = p.Allows(wire.ActionPublish, r.topic)
-			if p.routes == nil || len(p.routes) >= cacheMax {
-				p.routes = make(map[*route]bool)
-			}
-			p.routes[r] = ok
-		}
-		p.route, p.routeOK = r, ok
-	}
-	if !p.routeOK {
+	if !p.routes.to(r, func() bool { return p.Allows(wire.ActionPublish, r.topic) }) {
 		return c.denied(p, wire.ActionPublish, r.topic)
 	}
 	return nil
@@ -174,23 +182,13 @@ func (c *Client) maySend(f wire.Frame) error {
 	if p == nil || f.Kind() == wire.KindReply {
 		return nil
 	}
-	if len(f.Target()) > wire.MaxClientID {
-		return c.denied(p, wire.ActionSend, string(f.Target())) // nobody's id, and too long to remember
+	if p.targets.last == string(f.Target()) && p.targets.lastOK { // without making a string of it
+		return nil
 	}
-	if p.target != string(f.Target()) || p.target == "" {
-		target := string(f.Target())
-		ok, found := p.targets[target]
-		if !found {
-			ok = p.Allows(wire.ActionSend, target)
-			if p.targets == nil || len(p.targets) >= cacheMax {
-				p.targets = make(map[string]bool)
-			}
-			p.targets[target] = ok
-		}
-		p.target, p.sendOK = target, ok
-	}
-	if !p.sendOK {
-		return c.denied(p, wire.ActionSend, p.target)
+	target := string(f.Target())
+	if len(target) > wire.MaxClientID || // nobody's id, and too long to remember
+		!p.targets.to(target, func() bool { return p.Allows(wire.ActionSend, target) }) {
+		return c.denied(p, wire.ActionSend, target)
 	}
 	return nil
 }
@@ -212,7 +210,7 @@ func (c *Client) denied(p *permitted, action wire.Action, target string) error {
 	err := &wire.PermissionError{Identity: p.Identity, Action: action, Target: target}
 	if due, silent := h.denials.Due(p.Identity+"\x00"+string(action), time.Now()); due {
 		h.log.LogAttrs(h.life, slog.LevelWarn, "denied", slog.String("identity", p.Identity), slog.String("client", c.id),
-			slog.String("action", string(action)), slog.String("target", fmt.Sprintf("%.255s", target)), slog.Int("more_since_last_told", silent))
+			slog.String("action", string(action)), slog.String("target", target), slog.Int("more_since_last_told", silent))
 	}
 	return err
 }
@@ -227,12 +225,11 @@ func (c *Client) renew(in *intake, f wire.Frame) error {
 	ref := f.Ref()
 	old := c.Permit()
 	if old == nil || c.renewal == nil { // nobody is asked who they are
-		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{}))
+		c.renewed(in, ref, nil)
 		return nil
 	}
-	if c.asking.Add(1) > askingMax {
-		c.asking.Add(-1)
-		c.deny(in, ref, overloaded("too many questions at a time: wait for the answers"))
+	if err := c.beginAsking(); err != nil {
+		c.deny(in, ref, err)
 		return nil
 	}
 	c.hub.spawn(func() {
@@ -246,18 +243,23 @@ func (c *Client) renew(in *intake, f wire.Frame) error {
 				return
 			}
 			if c.hub.SetPermit(c, old, next) {
-				c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(next)}))
+				c.renewed(nil, ref, next)
 				return
 			}
 			// Another one came between: of newer rules and the same old proof, unless it holds
 			// for longer.
 			if old = c.Permit(); old == nil || old.Expires.IsZero() || old.Expires.After(next.Expires) {
-				c.pushControl(nil, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(old)}))
+				c.renewed(nil, ref, old)
 				return
 			}
 		}
 	})
 	return nil
+}
+
+// renewed tells the client how long it may stay now; with a nil permit, for ever.
+func (c *Client) renewed(in *intake, ref uint32, p *Permit) {
+	c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: ref}, "", wire.Renewed{Expires: expiresIn(p)}))
 }
 
 // expiresIn is how long a permit holds, in milliseconds; 0: for ever.

@@ -78,8 +78,9 @@ func (h *Hub) moveOutLocked(c *Client) {
 	}
 }
 
-// forgetTenantsLocked drops those who had used up their rates when they went: coming back
-// must not give them new ones.
+// forgetTenantsLocked drops those of whom nothing is to be remembered any more. They were
+// kept when they went because they had used up their rates: coming back must not give them
+// new ones.
 func (h *Hub) forgetTenantsLocked() {
 	now := time.Now()
 	maps.DeleteFunc(h.tenants, func(_ string, t *tenant) bool { return t.idle(now) })
@@ -113,9 +114,12 @@ func (h *Hub) roomLocked(c *Client) error {
 // connection then does the same to the client. By the generic cell rate algorithm, in its
 // form as virtual scheduling (ITU-T I.371, annex A).
 func (c *Client) pace(in *intake, f wire.Frame) {
-	quota := c.hub.settings.Load().PerIdentity
 	t := c.tenant
-	if t == nil || quota.ArtifactsPerSecond == 0 && quota.BytesPerSecond == 0 {
+	if t == nil {
+		return
+	}
+	quota := c.hub.settings.Load().PerIdentity
+	if quota.ArtifactsPerSecond == 0 && quota.BytesPerSecond == 0 {
 		return
 	}
 	wait := t.take(max(cost(f.Count(), quota.ArtifactsPerSecond), cost(len(f), quota.BytesPerSecond)), time.Now())

@@ -23,9 +23,8 @@ func (c *Client) restore(in *intake, f wire.Frame) error {
 		c.deny(in, ref, err)
 		return nil
 	}
-	if c.asking.Add(1) > askingMax {
-		c.asking.Add(-1)
-		c.deny(in, ref, overloaded("too many questions at a time: wait for the answers"))
+	if err := c.beginAsking(); err != nil {
+		c.deny(in, ref, err)
 		return nil
 	}
 	frame := wire.Frame(bytes.Clone(f))

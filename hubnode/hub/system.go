@@ -166,6 +166,16 @@ func marshal(answer any, err error) ([]byte, error) {
 	return json.Marshal(answer)
 }
 
+// beginAsking counts a question of the client's that is about to be answered, or returns why
+// it can't be. Who answers it takes one from asking then.
+func (c *Client) beginAsking() error {
+	if c.asking.Add(1) > askingMax {
+		c.asking.Add(-1)
+		return overloaded("too many questions at a time: wait for the answers")
+	}
+	return nil
+}
+
 // askSystem answers a client's request to the hub itself. It may mean asking
 // other nodes, so it does not hold up the connection.
 func (c *Client) askSystem(in *intake, f wire.Frame) {
@@ -180,9 +190,8 @@ func (c *Client) askSystem(in *intake, f wire.Frame) {
 	if f.Flags()&wire.FlagRequest == 0 {
 		return
 	}
-	if c.asking.Add(1) > askingMax {
-		c.asking.Add(-1)
-		c.refuse(in, ref, overloaded("too many questions at a time: wait for the answers"))
+	if err := c.beginAsking(); err != nil {
+		c.refuse(in, ref, err)
 		return
 	}
 	c.hub.spawn(func() {
