@@ -18,18 +18,27 @@ type authorities struct {
 }
 
 func (a *authorities) reread() error {
-	pem, err := os.ReadFile(a.path)
+	pool, err := readCA(a.path)
 	if err != nil {
 		return fmt.Errorf("read the CA of the clients' certificates: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("%s: no certificate in it", a.path)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pool = pool
 	return nil
+}
+
+// readCA reads a file of CA certificates in PEM.
+func readCA(path string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(path) //nolint:gosec // the operator of the node names the file
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", path)
+	}
+	return pool, nil
 }
 
 // identify finds out whose certificate a chain begins with. The connection has shown

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -155,14 +154,11 @@ func (k *fetchedKeys) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 func (k *fetchedKeys) client() (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if k.caFile != "" {
-		pem, err := os.ReadFile(k.caFile)
+		pool, err := readCA(k.caFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the issuer's CA: %w", err)
 		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read the issuer's CA: no certificate in %s", k.caFile)
-		}
+		config.RootCAs = pool
 	}
 	return &http.Client{
 		Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment},

@@ -1,42 +1,65 @@
-package auth_test
+package auth
 
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-
-	"github.com/switchboardhub/switchboard/hubnode/auth"
-	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
-// Whoever reaches the port may guess, thousands at a time and each for as long as a
+// waiting returns how many are in the lane of a place, or wait for it.
+func (l *lanes) waiting(from string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if in := l.of[place(from)]; in != nil {
+		return in.users
+	}
+	return 0
+}
+
+// Whoever reaches the port may guess, hundreds at a time and each for as long as a
 // handshake may take.
 func TestWhoGuessesHoldsUpNobodyElse(t *testing.T) {
-	hash := must[[]byte](t)(bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.DefaultCost))
-	gate := auth.New(slog.New(slog.DiscardHandler), func() {})
-	gate.Configure(config.Authentication{Static: &config.Static{File: write(t, t.TempDir(), "tokens", []byte("alice:"+string(hash)))}})
+	const guesses = 500
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.DefaultCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(path, append([]byte("alice:"), hash...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, from := range [][2]string{{"192.0.2.1:%d", "192.0.2.2:1"}, {"[2001:db8::%d]:1", "[2001:db8:0:1::1]:1"}} {
-		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
-		var guessing sync.WaitGroup
-		for i := range 500 {
-			guessing.Go(func() {
-				_, _ = gate.Identify(ctx, auth.Credentials{Token: fmt.Sprintf("alice:%d", i), From: fmt.Sprintf(from[0], i+1)})
-			})
+		s := newStatic(path)
+		if err := s.reread(); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond) // they are all in line
-		honest, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-		if _, err := gate.Identify(honest, auth.Credentials{Token: "alice:s3cret", From: from[1]}); err != nil {
+		ctx, stop := context.WithCancel(t.Context())
+		var guessing sync.WaitGroup
+		for i := range guesses {
+			guessing.Go(func() { _, _ = s.identify(ctx, fmt.Sprintf(from[0], i+1), fmt.Sprintf("alice:%d", i)) })
+		}
+		there := fmt.Sprintf(from[0], 1)
+		for deadline := time.Now().Add(20 * time.Second); s.lanes.waiting(there) < guesses/2; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d guesses are in line", s.lanes.waiting(there))
+			}
+		}
+		if _, err := s.identify(t.Context(), from[1], "alice:s3cret"); err != nil {
 			t.Errorf("from %s: %v", from[1], err)
 		}
-		cancel()
+		if s.lanes.waiting(there) == 0 {
+			t.Errorf("from %s: every guess was looked at before", from[1])
+		}
 		stop()
 		guessing.Wait()
-		gate.Configure(config.Authentication{}) // forget who is known
-		gate.Configure(config.Authentication{Static: &config.Static{File: write(t, t.TempDir(), "tokens", []byte("alice:"+string(hash)))}})
+		if n := len(s.lanes.of); n != 0 {
+			t.Errorf("%d places are remembered from which nobody is under way", n)
+		}
 	}
 }
