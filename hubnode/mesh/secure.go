@@ -25,13 +25,6 @@ type TLS struct {
 	Required bool
 }
 
-// tlsHandshake is the first byte of a connection that begins with TLS. A hello would
-// have to be longer than any may be to begin with it.
-const tlsHandshake = 0x16
-
-// helloSize is more than a node's TLS begins with.
-const helloSize = 16 << 10
-
 // Refusal is why a link was refused: a word for metrics.
 type Refusal string
 
@@ -122,13 +115,13 @@ func (m *Mesh) admit(ctx context.Context, conn net.Conn) (admitted net.Conn, enc
 	}
 	secure := m.tls()
 	switch {
-	case first != tlsHandshake && !secure.Required:
+	case first != socket.TLSHandshake && !secure.Required:
 		return conn, false, nil
-	case first != tlsHandshake:
-		m.turnAway(conn, &wire.Error{Code: wire.CodeTLSRequired, Detail: "nodes of this hub link to each other by TLS only"})
+	case first != socket.TLSHandshake:
+		turnAway(conn, &wire.Error{Code: wire.CodeTLSRequired, Detail: "nodes of this hub link to each other by TLS only"})
 		return conn, false, &refusedError{RefusedPlain, errors.New("the connection is not encrypted, and tls.cluster is Required")}
 	case secure.Accept == nil:
-		m.turnAway(conn, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "this node's links are not encrypted: set its tls.cluster to Optional or Required"})
+		turnAway(conn, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "this node's links are not encrypted: set its tls.cluster to Optional or Required"})
 		return conn, false, &refusedError{RefusedNoTLS, errors.New("the connection begins with TLS, and tls.cluster is Disabled")}
 	}
 	secured, _, err := socket.Serve(ctx, conn, secure.Accept)
@@ -139,9 +132,9 @@ func (m *Mesh) admit(ctx context.Context, conn net.Conn) (admitted net.Conn, enc
 }
 
 // turnAway says why a connection is refused.
-func (m *Mesh) turnAway(conn net.Conn, why *wire.Error) {
-	_, _ = conn.Read(make([]byte, helloSize)) // or closing would take the answer back
-	_, _ = conn.Write(wire.AppendControl(nil, wire.Header{Kind: wire.KindError}, "", wire.FaultOf(why, wire.CodeMalformed)))
+func turnAway(conn net.Conn, why *wire.Error) {
+	socket.Skip(conn)
+	_, _ = conn.Write(wire.AppendControl(nil, wire.Header{Kind: wire.KindError}, "", wire.FaultOf(why, wire.CodeMalformed))) // it is closed either way
 }
 
 // secure encrypts a connection to a peer that is to be.

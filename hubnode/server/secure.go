@@ -13,13 +13,6 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// tlsHandshake is the first byte of a connection that begins with TLS. A Hello
-// would have to be longer than any may be to begin with it.
-const tlsHandshake = 0x16
-
-// helloSize is more than a client of TLS begins with.
-const helloSize = 16 << 10
-
 // errNoTLS marks a handshake of TLS that came to nothing: there is no telling the
 // client anything more.
 var errNoTLS = errors.New("no TLS connection")
@@ -54,12 +47,12 @@ func (s *Server) secure(ctx context.Context, conn net.Conn) (secured net.Conn, s
 		return conn, nil, err
 	}
 	first, conn, err := socket.First(conn)
-	if err != nil || first != tlsHandshake {
+	if err != nil || first != socket.TLSHandshake {
 		return conn, nil, orTimeout(err)
 	}
 	config := s.cfg.TLS().Config
 	if config == nil {
-		_, _ = conn.Read(make([]byte, helloSize)) // or closing would take the answer back
+		socket.Skip(conn)
 		return nil, nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "the client begins with TLS, and this node has none: connect without, or set tls.clients to Optional or Required"}
 	}
 	secured, agreed, err := socket.Serve(ctx, conn, config)

@@ -7,6 +7,19 @@ import (
 	"net"
 )
 
+// TLSHandshake is the first byte of a connection that begins with TLS. A frame would have to
+// be longer than any of a handshake may be to begin with it.
+const TLSHandshake = 0x16
+
+// clientHello is more than what a connection of TLS begins with.
+const clientHello = 16 << 10
+
+// Skip takes what a connection begins with, which is about to be refused with an answer:
+// closing it would take the answer back if there were something unread.
+func Skip(conn net.Conn) {
+	_, _ = conn.Read(make([]byte, clientHello)) // whatever it was
+}
+
 // begun is a connection whose first byte has been read.
 type begun struct {
 	net.Conn
