@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ type admission struct {
 	node   *Node
 	gate   *auth.Gate
 	policy atomic.Pointer[access.Policy]
+	rules  []config.Rule // of policy; of who configures alone
 }
 
 // proof is what a permit was made of.
@@ -34,11 +36,15 @@ func newAdmission(n *Node) *admission {
 	return a
 }
 
-// configure takes over valid settings.
+// configure takes over valid settings. Clients are looked at again when something changed
+// for them.
 func (a *admission) configure(cfg config.Config, policy *access.Policy) {
-	a.policy.Store(policy)
+	if !reflect.DeepEqual(a.rules, cfg.Authorization.Rules) {
+		a.rules = cfg.Authorization.Rules
+		a.policy.Store(policy)
+		a.recheckAll()
+	}
 	a.gate.Configure(cfg.Authentication)
-	a.recheckAll()
 }
 
 // Admit is a server.Door's.
