@@ -55,6 +55,21 @@ func startLedger(t *testing.T, c *cluster.Cluster, nodes int) *check.Ledger {
 	return ledger
 }
 
+// keepsPromises stops a load of history and checks that nothing of it was lost.
+func keepsPromises(t *testing.T, ledger *check.Ledger) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*cluster.Patience)
+	defer cancel()
+	v, err := ledger.Stop(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("acknowledged %d, stored %d, handled again %d", v.Acknowledged, v.Stored, v.Repeats)
+	if err := v.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
 // inbox collects what a handler is given.
 type inbox chan *wire.Artifact
 

@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -133,16 +132,7 @@ func TestGossipKeyIsRotatedUnderLoad(t *testing.T) {
 			t.Errorf("node %d has made %s links, had %s", i, got, links[i])
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*cluster.Patience)
-	defer cancel()
-	v, err := ledger.Stop(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("acknowledged %d, stored %d, handled again %d", v.Acknowledged, v.Stored, v.Repeats)
-	if err := v.Err(); err != nil {
-		t.Error(err)
-	}
+	keepsPromises(t, ledger)
 }
 
 func atoi(t *testing.T, text string) (n int) {
