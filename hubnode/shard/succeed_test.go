@@ -43,3 +43,18 @@ func TestWhoSucceedsALeader(t *testing.T) {
 	g.link(leader, others[1])
 	g.publish("a", "y", Publisher{})
 }
+
+// A leader may lose its leadership and win the next term before anybody has seen it not lead.
+// What it put into the log for the one before is refused then, and must not be waited for.
+func TestALeadershipThatBeganAnewIsAnotherOne(t *testing.T) {
+	g := newGroup(t, 1, 1, "")
+	g.publish("a", "x", Publisher{})
+	r := g.leader("a").shards.replica(0)
+	term := r.raft.CurrentTerm()
+	if !r.catchUp(term) {
+		t.Error("the leader of now does not catch up")
+	}
+	if r.catchUp(term - 1) {
+		t.Error("a leadership that has ended goes on, because another one has begun")
+	}
+}
