@@ -30,6 +30,9 @@ func (s *suite) dump(t *testing.T, operator, hub string) {
 		{"-n", operator, "logs", "--tail=200", "--prefix", "--all-containers", "-l", "app.kubernetes.io/instance=" + release},
 		{"-n", hub, "logs", "--tail=200", "--prefix", "--max-log-requests=20", "-l", "app.kubernetes.io/instance=" + hubName},
 		{"-n", hub, "logs", "--tail=50", "--prefix", "-l", "app.kubernetes.io/name!=switchboard"},
+		// Who sees only the end of it all sees these.
+		{"-n", hub, "get", "pods,persistentvolumeclaims", "-o", "wide"},
+		{"-n", hub, "get", "hubs", "-o", "jsonpath={range .items[*].status.conditions[*]}{.type}={.status} {.reason}: {.message}{'\\n'}{end}"},
 	} {
 		out, err := dumping.run(dumping.kubectl, "", args...)
 		t.Logf("kubectl %v\n%s", args, out)
@@ -37,4 +40,5 @@ func (s *suite) dump(t *testing.T, operator, hub string) {
 			t.Log(err)
 		}
 	}
+	t.Logf("what was waited for last: %s", s.missed)
 }

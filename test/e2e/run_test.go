@@ -51,7 +51,8 @@ func (s *suite) eventually(t *testing.T, within time.Duration, what string, chec
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %v: %v", what, within, last)
+			s.missed = fmt.Sprintf("%s: not within %v: %v", what, within, last)
+			t.Fatal(s.missed)
 		}
 		if err := check(ctx); err == nil || ctx.Err() == nil {
 			last = err // an error of the deadline itself says less than the one before

@@ -54,6 +54,8 @@ type suite struct {
 	clientset *kubernetes.Clientset
 	// workers are Kubernetes nodes that take pods, at least two.
 	workers []string
+	// missed is what eventually last gave up on.
+	missed string
 }
 
 func newSuite(t *testing.T) *suite {
