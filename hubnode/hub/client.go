@@ -53,9 +53,9 @@ type Client struct {
 
 	subs map[uint32]*subscription // guarded by Hub.mu
 
-	tenant  *tenant                   // it is one of; nil: nobody asked who it is. Set when it is admitted
-	tenancy string                    // the tenant's name
-	permit  atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held
+	account     *account                  // it is one of; nil: nobody asked who it is. Set when it is admitted
+	accountName string                    // the account's name
+	permit      atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held
 
 	heard  atomic.Bool // something arrived since the last health tick
 	slow   slowness

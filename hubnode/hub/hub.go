@@ -91,7 +91,7 @@ type Hub struct {
 	peerSubs  map[string]map[string]*subscription
 	routeN    int
 	clientN   int
-	tenants   map[string]*tenant
+	accounts  map[string]*account
 	lastSub   uint32
 	early     []func() // goroutines that wait for Start
 	listeners []*listener

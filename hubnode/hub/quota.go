@@ -12,8 +12,8 @@ import (
 // burst is how much of its rate somebody may use at once.
 const burst = time.Second
 
-// tenantsIdle is how many tenants without clients may be remembered.
-const tenantsIdle = 1000
+// accountsIdle is how many accounts without clients may be remembered.
+const accountsIdle = 1000
 
 // Quota is what all clients of one identity may have of a hub together. 0: as much as
 // they like.
@@ -31,8 +31,8 @@ func (q Quota) validate() error {
 	return nil
 }
 
-// tenant is the clients of one identity.
-type tenant struct {
+// account is the clients of one identity.
+type account struct {
 	clients, subscriptions int // guarded by Hub.mu
 	away                   int // sessions that wait for a client; likewise
 
@@ -40,68 +40,68 @@ type tenant struct {
 	paid time.Time  // until when what was sent uses up the rates
 }
 
-// tenantLocked returns the tenant that a client is one of, nil when nobody asked who it is.
-func (h *Hub) tenantLocked(c *Client) *tenant {
+// accountLocked returns the account that a client is one of, nil when nobody asked who it is.
+func (h *Hub) accountLocked(c *Client) *account {
 	name := c.identity()
 	if name == "" {
 		return nil
 	}
-	t := h.tenants[name]
-	if t == nil {
-		t = &tenant{}
-		if h.tenants == nil {
-			h.tenants = make(map[string]*tenant)
+	a := h.accounts[name]
+	if a == nil {
+		a = &account{}
+		if h.accounts == nil {
+			h.accounts = make(map[string]*account)
 		}
-		if len(h.tenants) > 2*h.clientN+tenantsIdle {
-			h.forgetTenantsLocked()
+		if len(h.accounts) > 2*h.clientN+accountsIdle {
+			h.forgetAccountsLocked()
 		}
-		h.tenants[name] = t
+		h.accounts[name] = a
 	}
-	return t
+	return a
 }
 
-// moveInLocked makes a client that is being admitted one of its tenant's.
+// moveInLocked makes a client that is being admitted one of its account's.
 func (h *Hub) moveInLocked(c *Client) {
-	if c.tenant = h.tenantLocked(c); c.tenant != nil {
-		c.tenant.clients++
-		c.tenancy = c.identity()
+	if c.account = h.accountLocked(c); c.account != nil {
+		c.account.clients++
+		c.accountName = c.identity()
 	}
 }
 
 // moveOutLocked is the reverse, for one that departs.
 func (h *Hub) moveOutLocked(c *Client) {
-	if c.tenant == nil {
+	if c.account == nil {
 		return
 	}
-	if c.tenant.clients--; c.tenant.idle(time.Now()) {
-		delete(h.tenants, c.tenancy)
+	if c.account.clients--; c.account.idle(time.Now()) {
+		delete(h.accounts, c.accountName)
 	}
 }
 
-// forgetTenantsLocked drops those of whom nothing is to be remembered any more. They were
+// forgetAccountsLocked drops those of whom nothing is to be remembered any more. They were
 // kept when they went because they had used up their rates: coming back must not give them
 // new ones.
-func (h *Hub) forgetTenantsLocked() {
+func (h *Hub) forgetAccountsLocked() {
 	now := time.Now()
-	maps.DeleteFunc(h.tenants, func(_ string, t *tenant) bool { return t.idle(now) })
+	maps.DeleteFunc(h.accounts, func(_ string, a *account) bool { return a.idle(now) })
 }
 
-// idle reports whether nothing is to be remembered of a tenant. Hub.mu is held.
-func (t *tenant) idle(now time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.clients == 0 && t.away == 0 && !t.paid.After(now)
+// idle reports whether nothing is to be remembered of an account. Hub.mu is held.
+func (a *account) idle(now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.clients == 0 && a.away == 0 && !a.paid.After(now)
 }
 
 // roomLocked returns nil, or why a client's identity may have no further one.
 func (h *Hub) roomLocked(c *Client) error {
 	limit := h.settings.Load().PerIdentity.Clients
-	t := h.tenants[c.identity()]
-	if limit == 0 || t == nil {
+	a := h.accounts[c.identity()]
+	if limit == 0 || a == nil {
 		return nil
 	}
-	has := t.clients + t.away
-	if s := h.awaySession(c.id); s != nil && s.tenant == t {
+	has := a.clients + a.away
+	if s := h.awaySession(c.id); s != nil && s.account == a {
 		has-- // it comes back to that, or ends it
 	}
 	if has < limit {
@@ -114,15 +114,15 @@ func (h *Hub) roomLocked(c *Client) error {
 // connection then does the same to the client. By the generic cell rate algorithm, in its
 // form as virtual scheduling (ITU-T I.371, annex A).
 func (c *Client) pace(in *intake, f wire.Frame) {
-	t := c.tenant
-	if t == nil {
+	a := c.account
+	if a == nil {
 		return
 	}
 	quota := c.hub.settings.Load().PerIdentity
 	if quota.ArtifactsPerSecond == 0 && quota.BytesPerSecond == 0 {
 		return
 	}
-	wait := t.take(max(cost(f.Count(), quota.ArtifactsPerSecond), cost(len(f), quota.BytesPerSecond)), time.Now())
+	wait := a.take(max(cost(f.Count(), quota.ArtifactsPerSecond), cost(len(f), quota.BytesPerSecond)), time.Now())
 	if wait <= 0 {
 		return
 	}
@@ -145,12 +145,12 @@ func cost(amount, perSecond int) time.Duration {
 }
 
 // take notes what is used up, and returns how long to wait before going on.
-func (t *tenant) take(cost time.Duration, now time.Time) time.Duration {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.paid.Before(now) {
-		t.paid = now
+func (a *account) take(cost time.Duration, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paid.Before(now) {
+		a.paid = now
 	}
-	t.paid = t.paid.Add(cost)
-	return t.paid.Sub(now) - burst
+	a.paid = a.paid.Add(cost)
+	return a.paid.Sub(now) - burst
 }

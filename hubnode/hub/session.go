@@ -27,21 +27,21 @@ type session struct {
 	// the reader of the connection and, once that has ended, to who resumes.
 	taken uint64
 
-	mu     sync.Mutex       // guards the fields below; Hub.mu may be held, and is not taken
-	client *Client          // nil while it is away
-	last   *Client          // the newest one, connected or not
-	why    wire.LeaveReason // it is away; guarded by Hub.mu
-	epoch  uint64
-	newest uint64  // attempt of the client to connect
-	base   uint64  // frames that the client has
-	kept   []byte  // those behind, as they were sent
-	from   int     // where in kept they begin
-	pooled *[]byte // whose memory kept is; nil: its own
-	count  int
-	moved  string // the node that took the session over: what still comes here goes there
-	ended  bool
-	back   chan struct{} // closed when it is not away any more; nil before the first time
-	tenant *tenant       // whose place it takes while it is away; guarded by Hub.mu
+	mu      sync.Mutex       // guards the fields below; Hub.mu may be held, and is not taken
+	client  *Client          // nil while it is away
+	last    *Client          // the newest one, connected or not
+	why     wire.LeaveReason // it is away; guarded by Hub.mu
+	epoch   uint64
+	newest  uint64  // attempt of the client to connect
+	base    uint64  // frames that the client has
+	kept    []byte  // those behind, as they were sent
+	from    int     // where in kept they begin
+	pooled  *[]byte // whose memory kept is; nil: its own
+	count   int
+	moved   string // the node that took the session over: what still comes here goes there
+	ended   bool
+	back    chan struct{} // closed when it is not away any more; nil before the first time
+	account *account      // whose place it takes while it is away; guarded by Hub.mu
 }
 
 // notAwayLocked ends the wait for the client, if it waits. Hub.mu is held as well.
@@ -50,9 +50,9 @@ func (s *session) notAwayLocked() {
 		close(s.back)
 		s.back = nil
 	}
-	if s.tenant != nil {
-		s.tenant.away--
-		s.tenant = nil
+	if s.account != nil {
+		s.account.away--
+		s.account = nil
 	}
 }
 
@@ -264,8 +264,8 @@ func (h *Hub) parkLocked(c *Client, reason error) bool {
 		return false
 	}
 	s.client, s.why = nil, leaveReasons[departureOf(reason)]
-	if s.tenant = c.tenant; s.tenant != nil {
-		s.tenant.away++
+	if s.account = c.account; s.account != nil {
+		s.account.away++
 	}
 	h.waitForLocked(s, window)
 	h.flips.Add(1)

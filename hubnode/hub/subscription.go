@@ -117,8 +117,8 @@ func (h *Hub) attachLocked(s *subscription) error {
 	case c.subs[s.id] != nil && s.id != 0:
 		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("subscription %d exists already", s.id)}
 	}
-	if limit := h.settings.Load().PerIdentity.Subscriptions; limit > 0 && c.tenant != nil && c.tenant.subscriptions >= limit {
-		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("the clients of %q may have %d subscriptions on this node together: raise limits.perIdentity.subscriptions", c.tenancy, limit)}
+	if limit := h.settings.Load().PerIdentity.Subscriptions; limit > 0 && c.account != nil && c.account.subscriptions >= limit {
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("the clients of %q may have %d subscriptions on this node together: raise limits.perIdentity.subscriptions", c.accountName, limit)}
 	}
 	if s.pattern == Broadcast && s.group == "" {
 		if implicit := c.subs[0]; implicit != nil { // its own takes the implicit one's place
@@ -135,8 +135,8 @@ func (h *Hub) addLocked(s *subscription) {
 		s.ended = make(chan struct{})
 	}
 	s.client.subs[s.id] = s
-	if t := s.client.tenant; t != nil && s.id != 0 {
-		t.subscriptions++
+	if a := s.client.account; a != nil && s.id != 0 {
+		a.subscriptions++
 	}
 	h.index.Add(s.pattern, s)
 	h.changedLocked(s.pattern)
@@ -153,8 +153,8 @@ func (h *Hub) dropLocked(s *subscription) {
 		return
 	}
 	delete(s.client.subs, s.id)
-	if t := s.client.tenant; t != nil && s.id != 0 {
-		t.subscriptions--
+	if a := s.client.account; a != nil && s.id != 0 {
+		a.subscriptions--
 	}
 	close(s.ended)
 	h.index.Remove(s.pattern, s)
