@@ -153,6 +153,7 @@ type Fault struct {
 	Identity string `json:"identity,omitempty"` // Permission
 	Action   Action `json:"action,omitempty"`   // likewise
 	Target   string `json:"target,omitempty"`   // likewise
+	Tenant   string `json:"tenant,omitempty"`   // likewise
 }
 
 // FaultOf describes err for the wire. Errors that are not of this package
@@ -186,7 +187,7 @@ func FaultOf(err error, fallback Code) Fault {
 	case errors.As(err, &differs):
 		f.Code, f.Topic, f.A = CodeArtifactDiffers, differs.Topic, uint64(differs.Sequence)
 	case errors.As(err, &denied):
-		f.Code, f.Identity, f.Action, f.Target = CodePermission, denied.Identity, denied.Action, denied.Target
+		f.Code, f.Identity, f.Action, f.Target, f.Tenant = CodePermission, denied.Identity, denied.Action, denied.Target, denied.Tenant
 	case errors.As(err, &coded):
 		f.Code, f.Detail = coded.Code, coded.Detail
 	case errors.Is(err, ErrFrameTooLarge):
@@ -216,7 +217,7 @@ func (f Fault) Err() error {
 	case CodeArtifactDiffers:
 		return &ArtifactDiffersError{Topic: f.Topic, Sequence: Sequence(f.A)}
 	case CodePermission:
-		return &PermissionError{Identity: f.Identity, Action: f.Action, Target: f.Target}
+		return &PermissionError{Identity: f.Identity, Action: f.Action, Target: f.Target, Tenant: f.Tenant}
 	default:
 		return &Error{Code: f.Code, Detail: f.Detail}
 	}

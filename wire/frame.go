@@ -118,6 +118,15 @@ func ParseFrame(b []byte) (Frame, error) {
 	return f, nil
 }
 
+// FrameSize returns the size of the frame that b begins with, its length field included;
+// 0 when b is too short to tell.
+func FrameSize(b []byte) int {
+	if len(b) < 4 {
+		return 0
+	}
+	return 4 + int(binary.BigEndian.Uint32(b))
+}
+
 // Header returns the fixed part.
 func (f Frame) Header() Header {
 	return Header{Kind: f.Kind(), Flags: f.Flags(), Count: f.count16(), Sequence: f.Sequence(), Ref: f.Ref()}

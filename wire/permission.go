@@ -21,16 +21,18 @@ type PermissionError struct {
 	Identity string // who the client has proved to be
 	Action   Action
 	Target   string // client id, topic, pattern, or question to the hub
+	Tenant   string // the namespace whose names these are; empty: they are the hub's
 }
 
 func (e *PermissionError) Error() string {
 	ask := fmt.Sprintf("%s: [%q]", e.Action, e.Target)
-	switch e.Action {
-	case ActionView:
+	switch {
+	case e.Tenant != "" && (e.Action == ActionView || e.Action == ActionManage):
+		return fmt.Sprintf("%q is not allowed to %s %q: it is a client of namespace %q, which has names of its own in this hub; ask as somebody who is of no namespace, or over HTTP", e.Identity, e.verb(), e.Target, e.Tenant)
+	case e.Action == ActionView:
 		ask = "admin: View"
-	case ActionManage:
+	case e.Action == ActionManage:
 		ask = "admin: Manage"
-	default:
 	}
 	return fmt.Sprintf("%q is not allowed to %s %q: ask for a rule with %s", e.Identity, e.verb(), e.Target, ask)
 }

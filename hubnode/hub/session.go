@@ -185,7 +185,7 @@ func (s *session) receivedLocked(n uint64) bool {
 		return false
 	}
 	for ; s.base < n; s.base++ {
-		s.from += frameSize(s.kept[s.from:])
+		s.from += wire.FrameSize(s.kept[s.from:])
 		s.count--
 	}
 	switch live := s.kept[s.from:]; {
@@ -201,15 +201,10 @@ func (s *session) receivedLocked(n uint64) bool {
 	return true
 }
 
-// frameSize returns the size of the frame that b begins with.
-func frameSize(b []byte) int {
-	return 4 + int(b[0])<<24 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
-}
-
 // eachFrame visits the frames that b consists of.
 func eachFrame(b []byte, visit func(wire.Frame)) {
 	for len(b) > 0 {
-		n := frameSize(b)
+		n := wire.FrameSize(b)
 		visit(wire.Frame(b[:n]))
 		b = b[n:]
 	}

@@ -68,10 +68,10 @@ func decodeSession(b []byte) (st sessionState, frames []byte, count int, err err
 		return fail(err.Error())
 	}
 	for rest := b[n:]; len(rest) > 0; count++ {
-		if len(rest) < wire.HeaderSize || frameSize(rest) > len(rest) {
+		if len(rest) < wire.HeaderSize || wire.FrameSize(rest) > len(rest) {
 			return fail("a frame is longer than the rest")
 		}
-		size := frameSize(rest)
+		size := wire.FrameSize(rest)
 		if _, err := wire.ParseFrame(rest[:size]); err != nil {
 			return fail(err.Error())
 		}

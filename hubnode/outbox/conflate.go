@@ -163,7 +163,7 @@ func frames(queue []segment) iter.Seq[wire.Frame] {
 		var whole wire.Frame
 		for i := 0; i < len(queue); i++ {
 			for b := queue[i].b; len(b) > 0; {
-				n := frameLen(b)
+				n := wire.FrameSize(b)
 				if n <= len(b) {
 					if !yield(wire.Frame(b[:n])) {
 						return

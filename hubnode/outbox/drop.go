@@ -26,7 +26,7 @@ func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 	o.queue = make([]segment, 0, len(old)+1)
 	for len(old) > 0 && o.pending > most {
 		front := &old[0]
-		n := frameLen(front.b)
+		n := wire.FrameSize(front.b)
 		tail := n > len(front.b) // it is the next segment
 		f := wire.Frame(front.b[:min(n, len(front.b))])
 		keep := !droppable(f) && f.Kind() != wire.KindLost
@@ -52,10 +52,6 @@ func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 	}
 	o.queue = append(o.queue, old...)
 	return artifacts, untold
-}
-
-func frameLen(b []byte) int {
-	return 4 + int(b[0])<<24 + int(b[1])<<16 + int(b[2])<<8 + int(b[3])
 }
 
 // lostIn returns how many artifacts a frame says were lost.

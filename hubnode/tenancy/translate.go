@@ -1,0 +1,115 @@
+package tenancy
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"github.com/switchboardhub/switchboard/wire"
+)
+
+// translator changes the names in frames. It is for one goroutine.
+type translator struct {
+	tenant       Tenant
+	target, from []byte
+}
+
+// appendIn appends a frame of the tenant's client as it is to the hub.
+func (t *translator) appendIn(b []byte, f wire.Frame) []byte {
+	target := t.target[:0]
+	body := f.Body()
+	switch f.Kind() {
+	case wire.KindSend, wire.KindReply:
+		target = appendID(t.tenant, target, f.Target())
+	case wire.KindPublish, wire.KindRead, wire.KindRestore:
+		target = appendTopic(t.tenant, target, f.Target())
+	case wire.KindSubscribe:
+		target = appendTopic(t.tenant, target, f.Target())
+		body = recode(body, func(s *wire.Subscription) { s.Positions = renamed(s.Positions, t.tenant.Topic) })
+	case wire.KindFetch:
+		target = appendTopic(t.tenant, target, f.Target())
+		body = recode(body, func(w *wire.Fetch) { w.Policy.DeadLetter = t.tenant.Topic(w.Policy.DeadLetter) })
+	default:
+		target = append(target, f.Target()...)
+	}
+	t.target, t.from = target, appendID(t.tenant, t.from[:0], f.From())
+	return wire.AppendFrame(b, f.Header(), t.target, t.from, body)
+}
+
+// appendOut appends a frame of the hub as it is to the tenant's client.
+func (t *translator) appendOut(b []byte, f wire.Frame) []byte {
+	target := t.target[:0]
+	body := f.Body()
+	switch f.Kind() {
+	case wire.KindSend, wire.KindReply:
+		target = appendOwnID(t.tenant, target, f.Target())
+	case wire.KindPublish, wire.KindGap:
+		target = appendOwnTopic(t.tenant, target, f.Target())
+	case wire.KindAck:
+		if bytes.HasPrefix(body, positions) { // else it has no names
+			body = recode(body, func(s *wire.Subscribed) { s.Positions = renamed(s.Positions, t.tenant.OwnTopic) })
+		}
+	case wire.KindError, wire.KindGoodbye:
+		body = recode(body, t.tenant.rename)
+	default:
+		target = append(target, f.Target()...)
+	}
+	t.target, t.from = target, appendOwnID(t.tenant, t.from[:0], f.From())
+	return wire.AppendFrame(b, f.Header(), t.target, t.from, body)
+}
+
+// positions is what the body of Subscribe's Ack begins with.
+var positions = []byte(`{"positions":`)
+
+// recode changes a body. One that can't be decoded stays as it is, for whoever reads it to
+// find.
+func recode[T any](body []byte, change func(*T)) []byte {
+	if len(body) == 0 {
+		return body
+	}
+	var v T
+	if err := json.Unmarshal(body, &v); err != nil {
+		return body
+	}
+	change(&v)
+	changed, err := json.Marshal(&v)
+	if err != nil {
+		return body // it was decoded from JSON
+	}
+	return changed
+}
+
+func renamed(positions map[string]wire.Sequence, rename func(string) string) map[string]wire.Sequence {
+	if positions == nil {
+		return nil // which says something else than an empty one
+	}
+	all := make(map[string]wire.Sequence, len(positions))
+	for name, seq := range positions {
+		all[rename(name)] = seq
+	}
+	return all
+}
+
+// rename makes the names in a fault the tenant's. Those in its text are to be read by
+// people: where the text has the prefix, it goes.
+func (t Tenant) rename(f *wire.Fault) {
+	if f.Client != "" {
+		f.Client = t.OwnID(f.Client)
+	}
+	f.Topic = t.OwnTopic(f.Topic)
+	switch f.Action {
+	case wire.ActionConnect, wire.ActionSend:
+		f.Target = t.OwnID(f.Target)
+	case wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory:
+		f.Target = t.OwnTopic(f.Target)
+	case wire.ActionView, wire.ActionManage:
+	}
+	if f.Action != "" {
+		f.Tenant = string(t)
+	}
+	for _, before := range []string{` `, `"`} {
+		for _, end := range []string{`/`, `.`} {
+			f.Detail = strings.ReplaceAll(f.Detail, before+string(t)+end, before)
+		}
+	}
+}
