@@ -12,61 +12,84 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
 // admission is the node's door: it decides who may be a client, and what they may do.
 type admission struct {
-	node   *Node
-	gate   *auth.Gate
-	policy atomic.Pointer[access.Policy]
-	rules  []config.Rule // of policy; of who configures alone
+	node  *Node
+	gate  *auth.Gate
+	terms atomic.Pointer[terms]
+	rules []config.Rule // of terms; of who configures alone
+}
+
+// terms are what clients come in by.
+type terms struct {
+	policy  *access.Policy
+	tenancy config.Tenancy
+}
+
+// tenantOf returns whose names somebody speaks by.
+func (t *terms) tenantOf(who auth.Identity) tenancy.Tenant {
+	if t.tenancy == config.TenancyNamespace {
+		return tenancy.Tenant(who.Namespace)
+	}
+	return ""
 }
 
 // proof is what a permit was made of.
 type proof struct {
 	identity auth.Identity
-	policy   *access.Policy
+	terms    *terms
 }
 
 func newAdmission(n *Node) *admission {
 	a := &admission{node: n}
 	a.gate = auth.New(n.log, func() { a.recheckAll() })
-	a.policy.Store(&access.Policy{})
+	a.terms.Store(&terms{policy: &access.Policy{}})
 	return a
 }
 
 // configure takes over valid settings. Clients are looked at again when something changed
 // for them.
 func (a *admission) configure(cfg config.Config, policy *access.Policy) {
-	if !reflect.DeepEqual(a.rules, cfg.Authorization.Rules) {
+	if !reflect.DeepEqual(a.rules, cfg.Authorization.Rules) || a.terms.Load().tenancy != cfg.Tenancy {
 		a.rules = cfg.Authorization.Rules
-		a.policy.Store(policy)
+		a.terms.Store(&terms{policy, cfg.Tenancy})
 		a.recheckAll()
 	}
 	a.gate.Configure(cfg.Authentication)
 }
 
 // Admit is a server.Door's.
-func (a *admission) Admit(ctx context.Context, id wire.ClientID, shown auth.Credentials) (*hub.Permit, error) {
+func (a *admission) Admit(ctx context.Context, id wire.ClientID, shown auth.Credentials) (server.Admitted, error) {
 	if !a.gate.On() {
-		return nil, nil
+		return server.Admitted{}, nil
 	}
 	who, err := a.gate.Identify(ctx, shown)
 	if err != nil {
-		return nil, unauthenticated(err)
+		return server.Admitted{}, unauthenticated(err)
 	}
-	return a.permit(who, id)
+	return a.admit(who, id)
 }
 
-// permit returns what somebody may do as a client, or why not even connect.
-func (a *admission) permit(who auth.Identity, id wire.ClientID) (*hub.Permit, error) {
-	policy := a.policy.Load()
-	grant := policy.For(who, id)
-	if !grant.Allows(wire.ActionConnect, id) {
-		return nil, &wire.PermissionError{Identity: who.Name, Action: wire.ActionConnect, Target: id}
+// admit returns what somebody may do as a client of that own name, or why not even connect.
+func (a *admission) admit(who auth.Identity, id wire.ClientID) (server.Admitted, error) {
+	t := a.terms.Load()
+	tenant := t.tenantOf(who)
+	if err := tenant.CheckID(id); err != nil {
+		return server.Admitted{}, err
 	}
-	return &hub.Permit{Identity: who.Name, Allows: grant.Allows, Expires: who.Expires, Proof: &proof{who, policy}}, nil
+	grant := t.policy.For(who, tenant, id)
+	if !grant.Allows(wire.ActionConnect, tenant.ID(id)) {
+		return server.Admitted{}, &wire.PermissionError{Identity: who.Name, Action: wire.ActionConnect, Target: id, Tenant: string(tenant)}
+	}
+	return server.Admitted{
+		Permit: &hub.Permit{Identity: who.Name, Allows: grant.Allows, Expires: who.Expires, Proof: &proof{who, t}},
+		Tenant: tenant,
+	}, nil
 }
 
 var errOtherIdentity = errors.New("the new token is somebody else's: connect again with it")
@@ -84,7 +107,19 @@ func (a *admission) Renew(ctx context.Context, c *hub.Client, token string) (*hu
 	if err != nil {
 		return nil, unauthenticated(err)
 	}
-	return a.permit(who, c.ID())
+	return a.readmit(c, who, old)
+}
+
+var errOtherNames = &wire.Error{Code: wire.CodeUnavailable, Detail: "tenancy has changed, and with it this client's name in the hub: connect again"}
+
+// readmit is admit for a client that is there, by the proof of before.
+func (a *admission) readmit(c *hub.Client, who auth.Identity, old *proof) (*hub.Permit, error) {
+	tenant := old.terms.tenantOf(old.identity)
+	next, err := a.admit(who, tenant.OwnID(c.ID()))
+	if err == nil && next.Tenant != tenant {
+		err = errOtherNames
+	}
+	return next.Permit, err
 }
 
 // viewTime bounds the wait of who asks over HTTP.
@@ -101,7 +136,7 @@ func (a *admission) mayView(ctx context.Context, token string) error {
 	if err != nil {
 		return unauthenticated(err)
 	}
-	if !a.policy.Load().For(who, "").Allows(wire.ActionView, "") {
+	if !a.terms.Load().policy.For(who, "", "").Allows(wire.ActionView, "") {
 		return &wire.PermissionError{Identity: who.Name, Action: wire.ActionView, Target: "lists"}
 	}
 	return nil
@@ -150,10 +185,10 @@ func (a *admission) settle(c *hub.Client) bool {
 	case !a.gate.Holds(&p.identity):
 		a.expel(c, unauthenticated(errors.New("what proved who this client is counts no longer")))
 		return true
-	case p.policy == a.policy.Load():
+	case p.terms == a.terms.Load():
 		return true
 	}
-	next, err := a.permit(p.identity, c.ID())
+	next, err := a.readmit(c, p.identity, p)
 	if err != nil {
 		a.expel(c, err)
 		return true

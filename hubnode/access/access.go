@@ -4,6 +4,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/rule"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -74,21 +75,23 @@ func parse(kind rule.Kind, texts []string) ([]*rule.Template, error) {
 // Grant is what one client may do. It does not change and is safe for concurrent
 // use.
 type Grant struct {
-	lists        [lists][]string // without placeholders
+	lists        [lists][]string // without placeholders, by the hub's names
 	view, manage bool
 	// connected says that the client may be what it is: then broadcast is for it.
 	connected bool
+	broadcast string
 }
 
 // For returns what somebody may do under a client id: what all rules allow together
 // whose condition holds. A condition without an answer, as when it reads a claim that
-// is absent, does not hold.
-func (p *Policy) For(id auth.Identity, client wire.ClientID) *Grant {
+// is absent, does not hold. The id, and what rules name, are the tenant's own names. What
+// the hub says of itself is not for tenants, for it tells of others.
+func (p *Policy) For(id auth.Identity, tenant tenancy.Tenant, client wire.ClientID) *Grant {
 	values := &rule.Values{ID: client, Subject: rule.Subject{
 		Method: string(id.Method), Name: id.Name, Namespace: id.Namespace, ServiceAccount: id.ServiceAccount,
 		Groups: id.Groups, Claims: id.Claims,
 	}}
-	g := new(Grant)
+	g := &Grant{broadcast: tenant.Topic(broadcast)}
 	for i := range p.rules {
 		r := &p.rules[i]
 		if r.when != nil {
@@ -99,18 +102,31 @@ func (p *Policy) For(id auth.Identity, client wire.ClientID) *Grant {
 		for list, templates := range r.lists {
 			for _, t := range templates {
 				if text, ok := t.Expand(values); ok {
-					g.lists[list] = append(g.lists[list], text)
+					g.lists[list] = append(g.lists[list], hubName(tenant, list, text))
 				}
 			}
 		}
-		g.view = g.view || r.admin == config.AdminView || r.admin == config.AdminManage
-		g.manage = g.manage || r.admin == config.AdminManage
+		if tenant == "" {
+			g.view = g.view || r.admin == config.AdminView || r.admin == config.AdminManage
+			g.manage = g.manage || r.admin == config.AdminManage
+		}
 	}
-	g.connected = g.Allows(wire.ActionConnect, client)
+	g.connected = g.Allows(wire.ActionConnect, tenant.ID(client))
 	return g
 }
 
-// Allows reports whether the client may do something with a target: a client id, a
+// hubName returns what the hub calls what a list of a tenant's rule has. Ids of clients
+// outside of the tenant are not for rules: a slash before one is a part of it.
+func hubName(tenant tenancy.Tenant, list int, text string) string {
+	switch list {
+	case connectAs, sendTo:
+		return tenant.Within(text)
+	default:
+		return tenant.Topic(text)
+	}
+}
+
+// Allows reports whether the client may do something with a target, by its name in the hub: a client id, a
 // topic, or, to subscribe and to read history, a pattern, which one allowed pattern
 // has to cover. For a target that is not valid it reports false. It allocates nothing
 // for one that is.
@@ -132,7 +148,7 @@ func (g *Grant) Allows(action wire.Action, target string) bool {
 		switch {
 		case topic.IsReserved(target):
 			return g.view && topic.CheckPattern(target) == nil
-		case target == broadcast:
+		case target == g.broadcast:
 			return g.connected || g.allowsTopic(subscribe, target)
 		}
 		return g.allowsTopic(subscribe, target)

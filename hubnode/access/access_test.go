@@ -112,7 +112,7 @@ func TestAllows(t *testing.T) {
 		"does nothing that anybody has said": {keeper, "kim", wire.Action(""), "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := policy.For(test.identity, test.client).Allows(test.action, test.target); got != test.want {
+			if got := policy.For(test.identity, "", test.client).Allows(test.action, test.target); got != test.want {
 				t.Errorf("%s as %q: %s %q: got %v, want %v", test.identity.Name, test.client, test.action, test.target, got, test.want)
 			}
 		})
@@ -120,7 +120,7 @@ func TestAllows(t *testing.T) {
 }
 
 func TestAPolicyWithoutRulesAllowsNothing(t *testing.T) {
-	g := compile(t).For(worker(), "w1")
+	g := compile(t).For(worker(), "", "w1")
 	for _, action := range []wire.Action{wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage} {
 		for _, target := range []string{"w1", "a.b", "broadcast", "$presence", "$hub.clients", ""} {
 			if g.Allows(action, target) {
@@ -132,7 +132,7 @@ func TestAPolicyWithoutRulesAllowsNothing(t *testing.T) {
 
 func TestARuleWhoseConditionHasNoAnswerIsForNobody(t *testing.T) {
 	p := compile(t, config.Rule{Name: "a", When: `identity.claims.none != "x"`, ConnectAs: []string{"*"}, Admin: config.AdminManage})
-	g := p.For(worker(), "w1")
+	g := p.For(worker(), "", "w1")
 	if g.Allows(wire.ActionConnect, "w1") || g.Allows(wire.ActionView, "") {
 		t.Error("got what the rule allows, want nothing")
 	}
@@ -142,7 +142,7 @@ func TestARuleWhoseConditionHasNoAnswerIsForNobody(t *testing.T) {
 func TestIDsDontWiden(t *testing.T) {
 	p := compile(t, config.Rule{Name: "a", ConnectAs: []string{"*"}, SendTo: []string{"to-{id}"}, Subscribe: []string{"inbox.{id}"}})
 	for _, id := range []string{"*", ">", "a.b", "a*", "{name}"} {
-		g := p.For(worker(), id)
+		g := p.For(worker(), "", id)
 		if !g.Allows(wire.ActionConnect, id) {
 			t.Errorf("%q may not connect", id)
 		}
@@ -172,12 +172,12 @@ authorization.rules[1].publish[1]: topic "b..c": empty token at position 2`
 
 func TestPolicyAndGrantAreSafeForConcurrentUse(t *testing.T) {
 	p := compile(t, rules()...)
-	shared := p.For(worker(), "team-a/w1")
+	shared := p.For(worker(), "", "team-a/w1")
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
 			for range 100 {
-				for _, g := range []*access.Grant{shared, p.For(worker(), "team-a/w1")} {
+				for _, g := range []*access.Grant{shared, p.For(worker(), "", "team-a/w1")} {
 					if !g.Allows(wire.ActionPublish, "jobs.team-a.x") || g.Allows(wire.ActionPublish, "jobs.team-b.x") {
 						t.Error("got another answer than alone")
 						return
@@ -190,7 +190,7 @@ func TestPolicyAndGrantAreSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestAllowsAllocatesNothing(t *testing.T) {
-	g := compile(t, rules()...).For(worker(), "team-a/w1")
+	g := compile(t, rules()...).For(worker(), "", "team-a/w1")
 	for action, target := range map[wire.Action]string{
 		wire.ActionConnect: "team-a/w1", wire.ActionSend: "desk", wire.ActionPublish: "jobs.team-a.x",
 		wire.ActionSubscribe: "jobs.team-a.*", wire.ActionHistory: "jobs.team-b.>", wire.ActionManage: "$hub.purge",
@@ -206,12 +206,12 @@ func BenchmarkFor(b *testing.B) {
 	id := worker()
 	b.ReportAllocs()
 	for b.Loop() {
-		p.For(id, "team-a/w1")
+		p.For(id, "", "team-a/w1")
 	}
 }
 
 func BenchmarkAllows(b *testing.B) {
-	g := compile(b, rules()...).For(worker(), "team-a/w1")
+	g := compile(b, rules()...).For(worker(), "", "team-a/w1")
 	for name, test := range map[string]struct {
 		action wire.Action
 		target string

@@ -36,6 +36,8 @@ type Config struct {
 	Authentication Authentication `yaml:"authentication,omitempty"`
 	// Authorization counts while there is authentication.
 	Authorization Authorization `yaml:"authorization,omitempty"`
+	// Tenancy says who has names of their own.
+	Tenancy Tenancy `yaml:"tenancy,omitempty"`
 
 	HealthCheck HealthCheck `yaml:"healthCheck"`
 	// History is what a topic keeps that no element of Topics matches.
@@ -111,6 +113,19 @@ const (
 	TLSOptional TLSPolicy = "Optional" // as the one who connects likes, on the same port
 	TLSRequired TLSPolicy = "Required" // those that are not are refused
 )
+
+// Tenancy says whose clients and topics have names of their own.
+type Tenancy string
+
+// What there is.
+const (
+	TenancyNone      Tenancy = "None"      // nobody's: all share the hub's
+	TenancyNamespace Tenancy = "Namespace" // each namespace's: those of ServiceAccounts
+)
+
+// IsZero reports whether t is the default, which is not written: nodes of before there was
+// tenancy refuse a file that names it.
+func (t Tenancy) IsZero() bool { return t == "" || t == Default().Tenancy }
 
 // HealthCheck is how a node finds out that a client is gone.
 type HealthCheck struct {
@@ -233,6 +248,7 @@ func Default() Config {
 		Replicas:    1,
 		Listen:      Listen{Client: ":7400", Cluster: ":7401", Gossip: ":7402", HTTP: ":7480"},
 		TLS:         TLS{Clients: TLSDisabled, Directory: "/etc/switchboard/tls", Cluster: TLSDisabled, ClusterDirectory: "/etc/switchboard/cluster-tls"},
+		Tenancy:     TenancyNone,
 		HealthCheck: HealthCheck{Interval: Duration(10 * time.Second), Timeout: Duration(5 * time.Second), FailureThreshold: 3},
 		History:     History{MaxArtifacts: 0, MaxBytes: 64 << 20, MaxAge: Duration(time.Hour)},
 		Storage:     Storage{Sync: SyncAlways, SyncInterval: Duration(100 * time.Millisecond), Replicas: 3, Shards: 16},

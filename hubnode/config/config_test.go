@@ -69,6 +69,7 @@ authorization:
       history:
         - orders.new
       admin: View
+tenancy: Namespace
 healthCheck:
   interval: 20s
   timeout: 1.5s
@@ -138,6 +139,7 @@ func fullConfig() config.Config {
 			Name: "workers", When: `identity.namespace == "team-a"`, ConnectAs: []string{"worker-*"}, SendTo: []string{"*"},
 			Publish: []string{"{namespace}.>"}, Subscribe: []string{"orders.>"}, History: []string{"orders.new"}, Admin: config.AdminView,
 		}}},
+		Tenancy: config.TenancyNamespace,
 		HealthCheck: config.HealthCheck{
 			Interval: config.Duration(20 * time.Second), Timeout: config.Duration(1500 * time.Millisecond), FailureThreshold: 5,
 		},

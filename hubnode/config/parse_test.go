@@ -46,7 +46,7 @@ log: {level: loud, format: xml}
 `
 	want := `line 1: hub: is required: the identity of the hub, such as namespace/name/UID
 line 2: node: node name "agents" does not end in a hyphen and an ordinal
-line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, authentication, authorization, healthCheck, history, topics, storage, sessions, limits, drain, log
+line 3: replica: unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, authentication, authorization, tenancy, healthCheck, history, topics, storage, sessions, limits, drain, log
 line 4: replicas: must be a whole number, not "three"
 line 5: listen.client: must be host:port with a port up to 65535, is "7400"
 line 5: listen.gossip: must be host:port with a port up to 65535, is ":70000"
@@ -102,7 +102,7 @@ func TestParseRefusesWhatIsNoConfiguration(t *testing.T) {
 		"what is not YAML":               {"hub: h\nlog: {", "yaml: line 2: did not find expected node content"},
 		"two documents":                  {"hub: h\n---\nhub: i\n", "yaml: line 2: more than one document"},
 		"a second document that is none": {"hub: h\n---\n{", "yaml: line 3: did not find expected node content"},
-		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, authentication, authorization, healthCheck, history, topics, storage, sessions, limits, drain, log`},
+		"a key that is no name":          {"hub: h\n[a]: b", `line 2: "": unknown field; there are hub, node, replicas, listen, advertise, peers, gossipKeyFile, tls, authentication, authorization, tenancy, healthCheck, history, topics, storage, sessions, limits, drain, log`},
 		"a key with a line end":          {"hub: h\nlog: {\"a\\nb\": 1}", `line 2: log."a\nb": unknown field; there are level, format`},
 		"a number with a leading zero":   {"hub: h\nreplicas: 010", `line 2: replicas: must be a whole number, not "010"`},
 		"a number in quotes":             {"hub: h\nreplicas: '3'", `line 2: replicas: must be a whole number, not "3"`},

@@ -109,6 +109,7 @@ func (c Config) check() []*FieldError {
 	c.TLS.check(&f)
 	c.Authentication.check(&f)
 	c.Authorization.check(&f)
+	c.checkTenancy(&f)
 	c.HealthCheck.check(&f)
 	checkHistory(&f, "history", &c.History.MaxArtifacts, &c.History.MaxBytes, &c.History.MaxAge)
 	c.checkTopics(&f)
@@ -119,6 +120,13 @@ func (c Config) check() []*FieldError {
 	f.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	f.oneOf("log.format", c.Log.Format, "json", "text")
 	return f
+}
+
+func (c Config) checkTenancy(f *faults) {
+	f.oneOf("tenancy", string(c.Tenancy), string(TenancyNone), string(TenancyNamespace))
+	if c.Tenancy == TenancyNamespace && c.Authentication.ServiceAccount == nil {
+		f.add("tenancy", "must not be Namespace without authentication.serviceAccount: nobody would prove to be of one")
+	}
 }
 
 func (c Config) checkIdentity(f *faults) {

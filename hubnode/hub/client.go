@@ -33,18 +33,18 @@ type Info struct {
 
 // Client is one registered client. Its methods are safe for concurrent use.
 type Client struct {
-	hub         *Hub
-	id          wire.ClientID
-	conn        io.ReadWriteCloser
-	out         *outbox.Outbox
-	reader      *wire.Reader
-	epoch       uint64
-	info        Info
-	noBroadcast bool
-	publisher   uint64 // tells its frames from those of its other lives; 0: they are not numbered
-	greet       func(Greeting) []byte
-	renewal     Renew // nil: its permit can't be renewed
-	since       time.Time
+	hub       *Hub
+	id        wire.ClientID
+	conn      io.ReadWriteCloser
+	out       *outbox.Outbox
+	reader    *wire.Reader
+	epoch     uint64
+	info      Info
+	broadcast string // the topic that it hears unless it says otherwise; empty: none
+	publisher uint64 // tells its frames from those of its other lives; 0: they are not numbered
+	greet     func(Greeting) []byte
+	renewal   Renew // nil: its permit can't be renewed
+	since     time.Time
 
 	resume  *Resume       // of WithSession; nil: the session ends with the connection
 	session *session      // nil likewise
@@ -128,7 +128,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	}
 	s := h.settings.Load()
 	c := &Client{
-		hub: h, id: id, conn: conn, since: time.Now(),
+		hub: h, id: id, conn: conn, since: time.Now(), broadcast: Broadcast,
 		subs: make(map[uint32]*subscription), gone: make(chan struct{}), readEnd: make(chan struct{}),
 	}
 	for _, o := range opts {
@@ -220,8 +220,8 @@ func (h *Hub) admitLocked(c, older *Client) {
 	h.moveInLocked(c)
 	h.metrics.joined.Add(1)
 	h.raiseLocked(ClientJoined{c})
-	if !c.noBroadcast {
-		h.addLocked(&subscription{client: c, pattern: Broadcast})
+	if c.broadcast != "" {
+		h.addLocked(&subscription{client: c, pattern: c.broadcast})
 	}
 	h.expireLocked(c)
 	h.spawnAtStartLocked(c.read)

@@ -109,8 +109,11 @@ func WithSystem(answer System) Option { return func(b *blueprint) { b.system = a
 // ClientOption qualifies a client when it is registered.
 type ClientOption func(*Client)
 
-// WithoutBroadcast leaves the client out of the topic "broadcast".
-func WithoutBroadcast() ClientOption { return func(c *Client) { c.noBroadcast = true } }
+// WithoutBroadcast leaves the client out of the topic that it hears unless it says otherwise.
+func WithoutBroadcast() ClientOption { return WithBroadcast("") }
+
+// WithBroadcast sets that topic; the default is "broadcast".
+func WithBroadcast(topic string) ClientOption { return func(c *Client) { c.broadcast = topic } }
 
 // WithPublisher says by which number the client's frames are told apart from
 // those of its other lives; 0: they are not numbered.

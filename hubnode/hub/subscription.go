@@ -120,7 +120,7 @@ func (h *Hub) attachLocked(s *subscription) error {
 	if limit := h.settings.Load().PerIdentity.Subscriptions; limit > 0 && c.account != nil && c.account.subscriptions >= limit {
 		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("the clients of %q may have %d subscriptions on this node together: raise limits.perIdentity.subscriptions", c.accountName, limit)}
 	}
-	if s.pattern == Broadcast && s.group == "" {
+	if s.pattern == c.broadcast && s.group == "" {
 		if implicit := c.subs[0]; implicit != nil { // its own takes the implicit one's place
 			h.dropLocked(implicit)
 		}

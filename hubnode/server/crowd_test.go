@@ -13,6 +13,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -51,11 +52,11 @@ func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
 // serve the others.
 func FuzzConversation(f *testing.F) {
 	for _, seed := range [][]byte{
-		{0}, {0, 5, 5, 6, 7, 8, 9}, {1, 5, 2, 2, 5}, {3}, {4, 4}, {0, 10, 11, 12, 13, 14}, {0, 0}, {0, 15, 5}, {2, 5, 6, 16, 5, 17}, {0, 18, 18, 19},
+		{0}, {0, 5, 5, 6, 7, 8, 9}, {1, 5, 2, 2, 5}, {3}, {4, 4}, {0, 10, 11, 12, 13, 14}, {0, 0}, {0, 15, 5}, {2, 5, 6, 16, 5, 17}, {0, 18, 18, 19}, {20, 5, 6, 8, 9, 10, 11, 12, 14, 15, 18, 17},
 	} {
 		f.Add(seed, []byte("orders.new"))
 	}
-	f.Add([]byte{0, 6, 7, 20}, []byte{0, 0, 0, 20, 5, 1})
+	f.Add([]byte{0, 6, 7, 21}, []byte{0, 0, 0, 20, 5, 1})
 	_, _, addr := serveWith(f, hub.Settings{ResumeWindow: time.Minute, Topics: []hub.Topic{{Pattern: "orders.>", History: history.Limits{MaxArtifacts: 10}}}}, func(cfg *server.Config) { cfg.Door = door{} })
 	witness := join(f, addr, "witness")
 	f.Fuzz(func(t *testing.T, script, text []byte) {
@@ -99,20 +100,26 @@ func FuzzConversation(f *testing.F) {
 	})
 }
 
-// door lets everybody in, and lets nobody publish on what begins with "secret".
+// door lets everybody in, who shows the token "tenant" as one of a namespace, and lets nobody
+// publish on what begins with "secret".
 type door struct{}
 
-func (door) Admit(_ context.Context, id wire.ClientID, shown auth.Credentials) (*hub.Permit, error) {
-	if shown.Token == "bad" {
-		return nil, &wire.Error{Code: wire.CodeUnauthenticated, Detail: "no"}
+func (door) Admit(_ context.Context, id wire.ClientID, shown auth.Credentials) (server.Admitted, error) {
+	var tenant tenancy.Tenant
+	switch shown.Token {
+	case "bad":
+		return server.Admitted{}, &wire.Error{Code: wire.CodeUnauthenticated, Detail: "no"}
+	case "tenant":
+		tenant = "shop"
 	}
-	return &hub.Permit{Identity: id, Expires: time.Now().Add(time.Hour), Allows: func(action wire.Action, target string) bool {
-		return action != wire.ActionPublish || !strings.HasPrefix(target, "secret")
-	}}, nil
+	return server.Admitted{Tenant: tenant, Permit: &hub.Permit{Identity: id, Expires: time.Now().Add(time.Hour), Allows: func(action wire.Action, target string) bool {
+		return action != wire.ActionPublish || !strings.HasPrefix(tenant.OwnTopic(target), "secret")
+	}}}, nil
 }
 
 func (d door) Renew(ctx context.Context, c *hub.Client, token string) (*hub.Permit, error) {
-	return d.Admit(ctx, c.ID(), auth.Credentials{Token: token})
+	admitted, err := d.Admit(ctx, c.ID(), auth.Credentials{Token: token})
+	return admitted.Permit, err
 }
 
 func (door) Recheck(*hub.Client) {}
@@ -134,7 +141,7 @@ func say(step byte, ref uint32, text []byte) []byte {
 		h.Count, h.Ref = 1, ref
 		return wire.AppendFrame(nil, h, target, from, run.Body())
 	}
-	switch step % 21 {
+	switch step % 22 {
 	case 0:
 		return greet(wire.Hello{ID: "fuzz"})
 	case 1:
@@ -175,6 +182,8 @@ func say(step byte, ref uint32, text []byte) []byte {
 		return wire.AppendFrame(nil, wire.Header{Kind: wire.KindRestore, Ref: ref, Sequence: 1}, text, nil, text)
 	case 19:
 		return control(wire.KindGoodbye, nil)
+	case 20:
+		return greet(wire.Hello{ID: "fuzz", Token: "tenant", Resumable: true, Attempt: 1})
 	default:
 		return text
 	}

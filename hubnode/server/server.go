@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -50,14 +52,20 @@ type Config struct {
 
 // Door says which clients may come in, and what they may do then.
 type Door interface {
-	// Admit says what a client may do by what it shows, or why it may not even
-	// connect. The permit is nil where nobody is asked who they are.
-	Admit(ctx context.Context, id wire.ClientID, shown auth.Credentials) (*hub.Permit, error)
+	// Admit says who a client is by what it shows, or why it may not even connect. The
+	// id is the one that it calls itself.
+	Admit(ctx context.Context, id wire.ClientID, shown auth.Credentials) (Admitted, error)
 	// Renew is Admit for a client that is there and has a new token.
 	Renew(ctx context.Context, c *hub.Client, token string) (*hub.Permit, error)
 	// Recheck is told of each client that was registered: since it was admitted, the
 	// settings may have changed.
 	Recheck(c *hub.Client)
+}
+
+// Admitted is a client that may come in.
+type Admitted struct {
+	Permit *hub.Permit    // what it may do; nil where nobody is asked who they are
+	Tenant tenancy.Tenant // whose names it speaks by; empty: the hub's
 }
 
 // TLS is how connections are encrypted.
@@ -204,14 +212,14 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted func()) {
 	if err == nil && state == nil && s.cfg.TLS().Required { // not before Hello was read: closing would take the answer back
 		err = ErrTLSRequired
 	}
-	var permit *hub.Permit
+	var admitted Admitted
 	if err == nil {
-		permit, err = s.admit(ctx, remote, hello, state)
+		admitted, err = s.admit(ctx, remote, hello, state)
 	}
 	if err == nil {
 		greeted()
 		info := hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: state != nil}
-		err = s.register(conn, r, hello, info, permit)
+		err = s.register(conn, r, hello, info, admitted)
 	}
 	if err != nil {
 		r.Close()
@@ -238,10 +246,10 @@ func (s *Server) shake(conn net.Conn, r *wire.Reader) (hello wire.Hello, err err
 	return hello, conn.SetDeadline(time.Time{})
 }
 
-// admit finds out what a client may do.
-func (s *Server) admit(ctx context.Context, remote string, hello wire.Hello, state *tls.ConnectionState) (*hub.Permit, error) {
+// admit finds out who a client is.
+func (s *Server) admit(ctx context.Context, remote string, hello wire.Hello, state *tls.ConnectionState) (Admitted, error) {
 	if s.cfg.Door == nil {
-		return nil, nil
+		return Admitted{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
@@ -272,17 +280,22 @@ func refuse(conn net.Conn, err error) {
 }
 
 // register hands the connection to the hub, which owns it from then on.
-func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info, permit *hub.Permit) error {
+func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info, admitted Admitted) error {
 	limits := s.cfg.Limits()
 	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
+	id, client := hello.ID, io.ReadWriteCloser(conn)
+	if tenant := admitted.Tenant; tenant != "" {
+		client = tenancy.Wrap(conn, r, tenant)
+		id, r = tenant.ID(id), wire.NewReader(client, math.MaxInt32) // frames are bounded before their names grow
+	}
 	opts := []hub.ClientOption{
-		hub.WithReader(r),
+		hub.WithReader(r), hub.WithBroadcast(admitted.Tenant.Topic(hub.Broadcast)),
 		hub.WithEpoch(hello.Epoch), hub.WithPublisher(hello.Publisher),
 		hub.WithInfo(info),
 		hub.WithGreeting(func(g hub.Greeting) []byte { return s.greeting(limits, g) }),
 	}
-	if permit != nil {
-		opts = append(opts, hub.WithPermit(permit), hub.WithRenewal(s.cfg.Door.Renew))
+	if admitted.Permit != nil {
+		opts = append(opts, hub.WithPermit(admitted.Permit), hub.WithRenewal(s.cfg.Door.Renew))
 	}
 	if hello.Resumable {
 		opts = append(opts, hub.WithSession(hub.Resume{Key: hello.Session, Received: hello.Received, Node: hello.Node, Attempt: hello.Attempt}))
@@ -290,11 +303,11 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info 
 	if hello.NoBroadcast {
 		opts = append(opts, hub.WithoutBroadcast())
 	}
-	err := s.cfg.Hub.RegisterClient(hello.ID, conn, opts...)
+	err := s.cfg.Hub.RegisterClient(id, client, opts...)
 	if errors.Is(err, hub.ErrNotRunning) {
 		err = &wire.Error{Code: wire.CodeDraining, Detail: "this node is stopping: connect to another one"}
 	}
-	if c, ok := s.cfg.Hub.Client(hello.ID); ok && err == nil {
+	if c, ok := s.cfg.Hub.Client(id); ok && err == nil {
 		s.recheck(c)
 	}
 	return err

@@ -17,6 +17,15 @@ const outside = '/'
 // ID returns what the hub calls a client.
 func (t Tenant) ID(own wire.ClientID) wire.ClientID { return string(appendID(t, nil, own)) }
 
+// Within returns what the hub calls clients of the tenant: those that a glob matches whatever
+// it begins with.
+func (t Tenant) Within(glob string) string {
+	if t == "" {
+		return glob
+	}
+	return string(t) + "/" + glob
+}
+
 // Topic returns what the hub calls a topic or pattern.
 func (t Tenant) Topic(own string) string { return string(appendTopic(t, nil, own)) }
 
@@ -25,7 +34,7 @@ func (t Tenant) CheckID(own wire.ClientID) error {
 	if t != "" && own != "" && own[0] == outside {
 		return &wire.Error{Code: wire.CodeInvalidClientID, Detail: "client ids that begin with a slash are of clients outside of namespace " + string(t) + ": take another one"}
 	}
-	return nil
+	return wire.CheckClientID(t.ID(own))
 }
 
 // OwnID returns what the tenant calls a client of the hub.
@@ -35,7 +44,12 @@ func (t Tenant) OwnID(id wire.ClientID) wire.ClientID { return string(appendOwnI
 // it is not the tenant's.
 func (t Tenant) OwnTopic(name string) string { return string(appendOwnTopic(t, nil, name)) }
 
+// tooLong is more than any name may have: of what is longer no more is looked at, and it is
+// not valid either way.
+const tooLong = max(wire.MaxTopic, wire.MaxClientID) + 1
+
 func appendID[S string | []byte](t Tenant, b []byte, own S) []byte {
+	own = own[:min(len(own), tooLong)]
 	switch {
 	case t == "" || len(own) == 0 || reserved(own):
 	case own[0] == outside:
@@ -47,6 +61,7 @@ func appendID[S string | []byte](t Tenant, b []byte, own S) []byte {
 }
 
 func appendTopic[S string | []byte](t Tenant, b []byte, own S) []byte {
+	own = own[:min(len(own), tooLong)]
 	if t != "" && len(own) > 0 && !reserved(own) {
 		b = append(append(b, t...), '.')
 	}
