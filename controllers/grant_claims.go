@@ -121,7 +121,8 @@ func (c *grantClaim) decide(hub *switchboardv1alpha1.Hub, to *delegated, known b
 			c.refuse(switchboardv1alpha1.ReasonInvalidRule, "spec.rules[%d].%v", i, strings.ReplaceAll(err.Error(), "\n", fmt.Sprintf("; spec.rules[%d].", i)))
 			return
 		}
-		if allowsSomething(*r) { // else nodes would only have its condition to look at, for each client that connects
+		made.Namespace = string(manifests.TenantOf(hub, c.grant.Namespace)) // to other tenants its names mean other things
+		if allowsSomething(*r) {                                            // else nodes would only have its condition to look at, for each client that connects
 			c.rules = append(c.rules, made)
 		}
 		for _, list := range made.Lists() {
@@ -260,7 +261,7 @@ func sizeOf(rules []config.Rule) int {
 	const line = 12 // indentation, dash and end
 	n := 0
 	for _, r := range rules {
-		n += 6*line + len(strconv.Quote(r.When)) + len(r.Name)
+		n += 7*line + len(strconv.Quote(r.When)) + len(r.Name) + len(r.Namespace)
 		for _, list := range r.Lists() {
 			for _, text := range list.Texts {
 				n += line + len(strconv.Quote(text))

@@ -145,6 +145,19 @@ func TestDecideGrants(t *testing.T) {
 
 // What a template of a delegation says by anything else than the Grant's namespace, the
 // API server refuses; where it came through, it delegates nothing.
+// With tenancy the names in a Grant are those of its namespace: to clients of others they
+// would mean what is theirs.
+func TestGrantsOfTenants(t *testing.T) {
+	const grant = `a/x: [{name: r, when: 'identity.serviceAccount == "w"', publish: [public]}]`
+	for tenancy, want := range map[string]string{"None": "", "Namespace": "a"} {
+		hub := hubOf(t, delegating+"tenancy: "+tenancy)
+		claims, _ := decideGrants(hub, grantsWanted(t, grant), nil)
+		if len(claims[0].rules) != 1 || claims[0].rules[0].Namespace != want {
+			t.Errorf("%s: the rules are %+v (%s), want one for namespace %q", tenancy, claims[0].rules, claims[0].message, want)
+		}
+	}
+}
+
 func TestDelegationsKnowTheGrantsNamespaceOnly(t *testing.T) {
 	hub := hubOf(t, `authorization: {delegations: [{namespaces: ["*"], topics: ["{name}.>", "{id", "x-{namespace}"], clients: ["{serviceAccount}-*"]}]}`)
 	want := &delegated{topics: []string{"x-a"}}

@@ -93,14 +93,14 @@ func (r *HubReconciler) gatherTopics(ctx context.Context, p *pass) error {
 	}
 	p.seen.topics = claimsOf(p.hub, topics)
 	var written map[string]config.Topic // read when it is first asked for
-	fill(p.seen.topics, func(topic *switchboardv1alpha1.Topic) *config.Topic {
+	fill(p.seen.topics, func(c *claim) *config.Topic {
 		if written == nil {
 			var readErr error
 			written, readErr = r.writtenTopics(ctx, p.hub)
 			err = errors.Join(err, readErr)
 		}
-		accepted := meta.FindStatusCondition(topic.Status.Conditions, switchboardv1alpha1.ConditionAccepted)
-		entry, ok := written[topic.Pattern()]
+		accepted := meta.FindStatusCondition(c.topic.Status.Conditions, switchboardv1alpha1.ConditionAccepted)
+		entry, ok := written[c.pattern]
 		if !ok || accepted == nil || (accepted.Reason != switchboardv1alpha1.ReasonAccepted && accepted.Reason != switchboardv1alpha1.ReasonInvalidFilter) {
 			return nil // if there is such an entry it was another one's
 		}
@@ -146,7 +146,7 @@ func (r *HubReconciler) tellTopicsOf(ctx context.Context, hub client.ObjectKey, 
 	var g errgroup.Group
 	g.SetLimit(writeAtOnce)
 	for i := range topics {
-		c := &claim{topic: &topics[i]}
+		c := &claim{topic: &topics[i], pattern: topics[i].Pattern()}
 		c.refuse(switchboardv1alpha1.ReasonHubNotFound, "%s", missing)
 		g.Go(func() error { return r.writeTopic(ctx, c, summarizeTopic(c, nil, noHub, r.now())) })
 	}

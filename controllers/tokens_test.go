@@ -60,7 +60,7 @@ func TestATokenOfTheClusterIsGoodForWhatRulesSay(t *testing.T) {
 		t.Errorf("got %+v", who)
 	}
 	id := team + "/w1"
-	grant := policy.For(who, id)
+	grant := policy.For(who, "", id)
 	for target, want := range map[string]bool{team + ".jobs.worker": true, team + ".jobs.other": false, "other.jobs.worker": false} {
 		if got := grant.Allows(wire.ActionPublish, target); got != want {
 			t.Errorf("publish %s: got %v, want %v", target, got, want)

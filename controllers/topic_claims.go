@@ -18,8 +18,9 @@ const everyNamespace = "*"
 
 // claim is how one Topic stands with its Hub.
 type claim struct {
-	topic *switchboardv1alpha1.Topic
-	age   int // its place among the Hub's Topics, 0 is the oldest
+	topic   *switchboardv1alpha1.Topic
+	pattern string // in the hub's names
+	age     int    // its place among the Hub's Topics, 0 is the oldest
 	// reason and message say why the hub does not take the Topic as it is; empty
 	// when it does.
 	reason, message string
@@ -52,7 +53,7 @@ func topicName(t *switchboardv1alpha1.Topic) string { return t.Namespace + "/" +
 func claimsOf(hub *switchboardv1alpha1.Hub, topics []switchboardv1alpha1.Topic) []*claim {
 	claims := make([]*claim, len(topics))
 	for i := range topics {
-		claims[i] = &claim{topic: &topics[i]}
+		claims[i] = &claim{topic: &topics[i], pattern: manifests.TopicPattern(hub, &topics[i])}
 	}
 	slices.SortFunc(claims, func(a, b *claim) int {
 		return cmp.Or(
@@ -67,7 +68,7 @@ func claimsOf(hub *switchboardv1alpha1.Hub, topics []switchboardv1alpha1.Topic) 
 	}
 	for i, c := range claims {
 		c.age = i
-		pattern := c.topic.Pattern()
+		pattern := c.pattern
 		if !allowsTopicsOf(hub, c.topic.Namespace) {
 			c.refuse(switchboardv1alpha1.ReasonNamespaceNotAllowed, "Hub %s/%s takes no Topics of namespace %s: its spec.allowedTopicNamespaces must name it", hub.Namespace, hub.Name, c.topic.Namespace)
 			continue
@@ -89,7 +90,7 @@ func claimsOf(hub *switchboardv1alpha1.Hub, topics []switchboardv1alpha1.Topic) 
 		case first < len(hub.Spec.Topics):
 			c.refuse(switchboardv1alpha1.ReasonConflict, "%q overlaps %q, which is spec.topics[%d] of Hub %s/%s", pattern, hub.Spec.Topics[first].Pattern, first, hub.Namespace, hub.Name)
 		case oldest != nil:
-			c.refuse(switchboardv1alpha1.ReasonConflict, "%q overlaps %q of Topic %s, which is older", pattern, oldest.topic.Pattern(), topicName(oldest.topic))
+			c.refuse(switchboardv1alpha1.ReasonConflict, "%q overlaps %q of Topic %s, which is older", pattern, oldest.pattern, topicName(oldest.topic))
 		default:
 			c.owns = true
 			taken.Add(pattern, c)
@@ -106,19 +107,19 @@ func allowsTopicsOf(hub *switchboardv1alpha1.Hub, namespace string) bool {
 // fill gives the claims that have their pattern their entries. Of a Topic whose
 // settings are wrong the entry of before stays, which earlier finds: a mistake in a
 // filter must not open a topic to everything, or end its history.
-func fill(claims []*claim, earlier func(*switchboardv1alpha1.Topic) *config.Topic) {
+func fill(claims []*claim, earlier func(*claim) *config.Topic) {
 	for _, c := range claims {
 		if !c.owns {
 			continue
 		}
-		entry := manifests.TopicConfig(c.topic.Pattern(), c.topic.Spec.TopicSettings)
+		entry := manifests.TopicConfig(c.pattern, c.topic.Spec.TopicSettings)
 		err := entry.Validate()
 		if err == nil {
 			c.entry = &entry
 			continue
 		}
 		c.refuse(switchboardv1alpha1.ReasonInvalidFilter, "spec.%v", err)
-		if c.entry = earlier(c.topic); c.entry != nil {
+		if c.entry = earlier(c); c.entry != nil {
 			c.lastGood = true
 			c.message += "; the hub goes on with the last good settings of this Topic"
 		}

@@ -75,7 +75,7 @@ func settingsOf(hub *switchboardv1alpha1.Hub) config.Config {
 	return c
 }
 
-func noneEarlier(*switchboardv1alpha1.Topic) *config.Topic { return nil }
+func noneEarlier(*claim) *config.Topic { return nil }
 
 func TestClaims(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -182,7 +182,7 @@ func TestNoNameHasTwoOwners(t *testing.T) {
 		}
 		var owners []string
 		for i, c := range claimsOf(hubOfTeams(), topicsWanted(wanted...)) {
-			pattern := c.topic.Pattern()
+			pattern := c.pattern
 			refused := slices.ContainsFunc(owners, func(p string) bool { return topic.Overlap(p, pattern) })
 			if c.owns == refused {
 				t.Fatalf("%q: claim %d has its pattern: %v; it overlaps an older one: %v", wanted, i, c.owns, refused)
@@ -194,10 +194,29 @@ func TestNoNameHasTwoOwners(t *testing.T) {
 	}
 }
 
+// With tenancy a Topic is in the names of its namespace, and meets those of others only where
+// the Hub's own patterns do.
+func TestClaimsOfTenants(t *testing.T) {
+	hub := hubOfTeams("*.bills", "hubs.>")
+	hub.Spec.Tenancy = switchboardv1alpha1.TenancyNamespace
+	claims := claimsOf(hub, topicsWanted("a/x=orders.>", "b/y=orders.>", "a/z=orders.new", "c/x=bills", "hubs/x=y"))
+	fill(claims, noneEarlier)
+	if diff := cmp.Diff([]string{"a/x has an entry over a/z (a.orders.new)", "b/y has an entry", "a/z Conflict", "c/x Conflict", "hubs/x Conflict"}, standing(claims)); diff != "" {
+		t.Errorf("claims (-want +got):\n%s", diff)
+	}
+	if got, want := claims[2].message, `"a.orders.new" overlaps "a.orders.>" of Topic a/x, which is older`; got != want {
+		t.Errorf("the message is %s, want %s", got, want)
+	}
+	status := summarizeTopic(claims[1], hub, noHub, time.Unix(0, 0))
+	if claims[1].entry.Pattern != "b.orders.>" || status.Pattern != "b.orders.>" {
+		t.Errorf("the entry is for %q, the status for %q, want b.orders.>", claims[1].entry.Pattern, status.Pattern)
+	}
+}
+
 func TestWrongFilterKeepsTheLastGoodSettings(t *testing.T) {
 	claims := claimsOf(hubOfTeams(), topicsWanted("a/x=orders.> nonsense", "b/y=bills"))
-	fill(claims, func(topic *switchboardv1alpha1.Topic) *config.Topic {
-		return &config.Topic{Pattern: topic.Pattern(), Filter: "artifact.size < 1"}
+	fill(claims, func(c *claim) *config.Topic {
+		return &config.Topic{Pattern: c.pattern, Filter: "artifact.size < 1"}
 	})
 	rendered, err := withTopics(config.Default(), claims)
 	if err != nil {
@@ -237,7 +256,7 @@ func TestSettingsFitTheirConfigMap(t *testing.T) {
 			hub := hubOfTeams()
 			claims := claimsOf(hub, topics)
 			for _, c := range claims { // as fill does, which would compile every filter
-				entry := manifests.TopicConfig(c.topic.Pattern(), c.topic.Spec.TopicSettings)
+				entry := manifests.TopicConfig(c.pattern, c.topic.Spec.TopicSettings)
 				c.entry = &entry
 			}
 			base := settingsOf(hub)
@@ -345,7 +364,7 @@ func TestSummarizeTopic(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			hub := hubOfTeams()
-			c := &claim{topic: &topicsWanted("a/x=a")[0]}
+			c := &claim{topic: &topicsWanted("a/x=a")[0], pattern: "a"}
 			if test.before.Type != "" {
 				c.topic.Status = summarizeTopic(c, hub, test.before, time.Unix(4000, 0))
 			}
@@ -368,7 +387,7 @@ func TestSummarizeTopic(t *testing.T) {
 }
 
 func TestConflictEnds(t *testing.T) {
-	c := &claim{topic: &topicsWanted("a/x=a")[0]}
+	c := &claim{topic: &topicsWanted("a/x=a")[0], pattern: "a"}
 	c.rivals.add("b/y (b)")
 	summarized(c, hubOfTeams(), noHub)
 	c.rivals = few{}

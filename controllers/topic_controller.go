@@ -101,24 +101,25 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 	if pointless != "" {
 		return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonNotPurged, "nothing was purged: " + pointless})
 	}
+	pattern := manifests.TopicPattern(hub, topic)
 	if hub.Spec.Paused {
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
 	}
 	if hub.Spec.Authentication != nil {
 		// Trying would be refused by each node, with less to go by.
-		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("Hub %s/%s asks who its clients are, and the operator is none of them: purge what matches %q by hubctl, as somebody with admin: Manage", hub.Namespace, hub.Name, topic.Pattern()))
+		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("Hub %s/%s asks who its clients are, and the operator is none of them: purge what matches %q by hubctl, as somebody with admin: Manage", hub.Namespace, hub.Name, pattern))
 	}
-	done, err := r.purgeOn(ctx, hub, topic.Pattern())
+	done, err := r.purgeOn(ctx, hub, pattern)
 	select {
 	case <-ctx.Done():
 		return ctrl.Result{}, nil // the operator stops
 	default:
 	}
 	if err != nil {
-		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", topic.Pattern(), err))
+		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", pattern, err))
 	}
-	log.FromContext(ctx).Info("Purged", "pattern", topic.Pattern(), "topics", done.Topics, "artifacts", done.Artifacts)
-	return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonPurged, fmt.Sprintf("deleted %d artifacts of %d topics that match %q", done.Artifacts, done.Topics, topic.Pattern())})
+	log.FromContext(ctx).Info("Purged", "pattern", pattern, "topics", done.Topics, "artifacts", done.Artifacts)
+	return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonPurged, fmt.Sprintf("deleted %d artifacts of %d topics that match %q", done.Artifacts, done.Topics, pattern)})
 }
 
 // hubToPurge returns the Topic's Hub, or why there is nothing to purge on it. A Topic

@@ -19,7 +19,7 @@ func summarizeTopic(c *claim, hub *switchboardv1alpha1.Hub, configApplied metav1
 	topic := c.topic
 	status := *topic.Status.DeepCopy()
 	status.ObservedGeneration = topic.Generation
-	status.Pattern = topic.Pattern()
+	status.Pattern = c.pattern
 
 	g := &guest{kind: "Topic", generation: topic.Generation, before: topic.Status.Conditions, reason: c.reason, message: c.message}
 	g.summarize(&status.Conditions, hub, configApplied, now)

@@ -261,3 +261,12 @@ type Delegation struct {
 	// +optional
 	Clients []ClientTemplate `json:"clients,omitempty"`
 }
+
+// TenancyPolicy says who has names of their own.
+type TenancyPolicy string
+
+// The policies.
+const (
+	TenancyNone      TenancyPolicy = "None"      // nobody
+	TenancyNamespace TenancyPolicy = "Namespace" // the pods of each namespace
+)

@@ -17,6 +17,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="(has(self.storage) && has(self.storage.shards) ? self.storage.shards : 16) == (has(oldSelf.storage) && has(oldSelf.storage.shards) ? oldSelf.storage.shards : 16)",message="the number of shards is fixed for a Hub's life: make a new Hub",fieldPath=".storage"
 // +kubebuilder:validation:XValidation:rule="!has(self.authorization) || has(self.authentication)",message="has no effect without spec.authentication: as long as nobody is asked who they are, everybody may do everything",fieldPath=".authorization"
 // +kubebuilder:validation:XValidation:rule="!has(self.authentication) || !has(self.authentication.mutualTLS) || (has(self.tls) && has(self.tls.clients) && self.tls.clients != 'Disabled')",message="needs spec.tls.clients to be Optional or Required: only over TLS do clients show certificates",fieldPath=".authentication.mutualTLS"
+// +kubebuilder:validation:XValidation:rule="!has(self.tenancy) || self.tenancy != 'Namespace' || (has(self.authentication) && has(self.authentication.serviceAccount))",message="Namespace needs spec.authentication.serviceAccount: nobody else is known to be of a namespace",fieldPath=".tenancy"
 type HubSpec struct {
 	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
 	// +kubebuilder:validation:Minimum=0
@@ -83,6 +84,18 @@ type HubSpec struct {
 	// without authentication everything, with it nothing but what Grants allow.
 	// +optional
 	Authorization *AuthorizationSpec `json:"authorization,omitempty"`
+
+	// tenancy says who has names of their own. None, the default: all clients share the
+	// hub's. Namespace: the pods of each namespace, known by their ServiceAccounts, have
+	// topics and client ids of their own: what they call orders.new and worker-1 is
+	// NAMESPACE.orders.new and NAMESPACE/worker-1 to the hub and to everybody else. Rules,
+	// Grants and Topics of a namespace are in its own names. A change renames: clients
+	// are disconnected, come back under their other names, and find none of the topics
+	// that they had.
+	// +kubebuilder:validation:Enum=None;Namespace
+	// +kubebuilder:default=None
+	// +optional
+	Tenancy TenancyPolicy `json:"tenancy,omitempty"`
 
 	// drain is how a node moves its clients away before it stops. A change
 	// replaces the nodes one by one, because a pod's grace period is fixed.

@@ -61,7 +61,7 @@ type TopicStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// pattern that the Topic is about.
+	// pattern that the Topic is about, in the hub's names.
 	// +optional
 	Pattern string `json:"pattern,omitempty"`
 

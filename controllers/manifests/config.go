@@ -9,6 +9,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 )
 
 // ConfigMap holds the nodes' settings: rendered is what NodeConfig returns, as
@@ -36,6 +37,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		c.TLS.Clients, c.TLS.Directory = config.TLSPolicy(spec.TLS.Clients), tlsDir
 	}
 	c.Authentication, c.Authorization = authentication(hub), authorization(hub)
+	if spec.Tenancy != "" {
+		c.Tenancy = config.Tenancy(spec.Tenancy)
+	}
 	c.HealthCheck = config.HealthCheck{
 		Interval:         config.Duration(spec.HealthCheck.Interval.Duration),
 		Timeout:          config.Duration(spec.HealthCheck.Timeout.Duration),
@@ -122,4 +126,17 @@ func convert[A, B any](a *A, to func(A) B) *B {
 	}
 	b := to(*a)
 	return &b
+}
+
+// TenantOf returns whose names the resources of a namespace are in.
+func TenantOf(hub *switchboardv1alpha1.Hub, namespace string) tenancy.Tenant {
+	if hub.Spec.Tenancy == switchboardv1alpha1.TenancyNamespace {
+		return tenancy.Tenant(namespace)
+	}
+	return ""
+}
+
+// TopicPattern returns what the hub calls the topics of a Topic.
+func TopicPattern(hub *switchboardv1alpha1.Hub, t *switchboardv1alpha1.Topic) string {
+	return TenantOf(hub, t.Namespace).Topic(t.Pattern())
 }

@@ -123,6 +123,7 @@ func fullHub() *switchboardv1alpha1.Hub {
 		MutualTLS: &switchboardv1alpha1.MutualTLSAuthentication{SecretName: "clients-ca"},
 		Static:    &switchboardv1alpha1.StaticAuthentication{SecretName: "tokens", Key: "list"},
 	}
+	hub.Spec.Tenancy = switchboardv1alpha1.TenancyNamespace
 	hub.Spec.Authorization = &switchboardv1alpha1.AuthorizationSpec{Rules: []switchboardv1alpha1.HubRule{
 		{
 			Rule: switchboardv1alpha1.Rule{

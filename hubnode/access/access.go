@@ -20,7 +20,8 @@ type Policy struct {
 
 // compiled is a rule that is ready to be asked.
 type compiled struct {
-	when *rule.Condition // nil: for everybody
+	namespace string          // whose clients it is for; empty: everybody's
+	when      *rule.Condition // nil: for everybody
 	// In the order of the lists of a Grant.
 	lists [lists][]*rule.Template
 	admin config.AdminAccess
@@ -45,7 +46,7 @@ func Compile(rules []config.Rule) (*Policy, error) {
 	p := &Policy{rules: make([]compiled, len(rules))}
 	for i, r := range rules {
 		c := &p.rules[i]
-		c.admin = r.Admin
+		c.admin, c.namespace = r.Admin, r.Namespace
 		var err error
 		if r.When != "" {
 			if c.when, err = rule.Compile(r.When); err != nil {
@@ -94,6 +95,9 @@ func (p *Policy) For(id auth.Identity, tenant tenancy.Tenant, client wire.Client
 	g := &Grant{broadcast: tenant.Topic(broadcast)}
 	for i := range p.rules {
 		r := &p.rules[i]
+		if r.namespace != "" && r.namespace != id.Namespace {
+			continue
+		}
 		if r.when != nil {
 			if holds, err := r.when.Holds(&values.Subject); err != nil || !holds {
 				continue

@@ -227,3 +227,43 @@ func BenchmarkAllows(b *testing.B) {
 		})
 	}
 }
+
+func TestTenants(t *testing.T) {
+	p := compile(t,
+		config.Rule{Name: "all", ConnectAs: []string{"{name}", "w*"}, SendTo: []string{"*"}, Publish: []string{">"}, Subscribe: []string{"{namespace}.*"}, Admin: config.AdminManage},
+		config.Rule{Name: "others", Namespace: "team-b", History: []string{">"}},
+		config.Rule{Name: "own", Namespace: "team-a", History: []string{"x"}},
+	)
+	g := p.For(worker(), "team-a", "w1")
+	for _, test := range []struct {
+		action wire.Action
+		target string
+		want   bool
+	}{
+		{wire.ActionConnect, "team-a/w1", true},
+		{wire.ActionConnect, "w1", false},
+		{wire.ActionConnect, "team-b/w1", false},
+		{wire.ActionSend, "team-a/x", true},
+		{wire.ActionSend, "team-b/x", false},
+		{wire.ActionSend, "alice", false},
+		{wire.ActionPublish, "team-a.orders", true},
+		{wire.ActionPublish, "orders", false},
+		{wire.ActionPublish, "team-b.orders", false},
+		{wire.ActionSubscribe, "team-a.team-a.x", true},
+		{wire.ActionSubscribe, "team-a.>", false},
+		{wire.ActionSubscribe, "team-a.broadcast", true},
+		{wire.ActionSubscribe, "broadcast", false},
+		{wire.ActionSubscribe, "$presence", false},
+		{wire.ActionHistory, "team-a.x", true},
+		{wire.ActionHistory, "team-a.y", false},
+		{wire.ActionView, "", false},
+		{wire.ActionManage, "", false},
+	} {
+		if got := g.Allows(test.action, test.target); got != test.want {
+			t.Errorf("%s %q: allowed is %v, want %v", test.action, test.target, got, test.want)
+		}
+	}
+	if g := p.For(worker(), "", "w1"); !g.Allows(wire.ActionView, "") || !g.Allows(wire.ActionPublish, "orders") || g.Allows(wire.ActionHistory, "y") {
+		t.Error("without tenancy a rule is not as it says")
+	}
+}

@@ -82,6 +82,8 @@ type Rule struct {
 	// serviceAccount, groups, claims). Empty: the rule is for everybody who has
 	// proved who they are.
 	When string `yaml:"when,omitempty"`
+	// Namespace is whose clients the rule is for. Empty: those of all, and of none.
+	Namespace string `yaml:"namespace,omitempty"`
 	// ConnectAs and SendTo are client ids, in which * stands for any characters.
 	ConnectAs []string `yaml:"connectAs,omitempty"`
 	SendTo    []string `yaml:"sendTo,omitempty"`

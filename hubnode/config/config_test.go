@@ -58,6 +58,7 @@ authorization:
   rules:
     - name: workers
       when: identity.namespace == "team-a"
+      namespace: team-a
       connectAs:
         - worker-*
       sendTo:
@@ -136,7 +137,7 @@ func fullConfig() config.Config {
 			Static:    &config.Static{File: "/etc/hub/tokens"},
 		},
 		Authorization: config.Authorization{Rules: []config.Rule{{
-			Name: "workers", When: `identity.namespace == "team-a"`, ConnectAs: []string{"worker-*"}, SendTo: []string{"*"},
+			Name: "workers", When: `identity.namespace == "team-a"`, Namespace: "team-a", ConnectAs: []string{"worker-*"}, SendTo: []string{"*"},
 			Publish: []string{"{namespace}.>"}, Subscribe: []string{"orders.>"}, History: []string{"orders.new"}, Admin: config.AdminView,
 		}}},
 		Tenancy: config.TenancyNamespace,
