@@ -87,7 +87,7 @@ func (a *admission) admit(who auth.Identity, id wire.ClientID) (server.Admitted,
 		return server.Admitted{}, &wire.PermissionError{Identity: who.Name, Action: wire.ActionConnect, Target: id, Tenant: string(tenant)}
 	}
 	return server.Admitted{
-		Permit: &hub.Permit{Identity: who.Name, Allows: grant.Allows, Expires: who.Expires, Proof: &proof{who, t}},
+		Permit: &hub.Permit{Identity: who.Name, Account: who.Key(), Allows: grant.Allows, Expires: who.Expires, Proof: &proof{who, t}},
 		Tenant: tenant,
 	}, nil
 }
@@ -101,7 +101,7 @@ func (a *admission) Renew(ctx context.Context, c *hub.Client, token string) (*hu
 		return nil, unauthenticated(errors.New("this hub asks nobody who they are any more"))
 	}
 	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token, From: c.Info().Address})
-	if err == nil && (who.Method != old.identity.Method || who.Name != old.identity.Name || who.Claims["iss"] != old.identity.Claims["iss"]) {
+	if err == nil && who.Key() != old.identity.Key() {
 		err = errOtherIdentity
 	}
 	if err != nil {

@@ -1,6 +1,9 @@
 package auth
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Identity is who a client has proved to be.
 type Identity struct {
@@ -17,6 +20,12 @@ type Identity struct {
 	Expires time.Time
 
 	hash string // of a static token: what the list had when it was looked at
+}
+
+// Key tells the identity from all others, also from those of the same name that another
+// method, or another issuer, has proved.
+func (id *Identity) Key() string {
+	return fmt.Sprintf("%s %v %s", id.Method, id.Claims["iss"], id.Name)
 }
 
 // Method is how somebody proves who they are.

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -19,6 +20,9 @@ const deniedMax = max(wire.MaxTopic, wire.MaxClientID)
 // do everything.
 type Permit struct {
 	Identity string // as people know it
+	// Account is what limits and the log of denials go by: it tells identities apart that
+	// people know by the same name. Empty: Identity.
+	Account string
 	// Allows says whether a client may do something to a client id, topic, pattern or
 	// question. It is safe for concurrent use and always says the same.
 	Allows func(action wire.Action, target string) bool
@@ -90,6 +94,16 @@ func (c *Client) identity() string {
 	}
 	return ""
 }
+
+// accountKey is what the client's account is found by, empty when nobody asked who it is.
+func (c *Client) accountKey() string {
+	if p := c.permit.Load(); p != nil {
+		return p.account()
+	}
+	return ""
+}
+
+func (p *Permit) account() string { return cmp.Or(p.Account, p.Identity) }
 
 // SetPermit replaces what a client may do; nil lets it do everything. Subscriptions that
 // are not allowed any more end, and the client is told. It does nothing when the permit
@@ -208,7 +222,7 @@ func (c *Client) denied(p *permitted, action wire.Action, target string) error {
 	h.metrics.deny(action)
 	target = target[:min(len(target), deniedMax)]
 	err := &wire.PermissionError{Identity: p.Identity, Action: action, Target: target}
-	if due, silent := h.denials.Due(p.Identity+"\x00"+string(action), time.Now()); due {
+	if due, silent := h.denials.Due(p.account()+"\x00"+string(action), time.Now()); due {
 		h.log.LogAttrs(h.life, slog.LevelWarn, "denied", slog.String("identity", p.Identity), slog.String("client", c.id),
 			slog.String("action", string(action)), slog.String("target", target), slog.Int("more_since_last_told", silent))
 	}

@@ -64,6 +64,9 @@ func TestAnIdentityIsHeldToItsNumbers(t *testing.T) {
 	}
 	join(t, h, "a", hub.WithPermit(permit("x"))) // takes its own place
 	join(t, h, "d", hub.WithPermit(permit("y")))
+	namesake := permit("x")
+	namesake.Account = "another issuer's x"
+	join(t, h, "f", hub.WithPermit(namesake))
 	join(t, h, "e")
 	<-a.done
 

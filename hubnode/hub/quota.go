@@ -42,7 +42,7 @@ type account struct {
 
 // accountLocked returns the account that a client is one of, nil when nobody asked who it is.
 func (h *Hub) accountLocked(c *Client) *account {
-	name := c.identity()
+	name := c.accountKey()
 	if name == "" {
 		return nil
 	}
@@ -64,7 +64,7 @@ func (h *Hub) accountLocked(c *Client) *account {
 func (h *Hub) moveInLocked(c *Client) {
 	if c.account = h.accountLocked(c); c.account != nil {
 		c.account.clients++
-		c.accountName = c.identity()
+		c.accountName = c.accountKey()
 	}
 }
 
@@ -96,7 +96,7 @@ func (a *account) idle(now time.Time) bool {
 // roomLocked returns nil, or why a client's identity may have no further one.
 func (h *Hub) roomLocked(c *Client) error {
 	limit := h.settings.Load().PerIdentity.Clients
-	a := h.accounts[c.identity()]
+	a := h.accounts[c.accountKey()]
 	if limit == 0 || a == nil {
 		return nil
 	}

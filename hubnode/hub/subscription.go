@@ -118,7 +118,7 @@ func (h *Hub) attachLocked(s *subscription) error {
 		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("subscription %d exists already", s.id)}
 	}
 	if limit := h.settings.Load().PerIdentity.Subscriptions; limit > 0 && c.account != nil && c.account.subscriptions >= limit {
-		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("the clients of %q may have %d subscriptions on this node together: raise limits.perIdentity.subscriptions", c.accountName, limit)}
+		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("the clients of %q may have %d subscriptions on this node together: raise limits.perIdentity.subscriptions", c.identity(), limit)}
 	}
 	if s.pattern == c.broadcast && s.group == "" {
 		if implicit := c.subs[0]; implicit != nil { // its own takes the implicit one's place

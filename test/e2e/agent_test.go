@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,8 +22,13 @@ const podWithin = 90 * time.Second
 
 // agent is a pod that runs hubctl, as an application's pod would use the client.
 type agent struct {
-	s   *suite
-	pod string
+	s         *suite
+	pod       string
+	namespace string // empty: the hub's
+}
+
+func (a *agent) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: cmp.Or(a.namespace, hubNamespace), Name: a.pod}
 }
 
 // artifact is a line that hubctl prints with -o json.
@@ -62,7 +68,7 @@ func (s *suite) start(t *testing.T, pod *corev1.Pod) *agent {
 	if err := s.client.Create(s.ctx, pod); err != nil {
 		t.Fatal(err)
 	}
-	return &agent{s: s, pod: pod.Name}
+	return &agent{s: s, pod: pod.Name, namespace: pod.Namespace}
 }
 
 // podFor is the pod of an agent, not started yet.
@@ -99,7 +105,7 @@ func (s *suite) podFor(name string, worker int, image, server string, command ..
 // hubctl runs "hubctl ARGS" inside the agent's pod, beside what it is doing, and
 // returns what that printed.
 func (a *agent) hubctl(args ...string) (string, error) {
-	return a.s.run(a.s.kubectl, "", append([]string{"-n", hubNamespace, "exec", a.pod, "--", "/hubctl"}, args...)...)
+	return a.s.run(a.s.kubectl, "", append([]string{"-n", a.key().Namespace, "exec", a.pod, "--", "/hubctl"}, args...)...)
 }
 
 func (a *agent) mustHubctl(t *testing.T, args ...string) string {
@@ -154,7 +160,7 @@ func (a *agent) waitLogs(t *testing.T) string {
 
 func (a *agent) logs(t *testing.T) string {
 	t.Helper()
-	logs, err := a.s.clientset.CoreV1().Pods(hubNamespace).GetLogs(a.pod, &corev1.PodLogOptions{}).DoRaw(a.s.ctx)
+	logs, err := a.s.clientset.CoreV1().Pods(a.key().Namespace).GetLogs(a.pod, &corev1.PodLogOptions{}).DoRaw(a.s.ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +187,7 @@ func (a *agent) artifacts(t *testing.T) []artifact {
 
 func (a *agent) phase(ctx context.Context, want corev1.PodPhase) error {
 	var pod corev1.Pod
-	if err := a.s.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: a.pod}, &pod); err != nil {
+	if err := a.s.client.Get(ctx, a.key(), &pod); err != nil {
 		return err
 	}
 	if pod.Status.Phase == want {

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
@@ -44,11 +45,18 @@ spec:
     subscribe: [` + hubNamespace + `.>]
 `
 
+// neighbour is the namespace of another team.
+const neighbour = hubNamespace + "-neighbour"
+
+// tenantsPatch makes namespaces tenants, which may do everything in what is theirs.
+const tenantsPatch = `{"spec": {"tenancy": "Namespace", "authorization": {"delegations": null,
+  "rules": [{"name": "all", "connectAs": ["*"], "sendTo": ["*"], "publish": [">"], "subscribe": [">"], "admin": "View"}]}}}`
+
 // TestAuthentication turns authentication on in a hub that runs. Its clients are pods with
 // tokens of their kubelets, and pods with other ones and with none.
 func TestAuthentication(t *testing.T) {
 	s := newSuite(t)
-	s.makeNamespaces(t)
+	s.makeNamespaces(t, []string{"delete", "namespace", neighbour, "--ignore-not-found"})
 	s.installChart(t)
 	for _, account := range []string{"worker", "guest"} {
 		if err := s.client.Create(s.ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account, Namespace: hubNamespace}}); err != nil {
@@ -61,7 +69,8 @@ func TestAuthentication(t *testing.T) {
 		t.Run("it knows who does not belong", s.refusesStrangers) &&
 		t.Run("rules allow what they say", s.rulesAllow) &&
 		t.Run("a namespace grants what is delegated to it", s.namespaceGrants) &&
-		t.Run("who is no longer allowed is out", s.ruleIsTaken)
+		t.Run("who is no longer allowed is out", s.ruleIsTaken) &&
+		t.Run("namespaces become tenants", s.becomeTenants)
 }
 
 // withToken gives a pod a token of a ServiceAccount for an audience, where clients look for it.
@@ -204,4 +213,46 @@ func (s *suite) ruleIsTaken(t *testing.T) {
 	second := &agent{s: s, pod: "second"}
 	asker.mustHubctl(t, "send", hubNamespace+"/second", "still there", "--id", hubNamespace+"/asker")
 	second.waitHeard(t, "still there")
+}
+
+// becomeTenants turns tenancy on: two namespaces use the same names, and hear nothing of each
+// other.
+func (s *suite) becomeTenants(t *testing.T) {
+	for _, object := range []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: neighbour, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"}}},
+		&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "worker", Namespace: neighbour}},
+	} {
+		if err := s.client.Create(s.ctx, object); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := time.Now()
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "patch", "hub", hubName, "--type=merge", "-p", tenantsPatch)
+	s.eventually(t, reloadWithin, "all nodes run it", func(ctx context.Context) error { return s.condition(ctx, switchboardv1alpha1.ConditionConfigApplied) })
+	t.Logf("namespaces have names of their own after %.1fs", time.Since(start).Seconds())
+
+	var workers []*agent
+	for i, namespace := range []string{hubNamespace, neighbour} {
+		pod := withToken(s.podFor("tenant", i, s.image, service(), "/hubctl", "listen", "--id", "worker", "-o", "json"), "worker", audience)
+		pod.Namespace = namespace
+		workers = append(workers, s.start(t, pod))
+	}
+	for _, w := range workers {
+		w.waitRunning(t)
+		s.eventually(t, podWithin, "the worker of "+w.namespace+" is reached", func(context.Context) error {
+			_, err := w.hubctl("send", "worker", "for "+w.namespace, "--id", "asker")
+			return err
+		})
+		w.waitHeard(t, "for "+w.namespace)
+	}
+	for _, w := range workers {
+		if all := w.artifacts(t); len(all) != 1 || all[0].From != "asker" || all[0].To != "worker" {
+			t.Errorf("the worker of %s got %+v, want its own artifact alone, by its own names", w.namespace, all)
+		}
+		for _, refused := range [][]string{{"send", "/" + hubNamespace + "/worker", "x"}, {"clients"}} {
+			if out, err := w.hubctl(append(refused, "--id", "asker")...); err == nil || !strings.Contains(err.Error()+out, "is not allowed to") {
+				t.Errorf("%s: hubctl %v: %v\n%s", w.namespace, refused, err, out)
+			}
+		}
+	}
 }
