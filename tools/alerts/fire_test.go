@@ -21,6 +21,10 @@ load 1m
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="Degraded",status="False",reason="AsExpected"} 1x30
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="ConfigApplied",status="True",reason="Applied"} 1x30
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="CertificatesReady",status="True",reason="Rotating"} 1x30
+	switchboard_hub_condition{namespace="team-a",hub="agents",type="AuthenticationReady",status="True",reason="Configured"} 1x30
+	switchboard_certificate_stale{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 0x30
+	switchboard_gossip_keys_stale{namespace="team-a",hub="agents",pod="agents-node-1"} 0x30
+	switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 4x30
 	switchboard_hub_condition{namespace="team-a",hub="asleep",type="Available",status="False",reason="ScaledToZero"} 1x30
 	switchboard_hub_replicas{namespace="team-a",hub="agents"} 3x30
 	switchboard_hub_ready_replicas{namespace="team-a",hub="agents"} 3x30
@@ -64,14 +68,20 @@ var unhealthy = map[string][]string{
 		`switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.new/workers"} _x20 5x10`,
 		`switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.old/workers"} _x20 5x10`,
 	},
-	"SwitchboardSlowClients":          {`switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+1x30`},
-	"SwitchboardArtifactsDropped":     {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
-	"SwitchboardRolloutStuck":         {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
-	"SwitchboardConfigRefused":        {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
-	"SwitchboardCertificatesNotReady": {`switchboard_hub_condition{namespace="team-a",hub="other",type="CertificatesReady",status="False",reason="SecretInvalid"} 1x30`},
-	"SwitchboardHubStalled":           {`switchboard_hub_condition{namespace="team-a",hub="other",type="Stalled",status="True",reason="NameTaken"} 1x30`},
-	"SwitchboardOperatorDown":         {`up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 0x30`},
-	"SwitchboardReconcileErrors":      {`controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+2x30`},
+	"SwitchboardSlowClients":            {`switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+1x30`},
+	"SwitchboardArtifactsDropped":       {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
+	"SwitchboardRolloutStuck":           {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
+	"SwitchboardConfigRefused":          {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
+	"SwitchboardCertificatesNotReady":   {`switchboard_hub_condition{namespace="team-a",hub="other",type="CertificatesReady",status="False",reason="SecretInvalid"} 1x30`},
+	"SwitchboardAuthenticationNotReady": {`switchboard_hub_condition{namespace="team-a",hub="other",type="AuthenticationReady",status="False",reason="SourceNotFound"} 1x30`},
+	"SwitchboardKeysStale": {
+		`switchboard_certificate_stale{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 1x30`,
+		`switchboard_gossip_keys_stale{namespace="team-a",hub="agents",pod="agents-node-1"} 1x30`,
+	},
+	"SwitchboardLinksRefused":    {`switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 0+1x30`},
+	"SwitchboardHubStalled":      {`switchboard_hub_condition{namespace="team-a",hub="other",type="Stalled",status="True",reason="NameTaken"} 1x30`},
+	"SwitchboardOperatorDown":    {`up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 0x30`},
+	"SwitchboardReconcileErrors": {`controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+2x30`},
 }
 
 // firing evaluates an alert's expression at the end of the samples.
