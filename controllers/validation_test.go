@@ -100,6 +100,7 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"queue of unknown size":            {spec: "limits: {maxPendingBytes: much}", field: "spec.limits.maxPendingBytes", text: "between 1Ki and 64Gi"},
 		"queue that holds no artifact":     {spec: "limits: {maxArtifactSize: 2Mi, maxPendingBytes: 1Mi}", field: "spec.limits.maxPendingBytes", text: "must not be below maxArtifactSize"},
 		"unknown policy":                   {spec: "limits: {slowClientPolicy: Ignore}", field: "spec.limits.slowClientPolicy", text: `supported values: "Disconnect", "DropOldest", "DropNewest", "Conflate"`},
+		"an address of nothing":            {spec: `limits: {perAddress: {connections: 0}}`, field: "spec.limits.perAddress.connections", text: "should be greater than or equal to 1"},
 		"a rate of nothing":                {spec: `limits: {perIdentity: {artifactsPerSecond: 0}}`, field: "spec.limits.perIdentity.artifactsPerSecond", text: "should be greater than or equal to 1"},
 		"a rate of too few bytes":          {spec: `limits: {perIdentity: {bytesPerSecond: 1}}`, field: "spec.limits.perIdentity.bytesPerSecond", text: "must be a whole number of bytes between 1Ki and 1Ti"},
 		"no conflate key":                  {spec: `limits: {conflateKey: ""}`, field: "spec.limits.conflateKey", text: "should be at least 1 chars long"},

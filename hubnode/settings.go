@@ -63,3 +63,9 @@ func (n *Node) limits() server.Limits {
 		PingTimeout:  time.Duration(check.Interval) + time.Duration(check.Timeout)*time.Duration(check.FailureThreshold),
 	}
 }
+
+// perAddress is what is taken from one address now.
+func (n *Node) perAddress() server.PerAddress {
+	q := n.Config().Limits.PerAddress
+	return server.PerAddress{Connections: q.Connections, ConnectionsPerSecond: q.ConnectionsPerSecond}
+}

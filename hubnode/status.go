@@ -211,6 +211,8 @@ func (n *Node) Counts() admin.Counts {
 	}
 	h := n.clients.Handshakes()
 	c.HandshakesCrowded = n.clients.Crowded()
+	number, rate := n.clients.TurnedAway()
+	c.TurnedAway = map[string]uint64{"connections": number, "rate": rate}
 	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
 	for why, count := range n.mesh.Refused() {
 		c.MeshRefused[string(why)] = count

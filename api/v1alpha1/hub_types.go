@@ -640,6 +640,28 @@ type LimitsSpec struct {
 	// have of one node together. Absent: nothing does.
 	// +optional
 	PerIdentity *QuotaSpec `json:"perIdentity,omitempty"`
+
+	// perAddress bounds what comes to one node from one IP address, of IPv6 from one
+	// network of 64 bits. Where clients come through a proxy, or a load balancer that
+	// hides their addresses, all of them have one. Absent: nothing does.
+	// +optional
+	PerAddress *AddressQuotaSpec `json:"perAddress,omitempty"`
+}
+
+// AddressQuotaSpec bounds connections. What is left out is not bounded.
+type AddressQuotaSpec struct {
+	// connections is how many there may be at a time.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	Connections int32 `json:"connections,omitempty"`
+
+	// connectionsPerSecond is how many may begin in a second, with a second's worth at
+	// once. More are told so and closed before they have shaken hands.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	ConnectionsPerSecond int32 `json:"connectionsPerSecond,omitempty"`
 }
 
 // QuotaSpec bounds what somebody has of one node. What is left out is not bounded.

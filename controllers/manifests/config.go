@@ -65,6 +65,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
 		ConflateKey:      spec.Limits.ConflateKey,
 	}
+	if q := spec.Limits.PerAddress; q != nil {
+		c.Limits.PerAddress = config.AddressQuota{Connections: int(q.Connections), ConnectionsPerSecond: int(q.ConnectionsPerSecond)}
+	}
 	if q := spec.Limits.PerIdentity; q != nil {
 		c.Limits.PerIdentity = config.Quota{
 			Clients: int(q.Clients), Subscriptions: int(q.Subscriptions), ArtifactsPerSecond: int(q.ArtifactsPerSecond),

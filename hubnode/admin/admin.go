@@ -54,6 +54,7 @@ type Counts struct {
 	FilterErrors     uint64            // artifacts on which a filter had no answer
 
 	HandshakesCrowded uint64            // connections ended before they had shaken hands, for so many others
+	TurnedAway        map[string]uint64 // connections that were one too many from their addresses, by limit: connections, rate
 	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
 	CertificateExpiry map[string]int64  // by port: seconds since 1970; absent without a certificate
 	CertificateStale  map[string]int    // by port: 1 while its files can't be used, else 0

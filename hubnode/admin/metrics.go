@@ -66,6 +66,7 @@ var (
 	raftPending      = describe("raft_pending_bytes", "Bytes published to the shard that wait to be stored by a majority, on its leader.", "shard")
 	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
 	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
+	turnedAway       = describe("connections_turned_away_total", "Connections to the client port that were one too many from their addresses, by the limit.", "limit")
 	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
 	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use on a port expires, in seconds since 1970; absent without one.", "port")
@@ -151,6 +152,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(raftVoters, float64(n.RaftVoters[shard]), shard)
 	}
 	counter(crowdedOut, n.HandshakesCrowded)
+	for limit, count := range n.TurnedAway {
+		counter(turnedAway, count, limit)
+	}
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
 	}

@@ -207,6 +207,14 @@ type Limits struct {
 	ConflateKey      string           `yaml:"conflateKey"` // the attribute that Conflate goes by
 	// PerIdentity bounds what the clients of one identity have of this node together.
 	PerIdentity Quota `yaml:"perIdentity,omitempty"`
+	// PerAddress bounds what comes to this node from one IP address.
+	PerAddress AddressQuota `yaml:"perAddress,omitempty"`
+}
+
+// AddressQuota bounds connections. Zero: it does not.
+type AddressQuota struct {
+	Connections          int `yaml:"connections,omitempty"`          // at a time
+	ConnectionsPerSecond int `yaml:"connectionsPerSecond,omitempty"` // with a second's worth at once
 }
 
 // Quota bounds something. Zero: it does not.

@@ -299,6 +299,8 @@ func (l *Limits) check(f *faults) {
 	f.between("limits.perIdentity.clients", l.PerIdentity.Clients, 0, MaxRate)
 	f.between("limits.perIdentity.subscriptions", l.PerIdentity.Subscriptions, 0, MaxRate)
 	f.between("limits.perIdentity.artifactsPerSecond", l.PerIdentity.ArtifactsPerSecond, 0, MaxRate)
+	f.between("limits.perAddress.connections", l.PerAddress.Connections, 0, MaxRate)
+	f.between("limits.perAddress.connectionsPerSecond", l.PerAddress.ConnectionsPerSecond, 0, MaxRate)
 	f.sizeBetween("limits.perIdentity.bytesPerSecond", l.PerIdentity.BytesPerSecond, 0, MaxBytesPerSecond)
 	if n := len(l.ConflateKey); n < 1 || n > MaxConflateKey {
 		f.add("limits.conflateKey", "must have from 1 to %d bytes, has %d", MaxConflateKey, n)

@@ -71,6 +71,7 @@ type Client struct {
 	leave     sync.Once
 	lastBytes int // of its Goodbye, when that was queued
 	shut      sync.Once
+	closed    func() // called once the connection is; nil: nobody wants to know
 }
 
 // ID returns the client's id.
@@ -374,5 +375,8 @@ func (c *Client) close() {
 		c.out.Close()
 		_ = c.conn.Close() // nothing more is wanted of it
 		c.out.Wait()
+		if c.closed != nil {
+			c.closed()
+		}
 	})
 }

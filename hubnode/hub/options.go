@@ -126,6 +126,9 @@ func WithInfo(info Info) ClientOption { return func(c *Client) { c.info = info }
 // higher.
 func WithEpoch(epoch uint64) ClientOption { return func(c *Client) { c.epoch = epoch } }
 
+// WithClosed calls back once the hub has closed the connection.
+func WithClosed(closed func()) ClientOption { return func(c *Client) { c.closed = closed } }
+
 // Greeting is what a client is told of its session.
 type Greeting struct {
 	Epoch   uint64

@@ -40,6 +40,12 @@ func (s *Server) Handshakes() Handshakes {
 // Crowded returns how many connections were ended because so many others began.
 func (s *Server) Crowded() uint64 { return s.handshakes.crowded.Load() }
 
+// TurnedAway returns how many connections were one too many from their addresses: at a time,
+// and within a second.
+func (s *Server) TurnedAway() (number, rate uint64) {
+	return s.addresses.refused.number.Load(), s.addresses.refused.rate.Load()
+}
+
 // secure encrypts a connection whose client begins with TLS, and leaves others as
 // they are: state is nil then. It leaves a deadline for Hello.
 func (s *Server) secure(ctx context.Context, conn net.Conn) (secured net.Conn, state *tls.ConnectionState, err error) {

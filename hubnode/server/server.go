@@ -17,6 +17,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
 	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
@@ -28,8 +29,8 @@ const handshakeTime = 5 * time.Second
 // DefaultNewcomers is the default of Config.Newcomers.
 const DefaultNewcomers = 4096
 
-// Config is what a server needs to know. All fields but Door and
-// Newcomers are required.
+// Config is what a server needs to know. All fields but Door,
+// Newcomers and PerAddress are required.
 type Config struct {
 	Hub     *hub.Hub
 	HubName string // shown to clients
@@ -47,7 +48,9 @@ type Config struct {
 	// milliseconds, and who holds half-open connections holds up nobody, from however many
 	// addresses.
 	Newcomers int
-	Log       *slog.Logger
+	// PerAddress says what is taken from one address now; nil: as much as comes.
+	PerAddress func() PerAddress
+	Log        *slog.Logger
 }
 
 // Door says which clients may come in, and what they may do then.
@@ -99,6 +102,8 @@ type Server struct {
 	ln  net.Listener
 
 	handshakes handshakes
+	addresses  addresses
+	refusals   seldom.Log // by address
 
 	mu       sync.Mutex // guards the fields below
 	shaking  list.List  // of *newcomer, the oldest first
@@ -107,6 +112,9 @@ type Server struct {
 
 // New returns a server that accepts on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Server {
+	if cfg.PerAddress == nil {
+		cfg.PerAddress = func() PerAddress { return PerAddress{} }
+	}
 	if cfg.Newcomers == 0 {
 		cfg.Newcomers = DefaultNewcomers
 	}
@@ -134,13 +142,21 @@ func (s *Server) Run(ctx context.Context) error {
 			s.cfg.Log.Warn("client not accepted", slog.Any("error", err))
 			continue
 		}
-		conn = socket.Wrap(conn)
-		if place := s.begin(conn); place != nil {
-			shaking.Go(func() {
-				defer s.end(place)
-				s.welcome(ctx, conn, func() { s.greeted(place) })
-			})
+		left, err := s.addresses.enter(conn.RemoteAddr(), s.cfg.PerAddress(), time.Now())
+		if err != nil {
+			s.turnAway(conn, err)
+			continue
 		}
+		conn = socket.Wrap(conn)
+		place := s.begin(conn)
+		if place == nil {
+			left()
+			continue
+		}
+		shaking.Go(func() {
+			defer s.end(place)
+			s.welcome(ctx, conn, func() { s.greeted(place) }, left)
+		})
 	}
 }
 
@@ -151,6 +167,16 @@ func (s *Server) stop() {
 	s.stopping = true
 	for e := s.shaking.Front(); e != nil; e = e.Next() {
 		_ = who(e).conn.Close() // unblocks the handshake
+	}
+}
+
+// turnAway ends a connection that is one too many. It waits for nothing: a new connection has
+// room for what it is told.
+func (s *Server) turnAway(conn net.Conn, why error) {
+	refuse(conn, why)
+	site, _ := siteOf(conn.RemoteAddr())
+	if due, silent := s.refusals.Due(site.String(), time.Now()); due {
+		s.cfg.Log.Warn("connection refused", slog.String("from", site.String()), slog.Any("error", why), slog.Int("more_since_last_told", silent))
 	}
 }
 
@@ -197,8 +223,14 @@ func (s *Server) end(place *list.Element) {
 }
 
 // welcome shakes hands and registers the client, or says why not. It calls greeted when it
-// knows who the client is.
-func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted func()) {
+// knows who the client is, and sees to it that left is called when the connection has ended.
+func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func()) {
+	registered := false
+	defer func() {
+		if !registered {
+			left()
+		}
+	}()
 	remote := conn.RemoteAddr().String()
 	secured, state, err := s.secure(ctx, conn)
 	if err != nil {
@@ -219,7 +251,8 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted func()) {
 	if err == nil {
 		greeted()
 		info := hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: state != nil}
-		err = s.register(conn, r, hello, info, admitted)
+		err = s.register(conn, r, hello, info, admitted, left)
+		registered = err == nil
 	}
 	if err != nil {
 		r.Close()
@@ -280,7 +313,7 @@ func refuse(conn net.Conn, err error) {
 }
 
 // register hands the connection to the hub, which owns it from then on.
-func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info, admitted Admitted) error {
+func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info hub.Info, admitted Admitted, left func()) error {
 	limits := s.cfg.Limits()
 	r.SetLimit(wire.MaxFrame(limits.MaxArtifact))
 	id, client := hello.ID, io.ReadWriteCloser(conn)
@@ -289,6 +322,7 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info 
 		id, r = tenant.ID(id), wire.NewReader(client, math.MaxInt32) // frames are bounded before their names grow
 	}
 	opts := []hub.ClientOption{
+		hub.WithClosed(left),
 		hub.WithReader(r), hub.WithBroadcast(admitted.Tenant.Topic(hub.Broadcast)),
 		hub.WithEpoch(hello.Epoch), hub.WithPublisher(hello.Publisher),
 		hub.WithInfo(info),
