@@ -14,6 +14,7 @@ const (
 	ActionHistory   Action = "history"   // of a topic or pattern, to read it
 	ActionView      Action = "view"      // what the hub says of itself
 	ActionManage    Action = "manage"    // what changes the hub
+	ActionPurge     Action = "purge"     // deleting what a topic keeps
 )
 
 // PermissionError says that no rule allows a client what it asked for.
@@ -27,11 +28,11 @@ type PermissionError struct {
 func (e *PermissionError) Error() string {
 	ask := fmt.Sprintf("%s: [%q]", e.Action, e.Target)
 	switch {
-	case e.Tenant != "" && (e.Action == ActionView || e.Action == ActionManage):
+	case e.Tenant != "" && (e.Action == ActionView || e.Action == ActionManage || e.Action == ActionPurge):
 		return fmt.Sprintf("%q is not allowed to %s %q: it is a client of namespace %q, which has names of its own in this hub; ask as somebody who is of no namespace, or over HTTP", e.Identity, e.verb(), e.Target, e.Tenant)
 	case e.Action == ActionView:
 		ask = "admin: View"
-	case e.Action == ActionManage:
+	case e.Action == ActionManage, e.Action == ActionPurge:
 		ask = "admin: Manage"
 	}
 	return fmt.Sprintf("%q is not allowed to %s %q: ask for a rule with %s", e.Identity, e.verb(), e.Target, ask)
@@ -51,6 +52,8 @@ func (e *PermissionError) verb() string {
 		return "read the history of"
 	case ActionView, ActionManage:
 		return "ask the hub for"
+	case ActionPurge:
+		return "purge"
 	}
 	return string(e.Action)
 }

@@ -138,8 +138,8 @@ func hubName(tenant tenancy.Tenant, list int, text string) string {
 // The topic broadcast may be subscribed to by whoever may connect under the id that
 // the grant is for. Names that begin with "$" are no matter of patterns: subscribing
 // to those of topics takes ActionView, and they can't be sent to, published on, or
-// have a history. What the hub itself is asked, as $hub.clients, is ActionView and
-// ActionManage, for which target does not count.
+// have a history. ActionPurge is of a topic. What the hub itself is asked otherwise, as
+// $hub.clients, is ActionView and ActionManage, for which target does not count.
 func (g *Grant) Allows(action wire.Action, target string) bool {
 	switch action {
 	case wire.ActionConnect:
@@ -160,7 +160,7 @@ func (g *Grant) Allows(action wire.Action, target string) bool {
 		return g.allowsTopic(history, target)
 	case wire.ActionView:
 		return g.view
-	case wire.ActionManage:
+	case wire.ActionManage, wire.ActionPurge:
 		return g.manage
 	}
 	return false

@@ -108,6 +108,8 @@ func TestAllows(t *testing.T) {
 		"views as one who manages":           {keeper, "kim", wire.ActionView, "$hub.clients", true},
 		"manages":                            {keeper, "kim", wire.ActionManage, "$hub.purge", true},
 		"manages as one who may only view":   {auditor, "eve", wire.ActionManage, "$hub.purge", false},
+		"purges as one who manages":          {keeper, "kim", wire.ActionPurge, "jobs.team-a.x", true},
+		"purges what may only be read":       {worker(), "team-a/w1", wire.ActionPurge, "jobs.team-a.x", false},
 		"does something that there is not":   {keeper, "kim", wire.Action("dance"), "x", false},
 		"does nothing that anybody has said": {keeper, "kim", wire.Action(""), "", false},
 	} {
@@ -121,7 +123,7 @@ func TestAllows(t *testing.T) {
 
 func TestAPolicyWithoutRulesAllowsNothing(t *testing.T) {
 	g := compile(t).For(worker(), "", "w1")
-	for _, action := range []wire.Action{wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage} {
+	for _, action := range []wire.Action{wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage, wire.ActionPurge} {
 		for _, target := range []string{"w1", "a.b", "broadcast", "$presence", "$hub.clients", ""} {
 			if g.Allows(action, target) {
 				t.Errorf("%s %q is allowed", action, target)

@@ -119,7 +119,7 @@ func (c *Client) Topics() []string {
 	return patterns
 }
 
-// RegisterClient adds a client, subscribed to "broadcast". The hub owns conn
+// RegisterClient adds a client, subscribed to "broadcast" if it may be. The hub owns conn
 // from then on; on an error it stays the caller's. Closing conn has to end a
 // Read and a Write that are under way. An older client of the same id is
 // removed with a [SessionReplacedError].
@@ -134,6 +134,9 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	}
 	for _, o := range opts {
 		o(c)
+	}
+	if p := c.Permit(); p != nil && !p.Allows(wire.ActionSubscribe, Broadcast) {
+		c.broadcast = ""
 	}
 	if c.reader == nil {
 		c.reader = wire.NewReader(conn, wire.MaxFrame(s.MaxArtifact))

@@ -134,7 +134,7 @@ func (h *Hub) Stopped() <-chan struct{} { return h.stopped }
 
 // actions are what can be denied, in the order of counters.denied.
 var actions = [...]wire.Action{
-	wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage,
+	wire.ActionConnect, wire.ActionSend, wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory, wire.ActionView, wire.ActionManage, wire.ActionPurge,
 }
 
 func (m *counters) deny(action wire.Action) {

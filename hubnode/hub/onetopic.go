@@ -22,6 +22,16 @@ type topicQuestion struct {
 	Before wire.Sequence `json:"before,omitempty"` // of "topics.purge": what lies before goes; 0: all there is
 }
 
+// topicAsked returns which topic a question is about; empty when its body can't be read,
+// which is for who answers it to say.
+func topicAsked(body []byte) string {
+	var q topicQuestion
+	if wire.DecodeJSON(body, &q) != nil {
+		return ""
+	}
+	return q.Topic
+}
+
 // TopicDetail is the answer to "topics.describe".
 type TopicDetail struct {
 	Topic        string           `json:"topic"`

@@ -208,9 +208,11 @@ func (c *Client) maySend(f wire.Frame) error {
 }
 
 // mayAsk is may for a question to the hub itself.
-func (c *Client) mayAsk(target string) error {
+func (c *Client) mayAsk(target string, body []byte) error {
 	switch strings.TrimPrefix(target, systemPrefix) {
-	case systemPurge, systemDurableDelete:
+	case systemPurge:
+		return c.may(wire.ActionPurge, topicAsked(body))
+	case systemDurableDelete:
 		return c.may(wire.ActionManage, target)
 	}
 	return c.may(wire.ActionView, target)

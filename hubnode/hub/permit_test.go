@@ -154,3 +154,48 @@ func TestANewPermitIsAskedAnew(t *testing.T) {
 	a.write(control(wire.KindPing, 8, "", nil))
 	a.expect(wire.KindPong, 8)
 }
+
+// Whether somebody may purge is asked of each topic, and of nothing else.
+func TestPurgesAreAllowedByTopic(t *testing.T) {
+	h := start(t)
+	a := join(t, h, "a", hub.WithPermit(&hub.Permit{Identity: "x", Allows: func(action wire.Action, target string) bool {
+		return action == wire.ActionPurge && target == "orders"
+	}}))
+	for body, want := range map[string]wire.Code{
+		`{"topic":"orders"}`:                   0,
+		`{"topic":"orders","before":1}`:        0,
+		`{"topic":"bills"}`:                    wire.CodePermission,
+		`{"topic":"orders","topic":"bills"}`:   wire.CodePermission,
+		`{"topic":"orders"} {"topic":"bills"}`: wire.CodePermission,
+		`{"topic":["orders"]}`:                 wire.CodePermission,
+		`orders`:                               wire.CodePermission,
+		``:                                     wire.CodePermission,
+	} {
+		a.write(frame(wire.KindSend, wire.FlagRequest, 1, "$hub.topics.purge", "a", body))
+		if want != 0 {
+			a.expectFault(wire.KindError, 1, want)
+		} else if f := a.expect(wire.KindReply, 1); !strings.Contains(f.payloads()[0], `"topic":"orders"`) {
+			t.Errorf("the answer to %s is %v", body, f)
+		}
+	}
+	for _, question := range []string{"$hub.topics", "$hub.durables.delete", "$hub.topics.describe", "$hub.local.topics.purge"} {
+		a.write(frame(wire.KindSend, wire.FlagRequest, 2, question, "a", `{"topic":"orders"}`))
+		a.expectFault(wire.KindError, 2, wire.CodePermission)
+	}
+	b := join(t, h, "b", hub.WithPermit(permit("y"))) // who may do everything hears what is wrong
+	b.write(frame(wire.KindSend, wire.FlagRequest, 1, "$hub.topics.purge", "b", "orders"))
+	b.expectFault(wire.KindError, 1, wire.CodeMalformed)
+}
+
+func TestWhoMayNotHearBroadcastsHearsNone(t *testing.T) {
+	h := start(t)
+	for id, may := range map[string]bool{"a": true, "b": false} {
+		join(t, h, id, hub.WithPermit(&hub.Permit{Identity: id, Allows: func(action wire.Action, target string) bool {
+			return may && action == wire.ActionSubscribe && target == hub.Broadcast
+		}}))
+		c, _ := h.Client(id)
+		if hears := len(c.Topics()) == 1; hears != may {
+			t.Errorf("%s is subscribed to %q", id, c.Topics())
+		}
+	}
+}

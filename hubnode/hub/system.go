@@ -180,7 +180,7 @@ func (c *Client) beginAsking() error {
 // other nodes, so it does not hold up the connection.
 func (c *Client) askSystem(in *intake, f wire.Frame) {
 	target, ref, body := string(f.Target()), f.Ref(), questionBody(f)
-	if err := c.mayAsk(target); err != nil {
+	if err := c.mayAsk(target, body); err != nil {
 		c.refuse(in, ref, err)
 		return
 	}

@@ -102,7 +102,7 @@ func (t Tenant) rename(f *wire.Fault) {
 		f.Target = t.OwnID(f.Target)
 	case wire.ActionPublish, wire.ActionSubscribe, wire.ActionHistory:
 		f.Target = t.OwnTopic(f.Target)
-	case wire.ActionView, wire.ActionManage:
+	case wire.ActionView, wire.ActionManage, wire.ActionPurge: // questions, which have the names of whoever asked
 	}
 	if f.Action != "" {
 		f.Tenant = string(t)
