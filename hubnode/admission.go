@@ -48,6 +48,7 @@ type proof struct {
 func newAdmission(n *Node) *admission {
 	a := &admission{node: n}
 	a.gate = auth.New(n.log, func() { a.recheckAll() })
+	a.gate.TrustOperator(n.Config().Hub, n.clusterRoots)
 	a.terms.Store(&terms{policy: &access.Policy{}})
 	return a
 }
@@ -125,8 +126,9 @@ func (a *admission) readmit(c *hub.Client, who auth.Identity, old *proof) (*hub.
 // viewTime bounds the wait of who asks over HTTP.
 const viewTime = 5 * time.Second
 
-// mayView returns nil, or why whoever has a token may not see what the hub says of itself.
-func (a *admission) mayView(ctx context.Context, token string) error {
+// mayView returns nil, or why whoever has a token may not see what the hub answers to a
+// question.
+func (a *admission) mayView(ctx context.Context, token, question string) error {
 	if !a.gate.On() {
 		return nil
 	}
@@ -136,15 +138,15 @@ func (a *admission) mayView(ctx context.Context, token string) error {
 	if err != nil {
 		return unauthenticated(err)
 	}
-	if !a.terms.Load().policy.For(who, "", "").Allows(wire.ActionView, "") {
-		return &wire.PermissionError{Identity: who.Name, Action: wire.ActionView, Target: "lists"}
+	if !a.terms.Load().policy.For(who, "", "").Allows(wire.ActionView, question) {
+		return &wire.PermissionError{Identity: who.Name, Action: wire.ActionView, Target: question}
 	}
 	return nil
 }
 
 // MayView is the API's.
-func (n *Node) MayView(ctx context.Context, token string) error {
-	return n.admission.mayView(ctx, token)
+func (n *Node) MayView(ctx context.Context, token, question string) error {
+	return n.admission.mayView(ctx, token, question)
 }
 
 func unauthenticated(err error) error {

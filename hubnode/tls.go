@@ -3,6 +3,7 @@ package hubnode
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -34,6 +35,15 @@ func (n *Node) clusterTLS() mesh.TLS {
 		return mesh.TLS{}
 	}
 	return mesh.TLS{Accept: n.links.Config(), Dial: n.links.Dial(), Required: policy == config.TLSRequired}
+}
+
+// clusterRoots are the authorities by which nodes know each other, nil where they speak
+// no TLS.
+func (n *Node) clusterRoots() *x509.CertPool {
+	if !n.speaksClusterTLS() {
+		return nil
+	}
+	return n.links.Roots()
 }
 
 // speaksClusterTLS reports whether the cluster port takes TLS.

@@ -81,13 +81,21 @@ type Grant struct {
 	// connected says that the client may be what it is: then broadcast is for it.
 	connected bool
 	broadcast string
+	// Of the operator: the question that it may ask the hub, empty: none, and the
+	// patterns of topics that it may purge.
+	asks   string
+	purges []string
 }
 
 // For returns what somebody may do under a client id: what all rules allow together
 // whose condition holds. A condition without an answer, as when it reads a claim that
 // is absent, does not hold. The id, and what rules name, are the tenant's own names. What
-// the hub says of itself is not for tenants, for it tells of others.
+// the hub says of itself is not for tenants, for it tells of others. No rule is about the
+// operator, which may do what its proof says.
 func (p *Policy) For(id auth.Identity, tenant tenancy.Tenant, client wire.ClientID) *Grant {
+	if id.Method == auth.Operator {
+		return operatorGrant(id.Proof)
+	}
 	values := &rule.Values{ID: client, Subject: rule.Subject{
 		Method: string(id.Method), Name: id.Name, Namespace: id.Namespace, ServiceAccount: id.ServiceAccount,
 		Groups: id.Groups, Claims: id.Claims,
@@ -139,7 +147,8 @@ func hubName(tenant tenancy.Tenant, list int, text string) string {
 // the grant is for. Names that begin with "$" are no matter of patterns: subscribing
 // to those of topics takes ActionView, and they can't be sent to, published on, or
 // have a history. ActionPurge is of a topic. What the hub itself is asked otherwise, as
-// $hub.clients, is ActionView and ActionManage, for which target does not count.
+// $hub.clients, is ActionView and ActionManage, for which target does not count unless it
+// is the operator that asks.
 func (g *Grant) Allows(action wire.Action, target string) bool {
 	switch action {
 	case wire.ActionConnect:
@@ -159,9 +168,11 @@ func (g *Grant) Allows(action wire.Action, target string) bool {
 	case wire.ActionHistory:
 		return g.allowsTopic(history, target)
 	case wire.ActionView:
-		return g.view
-	case wire.ActionManage, wire.ActionPurge:
+		return g.view || g.asks != "" && target == g.asks
+	case wire.ActionManage:
 		return g.manage
+	case wire.ActionPurge:
+		return g.manage || topic.IsLiteral(target) && covered(g.purges, target)
 	}
 	return false
 }
@@ -179,10 +190,16 @@ func (g *Grant) allowsID(list int, id string) bool {
 }
 
 func (g *Grant) allowsTopic(list int, pattern string) bool {
+	return covered(g.lists[list], pattern)
+}
+
+// covered reports whether one pattern of a list covers what a client asks for, which may
+// be anything.
+func covered(list []string, pattern string) bool {
 	if topic.IsReserved(pattern) || topic.CheckPattern(pattern) != nil {
 		return false
 	}
-	for _, wide := range g.lists[list] {
+	for _, wide := range list {
 		if topic.Covers(wide, pattern) {
 			return true
 		}

@@ -32,9 +32,9 @@ type Node interface {
 	Counts() Counts
 	// Drain makes the node move its clients away and end.
 	Drain()
-	// MayView returns nil, or why whoever has a token may not see lists of clients, topics
-	// and nodes.
-	MayView(ctx context.Context, token string) error
+	// MayView returns nil, or why whoever has a token may not see the answer to a question
+	// such as "$hub.topics".
+	MayView(ctx context.Context, token, question string) error
 	// Rebalance moves clients beyond the node's share away and returns how many.
 	Rebalance(ctx context.Context) int
 }
@@ -134,7 +134,7 @@ func routes(cfg Config) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, "status", w, r) })
 	for _, question := range []string{"clients", "topics", "nodes"} {
-		mux.HandleFunc("GET /v1/"+question, allowed(cfg.Node, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
+		mux.HandleFunc("GET /v1/"+question, allowed(cfg.Node, question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
 	}
 	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
 		cfg.Node.Drain()
@@ -157,11 +157,11 @@ func routes(cfg Config) http.Handler {
 
 // allowed lets those through who may see lists: programs on the node's own machine, or in
 // its pod, and whoever has a token that a rule lets view.
-func allowed(node Node, handle http.HandlerFunc) http.HandlerFunc {
+func allowed(node Node, question string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !isHere(r) {
 			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if err := node.MayView(r.Context(), token); err != nil {
+			if err := node.MayView(r.Context(), token, "$hub."+question); err != nil {
 				status := http.StatusUnauthorized
 				if denied := new(wire.PermissionError); errors.As(err, &denied) {
 					status = http.StatusForbidden

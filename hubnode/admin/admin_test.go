@@ -28,12 +28,12 @@ func (n *someNode) Drain()         { n.drains.Store(true) }
 
 func (n *someNode) Rebalance(context.Context) int { return 7 }
 
-func (n *someNode) MayView(_ context.Context, token string) error {
+func (n *someNode) MayView(_ context.Context, token, question string) error {
 	switch token {
-	case "viewer":
+	case "viewer", "viewer of " + question:
 		return nil
 	case "nobody":
-		return &wire.PermissionError{Identity: "nobody", Action: wire.ActionView, Target: "lists"}
+		return &wire.PermissionError{Identity: "nobody", Action: wire.ActionView, Target: question}
 	}
 	return &wire.Error{Code: wire.CodeUnauthenticated, Detail: "a token is needed"}
 }
@@ -54,6 +54,8 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 	}{
 		"from the pod itself":         {"/v1/clients", "127.0.0.1:1", "", http.StatusOK, "clients"},
 		"with a token that may":       {"/v1/clients", "10.0.0.9:1", "Bearer viewer", http.StatusOK, "clients"},
+		"with one for this question":  {"/v1/topics", "10.0.0.9:1", "Bearer viewer of $hub.topics", http.StatusOK, "topics"},
+		"with one for another":        {"/v1/nodes", "10.0.0.9:1", "Bearer viewer of $hub.topics", http.StatusUnauthorized, "a token is needed"},
 		"without a token":             {"/v1/clients", "10.0.0.9:1", "", http.StatusUnauthorized, "a token is needed"},
 		"with one for something else": {"/v1/topics", "10.0.0.9:1", "Bearer nobody", http.StatusForbidden, "admin: View"},
 		"its own status":              {"/healthz", "10.0.0.9:1", "", http.StatusOK, "ok"},

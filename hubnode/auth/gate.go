@@ -23,6 +23,8 @@ type Gate struct {
 	now     func() time.Time
 	changed func() // who was let in may not be let in any more
 
+	operator *operatorTrust // nil: its proofs are no good here
+
 	methods atomic.Pointer[methods]
 	renewed chan struct{} // has a value when methods was replaced
 
@@ -123,8 +125,18 @@ func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 	switch {
 	case len(c.Token) > maxToken:
 		return Identity{}, errors.New("the token is too long")
-	case looksLikeJWT(c.Token) && len(m.issuers) > 0:
-		return m.identifyToken(ctx, c.Token, g.now())
+	case looksLikeJWT(c.Token):
+		s, err := parseToken(c.Token)
+		switch {
+		case err == nil && s.typ == proofType && g.operator != nil:
+			return g.operator.identify(s, g.now())
+		case len(m.issuers) > 0 && err != nil:
+			return Identity{}, err
+		case len(m.issuers) > 0:
+			return m.identifyToken(ctx, s, g.now())
+		}
+	}
+	switch {
 	case c.Token != "" && m.static != nil:
 		return m.static.identify(ctx, c.From, c.Token)
 	case c.Token != "":
@@ -137,11 +149,7 @@ func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 	return Identity{}, errors.New("a token is needed (client.WithTokenFile, hubctl --token-file)")
 }
 
-func (m *methods) identifyToken(ctx context.Context, token string, now time.Time) (Identity, error) {
-	s, err := parseToken(token)
-	if err != nil {
-		return Identity{}, err
-	}
+func (m *methods) identifyToken(ctx context.Context, s signed, now time.Time) (Identity, error) {
 	for _, i := range m.issuers {
 		if i.config.Issuer == s.iss {
 			return i.identify(ctx, s, now)
@@ -162,6 +170,8 @@ func (g *Gate) Holds(id *Identity) bool {
 		return m.certs != nil
 	case Static:
 		return m.static != nil && m.static.holds(id)
+	case Operator:
+		return g.operator != nil
 	}
 	return false
 }

@@ -18,6 +18,8 @@ type Identity struct {
 	Claims map[string]any
 	// Expires is when the proof does; the zero time: never.
 	Expires time.Time
+	// Proof is what the operator may do; empty unless the method is Operator.
+	Proof OperatorProof
 
 	hash string // of a static token: what the list had when it was looked at
 }
@@ -37,4 +39,5 @@ const (
 	OIDC           Method = "OIDC"           // a token of another issuer
 	MutualTLS      Method = "MutualTLS"      // a certificate
 	Static         Method = "Static"         // a token from a list
+	Operator       Method = "Operator"       // a proof that it knows the key of the hub's nodes
 )

@@ -51,6 +51,7 @@ type signed struct {
 	token *jwt.JSONWebToken
 	kid   string
 	iss   string // as it says itself
+	typ   string // likewise
 }
 
 func parseToken(token string) (signed, error) {
@@ -67,6 +68,7 @@ func parseToken(token string) (signed, error) {
 	s := signed{token: t, iss: claims.Issuer}
 	if len(t.Headers) == 1 {
 		s.kid = t.Headers[0].KeyID
+		s.typ, _ = t.Headers[0].ExtraHeaders[jose.HeaderType].(string)
 	}
 	return s, nil
 }
@@ -87,27 +89,33 @@ func (i *issuer) identify(ctx context.Context, s signed, now time.Time) (Identit
 	}) {
 		return Identity{}, errors.New("the token's signature is not by a key of its issuer")
 	}
-	if standard.Expiry == nil {
-		return Identity{}, errors.New("the token has no expiry")
+	if err := checkClaims(standard, i.config.Audiences, now); err != nil {
+		return Identity{}, err
 	}
-	expires := standard.Expiry.Time()
-	switch {
-	case !now.Before(expires):
-		return Identity{}, fmt.Errorf("the token expired at %s", expires.UTC().Format(time.RFC3339))
-	case standard.NotBefore != nil && now.Add(leeway).Before(standard.NotBefore.Time()):
-		return Identity{}, fmt.Errorf("the token is not valid before %s", standard.NotBefore.Time().UTC().Format(time.RFC3339))
-	case standard.IssuedAt != nil && now.Add(leeway).Before(standard.IssuedAt.Time()):
-		return Identity{}, errors.New("the token was issued in the future: compare the clocks")
-	case !slices.ContainsFunc(i.config.Audiences, func(a string) bool { return slices.Contains(standard.Audience, a) }):
-		return Identity{}, fmt.Errorf("the token is for the audience %q, this hub's is %q", []string(standard.Audience), i.config.Audiences)
-	}
-	id := Identity{Method: i.method, Claims: claims, Expires: expires}
+	id := Identity{Method: i.method, Claims: claims, Expires: standard.Expiry.Time()}
 	if i.method == ServiceAccount {
 		err = id.fillServiceAccount(standard.Subject)
 	} else {
 		err = id.fillClaims(i.config)
 	}
 	return id, err
+}
+
+// checkClaims says why a token whose signature is good does not count, now or here.
+func checkClaims(c jwt.Claims, audiences []string, now time.Time) error {
+	switch {
+	case c.Expiry == nil:
+		return errors.New("the token has no expiry")
+	case !now.Before(c.Expiry.Time()):
+		return fmt.Errorf("the token expired at %s", c.Expiry.Time().UTC().Format(time.RFC3339))
+	case c.NotBefore != nil && now.Add(leeway).Before(c.NotBefore.Time()):
+		return fmt.Errorf("the token is not valid before %s", c.NotBefore.Time().UTC().Format(time.RFC3339))
+	case c.IssuedAt != nil && now.Add(leeway).Before(c.IssuedAt.Time()):
+		return errors.New("the token was issued in the future: compare the clocks")
+	case !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(c.Audience, a) }):
+		return fmt.Errorf("the token is for the audience %q, this hub's is %q", []string(c.Audience), audiences)
+	}
+	return nil
 }
 
 // fillServiceAccount takes over what a token of Kubernetes says. Its form is that of

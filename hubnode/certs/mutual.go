@@ -32,6 +32,15 @@ func (s *Store) Dial() *tls.Config {
 	return nil
 }
 
+// Roots returns the authorities that both sides trust, nil before Open or when the store
+// is not mutual. They must not be changed.
+func (s *Store) Roots() *x509.CertPool {
+	if e := s.current.Load(); e != nil && e.mutual != nil {
+		return e.mutual.roots
+	}
+	return nil
+}
+
 // WrongIdentityError says that the certificate of the other side is of an authority
 // that is trusted, and for somebody else.
 type WrongIdentityError struct{ Has, Wants string }

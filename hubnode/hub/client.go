@@ -135,7 +135,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	for _, o := range opts {
 		o(c)
 	}
-	if p := c.Permit(); p != nil && !p.Allows(wire.ActionSubscribe, Broadcast) {
+	if p := c.Permit(); p != nil && c.broadcast != "" && !p.Allows(wire.ActionSubscribe, c.broadcast) {
 		c.broadcast = ""
 	}
 	if c.reader == nil {

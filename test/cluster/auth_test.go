@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/internal/throwaway"
 	"github.com/switchboardhub/switchboard/test/cluster"
@@ -178,8 +180,9 @@ func TestWhoMayConnect(t *testing.T) {
 
 // Every kind of client tries everything that there is.
 func TestPrivileges(t *testing.T) {
-	i := newIdentities(t)
+	i, links := newIdentities(t), newLinkCertificates(t)
 	c := cluster.Start(t, 3, func(cfg *config.Config) {
+		links.set(config.TLSRequired)(cfg)
 		cfg.History = config.History{MaxArtifacts: 100}
 		account := func(name string) string { return fmt.Sprintf("identity.serviceAccount == %q", name) }
 		all := []string{"*"}
@@ -193,12 +196,18 @@ func TestPrivileges(t *testing.T) {
 			config.Rule{Name: "manager", When: account("manager"), Admin: config.AdminManage},
 			config.Rule{Name: "root", When: account("root"), SendTo: all, Publish: []string{">"}, Subscribe: []string{">"}, History: []string{">"}, Admin: config.AdminManage},
 			config.Rule{Name: "target", When: account("target"), ConnectAs: all},
+			// No rule is about the operator.
+			config.Rule{Name: "operator", When: `identity.method == "Operator"`, SendTo: all, Publish: []string{">"}, Subscribe: []string{">"}, History: []string{">"}, Admin: config.AdminManage},
 		)(cfg)
 	})
 	target := connect(t, c.Node(2), "target", i.pod("target"))
 	target.Handle(func(context.Context, *wire.Artifact) (*wire.Artifact, error) { return text("yes"), nil })
 	root := connect(t, c.Node(0), "root", i.pod("root"))
 	if _, err := root.Publish(patient(t), "orders.new", text("first")); err != nil {
+		t.Fatal(err)
+	}
+	var backup bytes.Buffer
+	if _, err := root.Backup(patient(t), &backup, nil); err != nil {
 		t.Fatal(err)
 	}
 
@@ -253,16 +262,26 @@ func TestPrivileges(t *testing.T) {
 		}},
 		{"watch who comes and goes", "viewer manager root", subscribe(wire.TopicPresence)},
 		{"list clients", "viewer manager root", ask("clients", "{}")},
-		{"list topics", "viewer manager root", ask("topics", "{}")},
+		{"list topics", "viewer manager root operator", ask("topics", "{}")},
 		{"list nodes", "viewer manager root", ask("nodes", "{}")},
 		{"who is there", "viewer manager root", ask("presence", "{}")},
 		{"describe a topic", "viewer manager root", ask("topics.describe", `{"topic":"orders.new"}`)},
-		{"purge a topic", "manager root", ask("topics.purge", `{"topic":"orders.old"}`)},
+		{"purge a topic", "manager root operator", ask("topics.purge", `{"topic":"orders.old"}`)},
+		{"purge another topic", "manager root", ask("topics.purge", `{"topic":"bills.old"}`)},
+		{"restore", "manager root", func(ctx context.Context, c *client.Client) error {
+			_, err := c.Restore(ctx, bytes.NewReader(backup.Bytes()), nil)
+			return err
+		}},
 		{"delete a durable subscription", "manager root", ask("durables.delete", `{"topic":"orders.new","name":"none"}`)},
 	}
-	for n, account := range []string{"sender", "publisher", "subscriber", "reader", "viewer", "manager", "root"} {
-		who := root
-		if account != "root" {
+	for n, account := range []string{"sender", "publisher", "subscriber", "reader", "viewer", "manager", "root", "operator"} {
+		who, identity := root, "system:serviceaccount:team-a:"+account
+		switch account {
+		case "root":
+		case "operator":
+			id, token := links.operator("orders.>")
+			who, identity = connect(t, c.Node(n%2), id, token), auth.OperatorName
+		default:
 			who = connect(t, c.Node(n%2), account, i.pod(account))
 		}
 		for _, command := range commands {
@@ -272,7 +291,7 @@ func TestPrivileges(t *testing.T) {
 				switch may := strings.Contains(" "+command.may+" ", " "+account+" "); {
 				case may && codeOf(err) != 0 && codeOf(err) != wire.CodeNoDurable:
 					t.Errorf("is refused: %v", err)
-				case !may && (denied == nil || denied.Identity != "system:serviceaccount:team-a:"+account):
+				case !may && (denied == nil || denied.Identity != identity):
 					t.Errorf("= %v, want a PermissionError", err)
 				}
 			})
@@ -469,10 +488,10 @@ func TestListsOverHTTPNeedAToken(t *testing.T) {
 	if list, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || err != nil || !strings.Contains(string(list), `"identity":"alice"`) {
 		t.Errorf("from the node itself: %s %s, %v", resp.Status, list, err)
 	}
-	if err := c.Node(0).MayView(t.Context(), "alice:secret"); err != nil {
+	if err := c.Node(0).MayView(t.Context(), "alice:secret", "$hub.clients"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Node(0).MayView(t.Context(), ""); codeOf(err) != wire.CodeUnauthenticated {
+	if err := c.Node(0).MayView(t.Context(), "", "$hub.clients"); codeOf(err) != wire.CodeUnauthenticated {
 		t.Errorf("without a token: %v", err)
 	}
 }
