@@ -96,15 +96,15 @@ var nodeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true
 // Status implements NodeStatus.
 func (n HTTPNodes) Status(ctx context.Context, address string) (NodeReport, error) {
 	var report NodeReport
-	if err := n.ask(ctx, address, "status", nodeAnswerBytes, &report); err != nil {
+	if err := n.ask(ctx, address, "status", "", nodeAnswerBytes, &report); err != nil {
 		return NodeReport{}, err
 	}
 	return report, nil
 }
 
 // ask puts a question to the node at address and decodes its answer, of which it
-// reads no more than limit bytes.
-func (n HTTPNodes) ask(ctx context.Context, address, question string, limit int64, answer any) error {
+// reads no more than limit bytes. token says who asks; empty: nobody in particular.
+func (n HTTPNodes) ask(ctx context.Context, address, question, token string, limit int64, answer any) error {
 	port := n.Port
 	if port == 0 {
 		port = int(manifests.PortHTTP)
@@ -113,6 +113,9 @@ func (n HTTPNodes) ask(ctx context.Context, address, question string, limit int6
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask a node: %w", err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := nodeClient.Do(req)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 )
 
 // PurgeFinalizer holds a Topic back until what its topics keep is deleted. Only
@@ -50,6 +51,9 @@ type PurgedHub struct {
 	Identity  string
 	Addresses []string    // of pods of its nodes
 	TLS       *tls.Config // to connect by; nil: without
+	// Credentials are what its nodes know each other by, and by which the operator proves
+	// to them who it is; nil: they don't ask.
+	Credentials *pki.Credentials
 }
 
 // Purged is what a purge did.
@@ -104,10 +108,6 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 	pattern := manifests.TopicPattern(hub, topic)
 	if hub.Spec.Paused {
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
-	}
-	if hub.Spec.Authentication != nil {
-		// Trying would be refused by each node, with less to go by.
-		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("Hub %s/%s asks who its clients are, and the operator is none of them: purge what matches %q by hubctl, as somebody with admin: Manage", hub.Namespace, hub.Name, pattern))
 	}
 	done, err := r.purgeOn(ctx, hub, pattern)
 	select {
@@ -172,7 +172,11 @@ func (r *TopicReconciler) purgeOn(ctx context.Context, hub *switchboardv1alpha1.
 	if err != nil {
 		return Purged{}, err
 	}
-	return r.Purger.PurgeTopics(ctx, PurgedHub{Identity: manifests.Identity(hub), Addresses: addresses, TLS: tls}, pattern)
+	credentials, err := r.Hubs.operatorCredentials(ctx, hub)
+	if err != nil {
+		return Purged{}, err
+	}
+	return r.Purger.PurgeTopics(ctx, PurgedHub{Identity: manifests.Identity(hub), Addresses: addresses, TLS: tls, Credentials: credentials}, pattern)
 }
 
 // clientTLS is how the operator connects to the Hub as a client: nil where it needs no
@@ -186,6 +190,24 @@ func (r *HubReconciler) clientTLS(ctx context.Context, hub *switchboardv1alpha1.
 		return nil, err
 	}
 	return manifests.ClientTLS(hub, trusted.text)
+}
+
+// operatorCredentials are what the operator proves to the Hub's nodes who it is by: what
+// they have for links to each other, so that they trust it in each phase of a rotation. Nil
+// where nobody asks.
+func (r *HubReconciler) operatorCredentials(ctx context.Context, hub *switchboardv1alpha1.Hub) (*pki.Credentials, error) {
+	if hub.Spec.Authentication == nil {
+		return nil, nil
+	}
+	name := manifests.ClusterTLSName(hub)
+	secret, err := r.nodeSecret(ctx, hub, name)
+	if err != nil {
+		return nil, err
+	}
+	if secret.have == nil {
+		return nil, fmt.Errorf("the nodes' certificate in Secret %s, by which the operator proves who it is, is not there yet, or not the operator's", name)
+	}
+	return secret.have, nil
 }
 
 // waitToPurge says why a Topic is still there, and how to let it go.

@@ -2,15 +2,18 @@ package controllers
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -18,8 +21,11 @@ import (
 // topicsAnswerBytes bounds the list of a hub's topics.
 const topicsAnswerBytes = 256 << 20
 
-// HubClient purges topics as a client of their hub, which any client may: the HTTP
-// API changes nothing for others. The zero value is ready to use.
+// operatorClient begins the ids of clients that are the operator.
+const operatorClient = FieldOwner + "-"
+
+// HubClient purges topics as a client of their hub: the HTTP API changes nothing for
+// others. Where the hub asks, it proves to be the operator. The zero value is ready to use.
 type HubClient struct {
 	// HTTP lists the topics: the list may be too long for a client.
 	HTTP HTTPNodes
@@ -38,13 +44,22 @@ func (h HubClient) PurgeTopics(ctx context.Context, hub PurgedHub, pattern strin
 	for _, address := range hub.Addresses {
 		servers = append(servers, net.JoinHostPort(address, strconv.Itoa(port)))
 	}
-	options := []client.Option{client.WithName(FieldOwner, ""), client.WithoutBroadcast(), client.WithoutSession()}
+	// Purges of other topics of the hub may be under way: each is a client of its own.
+	id := operatorClient + rand.Text()
+	options := []client.Option{client.WithID(id), client.WithName(FieldOwner, ""), client.WithoutBroadcast(), client.WithoutSession()}
 	if hub.TLS != nil {
 		options = append(options, client.WithTLS(hub.TLS))
 	}
+	token, err := hub.prove(auth.OperatorProof{Client: id, Purges: pattern})
+	if err != nil {
+		return done, err
+	}
+	if token != "" {
+		options = append(options, client.WithToken(token))
+	}
 	c, err := client.Connect(ctx, strings.Join(servers, ","), options...)
 	if err != nil {
-		return done, fmt.Errorf("connect to the hub: %w", err)
+		return done, fmt.Errorf("connect to the hub: %w", explainRefusal(err))
 	}
 	defer func() { _ = c.Close() }() // nothing of ours is in flight
 	server := c.Server()
@@ -55,7 +70,7 @@ func (h HubClient) PurgeTopics(ctx context.Context, hub PurgedHub, pattern strin
 	if err != nil {
 		return done, fmt.Errorf("find the node that was connected to: %w", err)
 	}
-	names, err := h.keeping(ctx, host, pattern)
+	names, err := h.keeping(ctx, hub, host, pattern)
 	if err != nil {
 		return done, err
 	}
@@ -69,8 +84,30 @@ func (h HubClient) PurgeTopics(ctx context.Context, hub PurgedHub, pattern strin
 	return done, nil
 }
 
+// prove makes a token for this hub out of a proof; an empty one where nobody asks.
+func (h PurgedHub) prove(proof auth.OperatorProof) (string, error) {
+	if h.Credentials == nil {
+		return "", nil
+	}
+	proof.Hub = h.Identity
+	return proof.Sign(h.Credentials.Key(), h.Credentials.Leaf(), time.Now())
+}
+
+// explainRefusal says more of an error when nodes did not take the operator's proof.
+func explainRefusal(err error) error {
+	if refused, ok := errors.AsType[*wire.Error](err); ok && refused.Code == wire.CodeUnauthenticated {
+		return fmt.Errorf("%w. Nodes of a version that does not know the operator have to be replaced, as by a restart (kubectl hub restart)", err)
+	}
+	return err
+}
+
 // keeping returns the topics that match the pattern and keep artifacts.
-func (h HubClient) keeping(ctx context.Context, address, pattern string) ([]string, error) {
+func (h HubClient) keeping(ctx context.Context, hub PurgedHub, address, pattern string) ([]string, error) {
+	// The HTTP port is plain: who overhears this proof can list topics by it, and no more.
+	token, err := hub.prove(auth.OperatorProof{})
+	if err != nil {
+		return nil, err
+	}
 	var list struct {
 		Topics []struct {
 			Topic     string `json:"topic"`
@@ -78,7 +115,7 @@ func (h HubClient) keeping(ctx context.Context, address, pattern string) ([]stri
 		} `json:"topics"`
 		Incomplete bool `json:"incomplete"`
 	}
-	if err := h.HTTP.ask(ctx, address, "topics", topicsAnswerBytes, &list); err != nil {
+	if err := h.HTTP.ask(ctx, address, "topics", token, topicsAnswerBytes, &list); err != nil {
 		return nil, err
 	}
 	if list.Incomplete {

@@ -4,10 +4,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/controllers"
@@ -187,6 +194,123 @@ func TestPurgeOverTLS(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// fromAfar serves a node's HTTP port as to those who are not on the node's machine: lists
+// are for who may view.
+func fromAfar(t *testing.T, node *hubcluster.Node) string {
+	t.Helper()
+	there, err := url.Parse(node.HTTP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(there)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if err := node.MayView(r.Context(), token, "$hub."+strings.TrimPrefix(r.URL.Path, "/v1/")); err != nil {
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	return front.URL
+}
+
+// nodesOf makes what the nodes of a hub know each other by.
+func nodesOf(t *testing.T, hub string, authority *pki.Authority) *pki.Credentials {
+	t.Helper()
+	creds, err := authority.Issue(pki.Names{URIs: []*url.URL{config.ClusterID(hub)}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return creds
+}
+
+// A hub that asks who its clients are lets the operator purge that has its nodes'
+// credentials, and nobody else.
+func TestPurgeProvesWhoItIs(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	var authorities [2]*pki.Authority
+	for i := range authorities {
+		var err error
+		if authorities[i], err = pki.NewAuthority("agents", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	identity := "test/" + t.Name()
+	creds := nodesOf(t, identity, authorities[0])
+	data, err := creds.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range data {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens := filepath.Join(dir, "tokens")
+	if err := os.WriteFile(tokens, append([]byte("alice:"), hash...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hub := hubcluster.Start(t, 3, func(c *config.Config) {
+		c.History.MaxArtifacts = 100
+		c.TLS.Cluster, c.TLS.ClusterDirectory = config.TLSRequired, dir
+		c.Authentication.Static = &config.Static{File: tokens}
+		c.Authorization.Rules = []config.Rule{{Name: "all", ConnectAs: []string{"*"}, Publish: []string{">"}}}
+	})
+	c, err := client.Connect(t.Context(), hub.Node(0).Client(), client.WithToken("alice:secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	want := make(map[string]int)
+	for i := range 20 {
+		for _, topic := range []string{fmt.Sprintf("orders.%d", i), fmt.Sprintf("bills.%d", i)} {
+			if _, err := c.Publish(t.Context(), topic, &wire.Artifact{Payload: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			want[topic]++
+		}
+	}
+	node := hub.Node(1)
+	purger := controllers.HubClient{HTTP: controllers.HTTPNodes{Port: port(t, fromAfar(t, node)[len("http://"):])}, Port: port(t, node.Client())}
+	for name, test := range map[string]struct {
+		credentials *pki.Credentials
+		says        string
+	}{
+		"nothing":                         {nil, "a token is needed"},
+		"those of another hub":            {nodesOf(t, "test/another", authorities[1]), "unknown authority"},
+		"those of one with our authority": {nodesOf(t, "test/another", authorities[0]), "has to be for spiffe://switchboard.dev/hub/" + identity + "/cluster"},
+		"those of another authority":      {nodesOf(t, identity, authorities[1]), "unknown authority"},
+	} {
+		_, err := purger.PurgeTopics(t.Context(), controllers.PurgedHub{Identity: identity, Addresses: []string{"127.0.0.1"}, Credentials: test.credentials}, "orders.>")
+		if err == nil || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "kubectl hub restart") {
+			t.Errorf("a purge with %s: %v, want an error with %q and what to do", name, err, test.says)
+		}
+	}
+	waitForKept(t, node, want)
+
+	eventually(t, func() error {
+		var purging sync.WaitGroup // of two Topics at the same time
+		var errs [2]error
+		for i, pattern := range []string{"orders.>", "bills.*"} {
+			purging.Go(func() {
+				_, errs[i] = purger.PurgeTopics(t.Context(), controllers.PurgedHub{Identity: identity, Addresses: []string{"127.0.0.1"}, Credentials: creds}, pattern)
+			})
+		}
+		purging.Wait()
+		return errors.Join(errs[:]...)
+	})
+	for topic := range want {
+		want[topic] = 0
+	}
+	waitForKept(t, node, want)
 }
 
 // tlsInFrontOf serves TLS for a node and returns its address.

@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,14 +21,17 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/controllers"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
+	"github.com/switchboardhub/switchboard/controllers/pki"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 // fakePurger purges hubs without nodes.
 type fakePurger struct {
-	mu    sync.Mutex // guards the fields below
-	fails map[string]error
-	calls []string
+	mu     sync.Mutex // guards the fields below
+	fails  map[string]error
+	calls  []string
+	proofs map[string]*pki.Credentials // by which the operator proved who it was, last
 }
 
 func (f *fakePurger) PurgeTopics(_ context.Context, hub controllers.PurgedHub, pattern string) (controllers.Purged, error) {
@@ -39,6 +43,13 @@ func (f *fakePurger) PurgeTopics(_ context.Context, hub controllers.PurgedHub, p
 	call := fmt.Sprintf("%s %s on %d nodes", hub.Identity, pattern, len(hub.Addresses))
 	if hub.TLS != nil {
 		call += ", which are " + hub.TLS.ServerName
+	}
+	if hub.Credentials != nil {
+		call += ", with a proof"
+		if f.proofs == nil {
+			f.proofs = map[string]*pki.Credentials{}
+		}
+		f.proofs[hub.Identity] = hub.Credentials
 	}
 	f.calls = append(f.calls, call)
 	return controllers.Purged{Topics: 2, Artifacts: 30}, nil
@@ -59,6 +70,13 @@ func (f *fakePurger) on(hub string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(f.calls), func(call string) bool { return !strings.HasPrefix(call, hub+" ") })
+}
+
+// proof returns what the operator proved who it was by to a hub.
+func (f *fakePurger) proof(hub string) *pki.Credentials {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.proofs[hub]
 }
 
 // rawTopic is a Topic as a person writes it.
@@ -558,21 +576,31 @@ func TestSettledTopicsAreNotWritten(t *testing.T) {
 	}
 }
 
-// The operator is no client that such a hub knows; it says so, and tries nothing.
+// The operator proves who it is by what nodes have by then, also while another authority
+// is on its way to them.
 func TestPurgeOfAHubThatAsksWhoItsClientsAre(t *testing.T) {
 	h := createHub(t, useCluster(t), "{replicas: 1, authentication: {serviceAccount: {}}}")
 	h.settle(t)
-	x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
-	x.waitForFinalizer(t, true)
-	x.waitUntilAccepted(t)
-	x.delete(t)
-	waiting := x.waitForCondition(t, switchboardv1alpha1.ConditionPurged, metav1.ConditionFalse, switchboardv1alpha1.ReasonPurgeFailed)
-	if want := `purge what matches "orders" by hubctl, as somebody with admin: Manage; the operator tries again. To let the Topic go without it, set spec.deletionPolicy to Retain`; !strings.HasSuffix(waiting.Message, want) {
-		t.Errorf("message %q, want it to end in %q", waiting.Message, want)
+	old := h.linkAuthority(t)
+	purge := func() *pki.Credentials {
+		t.Helper()
+		x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+		x.waitForFinalizer(t, true)
+		x.waitUntilAccepted(t)
+		x.delete(t)
+		x.waitUntilGone(t)
+		return h.purger.proof(h.identity(t))
 	}
-	if got := h.purger.on(h.identity(t)); len(got) > 0 {
-		t.Errorf("tried %q", got)
+	if proof, nodes := purge(), h.linkCredentials(t); !pki.SameCertificate(proof, nodes) {
+		t.Errorf("the operator proves who it is by %v, nodes have %v", proof.Leaf().SerialNumber, nodes.Leaf().SerialNumber)
 	}
-	x.change(t, func(s *switchboardv1alpha1.TopicSpec) { s.DeletionPolicy = switchboardv1alpha1.TopicRetain })
-	x.waitUntilGone(t)
+	h.annotate(t, manifests.RotateAuthority)
+	h.waitUntilTaken(t)
+	h.waitForLinks(t, anyCredentials, h.linkAuthority(t), old)
+	if err := purge().Verify([]*x509.Certificate{old}, time.Now()); err != nil {
+		t.Errorf("while nodes may not yet have heard of the new authority, the operator proves who it is by that: %v", err)
+	}
+	if got, want := h.purger.on(h.identity(t)), h.identity(t)+" orders on 1 nodes, with a proof"; !slices.Equal(got, []string{want, want}) {
+		t.Errorf("purged %q, want %q twice", got, want)
+	}
 }

@@ -95,6 +95,9 @@ func (c *Credentials) Data() (map[string][]byte, error) {
 // Leaf is the certificate itself.
 func (c *Credentials) Leaf() *x509.Certificate { return c.Chain[0] }
 
+// Key is the private key of the certificate.
+func (c *Credentials) Key() crypto.Signer { return c.key }
+
 // Trusting returns the same certificate with other authorities.
 func (c *Credentials) Trusting(authorities []*x509.Certificate) *Credentials {
 	return &Credentials{Chain: c.Chain, Authorities: authorities, key: c.key}

@@ -55,7 +55,7 @@ func TestTheOperatorMayDoWhatItsProofSays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			id := auth.Identity{Method: auth.Operator, Name: auth.OperatorName, Proof: test.proof}
 			for _, policy := range []*access.Policy{compile(t), compile(t, everything), compile(t, named)} {
-				if got := allowedOf(policy.For(id, test.proof.Client), targets...); got != test.want {
+				if got := allowedOf(policy.For(id, "", test.proof.Client), targets...); got != test.want {
 					t.Errorf("may %s\nwant %s", got, test.want)
 				}
 			}
@@ -68,7 +68,7 @@ func TestNamesakesOfTheOperatorMayDoNothing(t *testing.T) {
 	policy := compile(t, config.Rule{Name: "a", When: `identity.method == "Operator"`, ConnectAs: []string{"*"}, Admin: config.AdminManage})
 	for _, method := range []auth.Method{auth.ServiceAccount, auth.OIDC, auth.MutualTLS, auth.Static, "operator", ""} {
 		id := auth.Identity{Method: method, Name: auth.OperatorName, Proof: auth.OperatorProof{Client: "operator-1", Purges: ">"}}
-		if got := allowedOf(policy.For(id, "operator-1"), "operator-1", "orders", "$hub.topics"); got != "" {
+		if got := allowedOf(policy.For(id, "", "operator-1"), "operator-1", "orders", "$hub.topics"); got != "" {
 			t.Errorf("of method %q may %s", method, got)
 		}
 	}
