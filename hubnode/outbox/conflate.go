@@ -96,7 +96,7 @@ func (o *Outbox) sortLocked(n, room int) {
 			}
 		}
 		n -= waitingBytes(o.queue[from:])
-		recycle(o.queue[from:])
+		o.recycle(o.queue[from:])
 		o.queue = o.queue[:from]
 	}
 }

@@ -38,7 +38,7 @@ func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 			o.pending -= n
 		}
 		if front.b = front.b[len(f):]; len(front.b) == 0 {
-			recycle(old[:1])
+			o.recycle(old[:1])
 			old = old[1:]
 		}
 		switch {
@@ -46,7 +46,7 @@ func (o *Outbox) DropOldest(want int) (artifacts, untold int) {
 			o.queue = append(o.queue, old[0])
 			old = old[1:]
 		case tail:
-			recycle(old[:1])
+			o.recycle(old[:1])
 			old = old[1:]
 		}
 	}

@@ -24,6 +24,8 @@ type Config struct {
 	// LimitBytes bounds what waits, the write under way included. Control
 	// frames may exceed it up to twice.
 	LimitBytes int
+	// Gauge counts what waits, beside that in other outboxes. Nil: nothing does.
+	Gauge *Gauge
 	// Failed is called once, from the writer's goroutine, when writing fails.
 	// That goroutine counts as running until Failed returns: it must not wait
 	// for the outbox.
@@ -110,8 +112,7 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 	if o.copiesLocked(tail, slab) {
 		o.copyLocked(head, tail)
 	} else {
-		o.copyLocked(head, nil)
-		o.referLocked(tail, slab)
+		o.referLocked(head, tail, slab)
 	}
 	return o.verdictLocked()
 }
@@ -180,7 +181,7 @@ func (o *Outbox) closeLocked() {
 		o.pending -= len(s.b)
 		o.lost += len(s.b)
 	}
-	recycle(o.queue)
+	o.recycle(o.queue)
 	o.queue = nil
 	if o.sorted != nil {
 		o.pending -= o.sorted.bytes

@@ -43,38 +43,55 @@ func (o *Outbox) copiesLocked(tail []byte, slab *wire.Slab) bool {
 // one.
 func (o *Outbox) copyLocked(head, tail []byte) {
 	size := len(head) + len(tail)
-	if n := len(o.queue); n > 0 {
-		if last := &o.queue[n-1]; last.chunk != nil && cap(last.b)-len(last.b) >= size {
-			last.b = append(append(last.b, head...), tail...)
-			return
-		}
+	if last := o.roomLocked(size); last != nil {
+		last.b = append(append(last.b, head...), tail...)
+		return
 	}
 	pool := &smallChunks
 	if len(o.queue) > 0 || size > smallChunk { // more than a little waits already
 		pool = &largeChunks
+		o.cfg.Gauge.add(largeChunk)
 	}
 	chunk, _ := pool.Get().(*[]byte)
 	o.queue = append(o.queue, segment{b: append(append((*chunk)[:0], head...), tail...), chunk: chunk})
 }
 
-// referLocked queues the tail of the frame whose head was copied last.
-func (o *Outbox) referLocked(tail []byte, slab *wire.Slab) {
+// referLocked queues a frame whose tail stays where it is. Nothing can be appended to the
+// head before the tail, so that it takes a small chunk, however much waits.
+func (o *Outbox) referLocked(head, tail []byte, slab *wire.Slab) {
+	if last := o.roomLocked(len(head)); last != nil {
+		last.b = append(last.b, head...)
+	} else {
+		chunk, _ := smallChunks.Get().(*[]byte)
+		o.queue = append(o.queue, segment{b: append((*chunk)[:0], head...), chunk: chunk})
+	}
 	if slab != nil {
 		slab.Retain()
 	}
 	o.queue = append(o.queue, segment{b: tail, slab: slab})
 }
 
+// roomLocked returns the last chunk, nil when there is none or it has no room for size bytes.
+func (o *Outbox) roomLocked(size int) *segment {
+	if n := len(o.queue); n > 0 {
+		if last := &o.queue[n-1]; last.chunk != nil && cap(last.b)-len(last.b) >= size {
+			return last
+		}
+	}
+	return nil
+}
+
 // recycle gives the segments' memory back.
-func recycle(segments []segment) {
+func (o *Outbox) recycle(segments []segment) {
 	for i, s := range segments {
 		s.slab.Release()
-		if s.chunk != nil {
-			if cap(*s.chunk) == smallChunk {
-				smallChunks.Put(s.chunk)
-			} else {
-				largeChunks.Put(s.chunk)
-			}
+		switch {
+		case s.chunk == nil:
+		case cap(*s.chunk) == smallChunk:
+			smallChunks.Put(s.chunk)
+		default:
+			o.cfg.Gauge.add(-largeChunk)
+			largeChunks.Put(s.chunk)
 		}
 		segments[i] = segment{}
 	}

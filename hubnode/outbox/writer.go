@@ -36,7 +36,7 @@ func (o *Outbox) writeInPassing(batch []segment) (rest []segment) {
 	wrote := n
 	for len(batch) > 0 && n >= len(batch[0].b) {
 		n -= len(batch[0].b)
-		recycle(batch[:1])
+		o.recycle(batch[:1])
 		batch = batch[1:]
 	}
 	if len(batch) == 0 {
@@ -66,7 +66,7 @@ func (o *Outbox) writeAll(batch []segment) {
 				o.written(wrote)
 				wrote, err = 0, o.writeStep(batch[:n])
 			}
-			recycle(batch[:n])
+			o.recycle(batch[:n])
 			batch = batch[n:]
 			wrote += size
 		}
