@@ -75,3 +75,23 @@ func candidates(redirect, given, learned []string, current string) []string {
 	}
 	return all
 }
+
+// elsewhereMax bounds the addresses that a node may name which refuses a client.
+const elsewhereMax = 100
+
+// elsewhere returns where a node that refuses a client says to go, without the addresses
+// that are known, in random order.
+func elsewhere(refusal error, known []string) []string {
+	refused, ok := errors.AsType[*Error](refusal)
+	if !ok || len(known) > elsewhereMax {
+		return nil
+	}
+	var others []string
+	for _, a := range refused.Elsewhere[:min(len(refused.Elsewhere), elsewhereMax)] {
+		if !slices.Contains(known, a) && !slices.Contains(others, a) {
+			others = append(others, a)
+		}
+	}
+	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] }) //nolint:gosec // to spread load
+	return others
+}

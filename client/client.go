@@ -132,18 +132,18 @@ func (c *Client) first(ctx context.Context) (*link, error) {
 	}
 }
 
-// tryAll returns the first link that one of the addresses gives.
+// tryAll returns the first link that one of the addresses gives, or one of those that
+// a node names which refuses the client.
 func (c *Client) tryAll(ctx context.Context, addresses []string) (*link, error) {
 	failed := &UnreachableError{}
-	for _, address := range addresses {
-		l, err := c.open(ctx, address)
+	addresses = slices.Clone(addresses)
+	for i := 0; i < len(addresses) && ctx.Err() == nil; i++ {
+		l, err := c.open(ctx, addresses[i])
 		if err == nil {
 			return l, nil
 		}
-		failed.Attempts = append(failed.Attempts, Attempt{Address: address, Err: err})
-		if ctx.Err() != nil {
-			break
-		}
+		failed.Attempts = append(failed.Attempts, Attempt{Address: addresses[i], Err: err})
+		addresses = append(addresses, elsewhere(err, addresses)...)
 	}
 	return nil, failed
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -60,6 +61,45 @@ func TestConnectTriesEachAddress(t *testing.T) {
 	closeAtEnd(t, c)
 	if c.Server().Address != "b:2" {
 		t.Errorf("connected to %s, want b:2", c.Server().Address)
+	}
+}
+
+// A node that can take nobody names others, which are tried once each.
+func TestConnectGoesWhereARefusalSays(t *testing.T) {
+	n := newNetwork("a:1", "c:3")
+	connected := background(func() *Client {
+		c, err := Connect(t.Context(), "a:1", n.option())
+		if err != nil {
+			t.Error(err)
+		}
+		return c
+	})
+	p := n.accept(t, "a:1")
+	p.want(wire.KindHello)
+	p.refuse(nil2(wire.KindHello), &wire.Error{Code: wire.CodeOverloaded, Detail: "short of memory", Elsewhere: []string{"a:1", "c:3", "c:3"}})
+	n.welcome(t, "c:3")
+	c := got(t, connected)
+	closeAtEnd(t, c)
+	if diff := cmp.Diff([]string{"a:1", "c:3"}, n.dialed()); diff != "" || c.Server().Address != "c:3" {
+		t.Errorf("connected to %s; dialed (-want +got):\n%s", c.Server().Address, diff)
+	}
+}
+
+func TestElsewhereIsBounded(t *testing.T) {
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = fmt.Sprintf("a:%d", i)
+	}
+	refusal := &refusedError{&wire.Error{Code: wire.CodeOverloaded, Elsewhere: many}}
+	known := []string{"a:0"}
+	for range 10 {
+		known = append(known, elsewhere(refusal, known)...)
+	}
+	if len(known) > 2*elsewhereMax || len(known) < elsewhereMax {
+		t.Errorf("%d addresses", len(known))
+	}
+	if more := elsewhere(&refusedError{&wire.Error{Code: wire.CodeOverloaded}}, known); len(more) > 0 {
+		t.Errorf("%v from a refusal that names nobody", more)
 	}
 }
 

@@ -60,6 +60,9 @@ const (
 type Error struct {
 	Code   Code   // stable; from 100 on a retry may help
 	Detail string // shown to people; holds no secrets
+	// Elsewhere are client addresses of other nodes, to connect to instead; nil: none
+	// are known, or it would not help.
+	Elsewhere []string
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (code %d)", e.Detail, e.Code) }
@@ -150,6 +153,8 @@ type Fault struct {
 	A      uint64   `json:"a,omitempty"`      // size, pending, from, shard, sequence
 	B      uint64   `json:"b,omitempty"`      // limit, to
 
+	Elsewhere []string `json:"elsewhere,omitempty"` // Overloaded, in answer to Hello
+
 	Identity string `json:"identity,omitempty"` // Permission
 	Action   Action `json:"action,omitempty"`   // likewise
 	Target   string `json:"target,omitempty"`   // likewise
@@ -189,7 +194,7 @@ func FaultOf(err error, fallback Code) Fault {
 	case errors.As(err, &denied):
 		f.Code, f.Identity, f.Action, f.Target, f.Tenant = CodePermission, denied.Identity, denied.Action, denied.Target, denied.Tenant
 	case errors.As(err, &coded):
-		f.Code, f.Detail = coded.Code, coded.Detail
+		f.Code, f.Detail, f.Elsewhere = coded.Code, coded.Detail, coded.Elsewhere
 	case errors.Is(err, ErrFrameTooLarge):
 		f.Code = CodeFrameTooLarge
 	case errors.Is(err, ErrMalformed):
@@ -219,7 +224,7 @@ func (f Fault) Err() error {
 	case CodePermission:
 		return &PermissionError{Identity: f.Identity, Action: f.Action, Target: f.Target, Tenant: f.Tenant}
 	default:
-		return &Error{Code: f.Code, Detail: f.Detail}
+		return &Error{Code: f.Code, Detail: f.Detail, Elsewhere: f.Elsewhere}
 	}
 }
 

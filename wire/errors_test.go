@@ -18,6 +18,7 @@ func TestTypedErrorsCrossTheWire(t *testing.T) {
 		&ArtifactDiffersError{Topic: "t", Sequence: 3},
 		&SlowClientError{ID: "b", Pending: 100, Limit: 10},
 		&Error{Code: CodeUnavailable, Detail: "later"},
+		&Error{Code: CodeOverloaded, Detail: "there", Elsewhere: []string{"b:7400", "c:7400"}},
 	} {
 		t.Run(fmt.Sprintf("%T", want), func(t *testing.T) {
 			text, err := json.Marshal(FaultOf(fmt.Errorf("while doing something: %w", want), CodeInvalidRequest))
