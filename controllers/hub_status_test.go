@@ -216,6 +216,15 @@ func TestSummarize(t *testing.T) {
 			want:    []string{"Available=True MajorityReady", "Degraded=True DiskFull"},
 			message: "raise spec.storage.size, or keep less by maxBytes or maxAge: agents-node-1 since 2026-02-03T04:05:06Z", clients: 30,
 		},
+		"memory is short": {
+			seen: settled(func(s *observed) {
+				s.nodes[1].report.Memory.ShortSince = new(testNow)
+				s.nodes[2].report.Memory.ShortSince = new(testNow)
+				s.nodes[2].err = errors.New("it does not answer") // what it said before says nothing of now
+			}),
+			want:    []string{"Available=True MajorityReady", "Degraded=True MemoryShort"},
+			message: "or lower spec.limits.maxPendingBytes: agents-node-1 since 2026-02-03T04:05:06Z", clients: 20,
+		},
 		"shards have lost their majority": {
 			seen:    settled(shards(4, 3), notReady(2, 2*time.Minute)),
 			want:    []string{"Available=False TooFewNodesReady", "Degraded=True QuorumLost"},

@@ -56,7 +56,7 @@ func degradedCondition(seen *observed) metav1.Condition {
 // not wrong the message is empty. What they say is the same for as long as the
 // cause is.
 func (o *observed) troubles() []trouble {
-	var failing, full []string
+	var failing, full, short []string
 	for i := range o.nodes {
 		n := &o.nodes[i]
 		if why := whyFailing(&n.pod, o.now); why != "" {
@@ -64,6 +64,9 @@ func (o *observed) troubles() []trouble {
 		}
 		if disk := n.report.Disk; n.err == nil && disk != nil && disk.FullSince != nil {
 			full = append(full, fmt.Sprintf("%s since %s", n.pod.Name, disk.FullSince.UTC().Format(time.RFC3339)))
+		}
+		if since := n.report.Memory.ShortSince; n.err == nil && since != nil {
+			short = append(short, fmt.Sprintf("%s since %s", n.pod.Name, since.UTC().Format(time.RFC3339)))
 		}
 	}
 	for i := range o.leaving {
@@ -79,6 +82,7 @@ func (o *observed) troubles() []trouble {
 		{switchboardv1alpha1.ReasonCertificatesNotReady, o.cluster.wrong("certificates for links between nodes")},
 		{switchboardv1alpha1.ReasonAuthenticationNotReady, o.authentication.wrong()},
 		{switchboardv1alpha1.ReasonDiskFull, said(full, "disks are nearly full, and publishes to what these nodes lead are refused; raise spec.storage.size, or keep less by maxBytes or maxAge: %s")},
+		{switchboardv1alpha1.ReasonMemoryShort, said(short, "nodes are short of memory, and refuse new clients; raise spec.resources.limits.memory or spec.replicas, or lower spec.limits.maxPendingBytes: %s")},
 	}
 }
 

@@ -39,6 +39,8 @@ type NodeReport struct {
 	History HistoryReport `json:"history"`
 	// Disk is about the disk that its history is on; nil: it is in memory.
 	Disk *DiskReport `json:"disk"`
+	// Memory is about its memory; nodes of before it had a limit say nothing.
+	Memory MemoryReport `json:"memory"`
 }
 
 // GossipKeysReport says by which keys a node's gossip is encrypted, by their
@@ -57,6 +59,13 @@ type DiskReport struct {
 	// FullSince is since when it has been nearly full, so that publishes are refused;
 	// nil: there is room.
 	FullSince *time.Time `json:"fullSince"`
+}
+
+// MemoryReport says how a node's memory is.
+type MemoryReport struct {
+	// ShortSince is since when it has been near its limit, so that new clients are
+	// refused; nil: it is not.
+	ShortSince *time.Time `json:"shortSince"`
 }
 
 // HistoryReport says how the shards are that a node leads.

@@ -19,6 +19,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/cluster"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/memory"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/hubnode/server"
 	"github.com/switchboardhub/switchboard/hubnode/shard"
@@ -39,6 +40,7 @@ type Node struct {
 	keeper    keeper
 	stores    stores
 	room      *room
+	memory    *memory.Watch
 	timing    shard.Timing
 	filters   filters
 	certs     *certs.Store
@@ -50,6 +52,8 @@ type Node struct {
 	view      *view
 	members   atomic.Pointer[[]cluster.Member]
 	self      cluster.Member
+
+	shortSince atomic.Pointer[time.Time] // memory is short; nil: it is not
 
 	ready    atomic.Bool
 	draining atomic.Bool
@@ -110,6 +114,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.memory = n.watchMemory()
 	n.admission = newAdmission(n)
 	n.admission.configure(cfg, policy)
 	return n, nil
@@ -245,6 +250,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return n.links.Run(lower) })
 	g.Go(func() error { return n.followGossipKeys(lower) })
 	g.Go(func() error { return n.keepBalance(lower) })
+	g.Go(func() error { return n.memory.Run(lower) })
 	g.Go(func() error {
 		defer stopLower()
 		select {
@@ -342,6 +348,7 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings, policy *acc
 	n.cfg.Store(&cfg)
 	n.endUnencrypted()
 	n.admission.configure(cfg, policy)
+	n.memory.Wake()
 	n.followClusterTLS()
 	err := n.hub.Configure(settings)
 	n.keeper.Want(n.keepsHistory())

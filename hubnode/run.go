@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
+	"github.com/switchboardhub/switchboard/hubnode/memory"
 	"github.com/switchboardhub/switchboard/internal/garbage"
 )
 
@@ -35,7 +36,7 @@ var ErrConfig = errors.New("the configuration is wrong")
 // ends and the node has drained. A file that is wrong at the start is an
 // error; one that becomes wrong later leaves the last good one in force, which
 // the log and /v1/status say. It sets how much garbage the process may have, as
-// [garbage.Limit] does.
+// [garbage.Limit] and [memory.Bound] do.
 func RunFile(ctx context.Context, o Options) error {
 	cfg, hash, err := o.load()
 	if err != nil {
@@ -48,6 +49,7 @@ func RunFile(ctx context.Context, o Options) error {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	garbage.Limit(ctx, n.stores.inMemory)
+	memory.Bound(int64(cfg.Limits.MaxMemory))
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	var watch sync.WaitGroup
@@ -99,6 +101,7 @@ func (o Options) reload(n *Node, log *slog.Logger, level *slog.LevelVar) {
 		log.Error("config refused: the last good one stays", slog.Any("error", err))
 		return
 	}
+	memory.Bound(int64(cfg.Limits.MaxMemory))
 	level.Set(levelOf(cfg.Log))
 	log.Info("config applied", slog.String("hash", hash))
 }

@@ -47,6 +47,8 @@ type Status struct {
 	UptimeSeconds  float64 `json:"uptimeSeconds"`
 	Disk           *Disk   `json:"disk,omitempty"` // nil: history is in memory
 
+	Memory Memory `json:"memory"`
+
 	// GossipKeys are those of the gossip. Nodes of before they could change don't say.
 	GossipKeys GossipKeys    `json:"gossipKeys"`
 	History    HistoryStatus `json:"history"`
@@ -67,6 +69,15 @@ type Disk struct {
 	// FullSince is since when it is nearly full: what is published to topics that the
 	// node leads is refused.
 	FullSince *time.Time `json:"fullSince,omitempty"`
+}
+
+// Memory is how near a node is to the memory that it may use.
+type Memory struct {
+	UsedBytes  int64  `json:"usedBytes"`
+	LimitBytes int64  `json:"limitBytes"` // 0: there is no limit
+	Level      string `json:"level"`      // ample, tight or critical
+	// ShortSince is since when it has not been ample: new clients are refused.
+	ShortSince *time.Time `json:"shortSince,omitempty"`
 }
 
 // NodeInfo is one node in the answer to "nodes".
@@ -94,6 +105,7 @@ func (n *Node) Status() Status {
 		Links: n.mesh.Links(), LinksEncrypted: n.mesh.Encrypted(), ClusterTLS: string(n.Config().TLS.Cluster), Members: len(*n.members.Load()) + 1,
 		Client: n.self.Client, HTTP: "http://" + n.self.HTTP,
 		UptimeSeconds: time.Since(n.started).Seconds(), GossipKeys: n.gossipKeys(),
+		Memory: Memory{UsedBytes: n.memory.Used(), LimitBytes: n.memory.Limit(), Level: n.memory.Level().String(), ShortSince: n.shortSince.Load()},
 	}
 	if n.keepsHistory() {
 		s.History.Shards = n.Config().Storage.Shards
@@ -205,6 +217,7 @@ func (n *Node) Counts() admin.Counts {
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
 	}
+	c.MemoryUsed, c.MemoryLimit, c.MemoryLevel = n.memory.Used(), n.memory.Limit(), int(n.memory.Level())
 	c.GossipKeys = len(n.cluster.Keys())
 	if n.keys.refused.Load() != nil {
 		c.GossipKeysStale = 1

@@ -89,6 +89,8 @@ const (
 	ReasonQuorumLost = "QuorumLost"
 	// ReasonDiskFull (Degraded): nodes refuse publishes, as their disks are nearly full.
 	ReasonDiskFull = "DiskFull"
+	// ReasonMemoryShort (Degraded): nodes refuse new clients, as their memory is nearly used up.
+	ReasonMemoryShort = "MemoryShort"
 	// ReasonCertificatesNotReady (Degraded): CertificatesReady is False, and not only
 	// because an issuer has not yet answered.
 	ReasonCertificatesNotReady = "CertificatesNotReady"

@@ -72,6 +72,9 @@ type Counts struct {
 	DiskFree      uint64 // bytes, of the disk for history; 0 when it is in memory
 	DiskSize      uint64 // bytes, likewise
 	DiskFull      int    // 1 while it is nearly full, else 0
+	MemoryUsed    int64  // bytes, when last looked at
+	MemoryLimit   int64  // bytes; 0: there is none
+	MemoryLevel   int    // 0 ample, 1 tight, 2 critical
 
 	// Of durable subscriptions to topics that this node leads, by "topic/name".
 	DurablePending  map[string]uint64

@@ -36,6 +36,7 @@ var (
 	unhealthyClients = describe("unhealthy_clients_total", "Clients disconnected for leaving health checks unanswered.")
 	clientsJoined    = describe("clients_joined_total", "Clients that were registered on this node, each session counted.")
 	clientsLeft      = describe("clients_left_total", "Clients that left this node, by what ended their session.", "reason")
+	clientsRefused   = describe("clients_refused_total", "Clients that this node did not let in, because it or their identity had too much.", "reason")
 	malformed        = describe("malformed_frames_total", "Frames that ended their connection.")
 	throttled        = describe("artifacts_throttled_total", "Artifacts that were held up because the identity of their sender was ahead of its rate.")
 	permissionDenied = describe("permission_denied_total", "What this node's clients asked for and no rule allows them, by action.", "action")
@@ -56,6 +57,9 @@ var (
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
+	memoryUsed       = describe("memory_used_bytes", "Memory of this node that collecting garbage does not give back, after the last collection.")
+	memoryLimit      = describe("memory_limit_bytes", "Memory that this node may use before it lets clients go; 0: there is no limit.")
+	memoryLevel      = describe("memory_level", "0 while memory is ample, 1 while it is tight and new clients are refused, 2 while it is critical and the slowest clients are let go.")
 	durablePending   = describe("durable_pending_artifacts", "Artifacts that wait to be given out, of the durable subscriptions (topic/name) with most, on the topics that this node leads.", "durable")
 	durableInFlight  = describe("durable_in_flight_artifacts", "Artifacts that clients are at work on, of the same durable subscriptions.", "durable")
 	durableLost      = describe("durable_lost_artifacts_total", "Artifacts that retention took before they were done, of the durable subscriptions (topic/name) that lost most, on the topics that this node leads.", "durable")
@@ -112,6 +116,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, count := range m.ClientsLeft {
 		counter(clientsLeft, count, reason)
 	}
+	for reason, count := range m.ClientsRefused {
+		counter(clientsRefused, count, reason)
+	}
 	counter(malformed, m.MalformedFrames)
 	counter(throttled, m.ArtifactsThrottled)
 	for action, count := range m.PermissionsDenied {
@@ -136,6 +143,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyDiskFree, float64(n.DiskFree))
 	gauge(historyDiskSize, float64(n.DiskSize))
 	gauge(historyDiskFull, float64(n.DiskFull))
+	gauge(memoryUsed, float64(n.MemoryUsed))
+	gauge(memoryLimit, float64(n.MemoryLimit))
+	gauge(memoryLevel, float64(n.MemoryLevel))
 	for _, d := range highest(n.DurablePending, durablesMax) {
 		gauge(durablePending, float64(n.DurablePending[d]), d)
 		gauge(durableInFlight, float64(n.DurableInFlight[d]), d)

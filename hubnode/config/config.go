@@ -205,6 +205,9 @@ type Limits struct {
 	MaxPendingBytes  Bytes            `yaml:"maxPendingBytes"` // waiting for one client
 	SlowClientPolicy SlowClientPolicy `yaml:"slowClientPolicy"`
 	ConflateKey      string           `yaml:"conflateKey"` // the attribute that Conflate goes by
+	// MaxMemory bounds the memory of the whole node: near it newcomers are refused, and
+	// then the slowest clients are let go. Zero: as much as GOMEMLIMIT allows, or the container.
+	MaxMemory Bytes `yaml:"maxMemory,omitempty"`
 	// PerIdentity bounds what the clients of one identity have of this node together.
 	PerIdentity Quota `yaml:"perIdentity,omitempty"`
 	// PerAddress bounds what comes to this node from one IP address.

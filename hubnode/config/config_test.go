@@ -104,6 +104,7 @@ limits:
   maxPendingBytes: 1000001
   slowClientPolicy: Conflate
   conflateKey: symbol
+  maxMemory: 4Gi
   perIdentity:
     clients: 10
     subscriptions: 100
@@ -160,7 +161,7 @@ func fullConfig() config.Config {
 		},
 		Storage:  config.Storage{Dir: "/var/lib/switchboard", Sync: config.SyncInterval, SyncInterval: config.Duration(20 * time.Millisecond), Replicas: 5, Shards: 8},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
-		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", PerAddress: config.AddressQuota{Connections: 500, ConnectionsPerSecond: 50}, PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", MaxMemory: 4 << 30, PerAddress: config.AddressQuota{Connections: 500, ConnectionsPerSecond: 50}, PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},
 	}

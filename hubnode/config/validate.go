@@ -41,6 +41,9 @@ const (
 	MaxPendingBytes Bytes = 64 << 30
 
 	MaxBytesPerSecond Bytes = 1 << 40
+
+	MinMemory Bytes = 32 << 20
+	MaxMemory Bytes = 1 << 50
 )
 
 // FieldError is one fault of a configuration.
@@ -296,6 +299,9 @@ func (l *Limits) check(f *faults) {
 		f.add("limits.maxPendingBytes", "must not be below limits.maxArtifactSize, which is %v, is %v: one artifact has to fit", l.MaxArtifactSize, l.MaxPendingBytes)
 	}
 	f.oneOf("limits.slowClientPolicy", string(l.SlowClientPolicy), string(Disconnect), string(DropOldest), string(DropNewest), string(Conflate))
+	if l.MaxMemory != 0 {
+		f.sizeBetween("limits.maxMemory", l.MaxMemory, MinMemory, MaxMemory)
+	}
 	f.between("limits.perIdentity.clients", l.PerIdentity.Clients, 0, MaxRate)
 	f.between("limits.perIdentity.subscriptions", l.PerIdentity.Subscriptions, 0, MaxRate)
 	f.between("limits.perIdentity.artifactsPerSecond", l.PerIdentity.ArtifactsPerSecond, 0, MaxRate)

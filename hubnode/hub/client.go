@@ -127,6 +127,9 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	if err := wire.CheckClientID(id); err != nil {
 		return err
 	}
+	if err := h.enter(id); err != nil {
+		return err
+	}
 	s := h.settings.Load()
 	c := &Client{
 		hub: h, id: id, conn: conn, since: time.Now(), broadcast: Broadcast,
@@ -143,6 +146,7 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	}
 	c.out = outbox.New(conn, outbox.Config{
 		LimitBytes: s.PendingBytes,
+		Gauge:      h.queued,
 		Failed: func(err error) { // by the writer, which removing waits for
 			h.spawn(func() { h.remove(c, &ConnectionError{Op: "write", Err: err}) })
 		},
@@ -168,11 +172,13 @@ func (h *Hub) RegisterClient(id wire.ClientID, conn io.ReadWriteCloser, opts ...
 	older, replaces := h.Client(id)
 	if !replaces && c.session == nil && h.clientN+int(h.awayN.Load()) >= s.MaxClients {
 		h.mu.Unlock()
+		h.metrics.refused[refusedMaxClients].Add(1)
 		return &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many clients as it may: raise limits.maxClients or add nodes"}
 	}
 	if !replaces {
 		if err := h.roomLocked(c); err != nil {
 			h.mu.Unlock()
+			h.metrics.refused[refusedIdentity].Add(1)
 			return err
 		}
 	}
@@ -324,6 +330,8 @@ func (h *Hub) departLocked(c *Client, reason error) bool {
 func (h *Hub) dismiss(c *Client) {
 	c.sayGoodbye()
 	if departureOf(c.reason).unreachable() || !h.spawn(func() {
+		h.partings.Store(c, nil)
+		defer h.partings.Delete(c)
 		ctx, cancel := context.WithTimeout(h.grace, goodbyeTime)
 		defer cancel()
 		c.out.Drain(ctx)

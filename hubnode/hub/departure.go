@@ -70,6 +70,7 @@ const (
 	departedStopped
 	departedResumed
 	departedUnauthenticated
+	departedShed
 	departures // how many kinds there are
 )
 
@@ -86,6 +87,7 @@ var departureNames = [departures]string{
 	departedStopped:         "stopped",
 	departedResumed:         "resumed",
 	departedUnauthenticated: "unauthenticated",
+	departedShed:            "shed",
 }
 
 // leaveReasons are what other nodes hear.
@@ -101,6 +103,7 @@ var leaveReasons = [departures]wire.LeaveReason{
 	departedStopped:         wire.LeaveStopped,
 	departedResumed:         wire.LeaveReplaced,
 	departedUnauthenticated: wire.LeaveRemoved,
+	departedShed:            wire.LeaveSlow,
 }
 
 func departureOf(reason error) departure {
@@ -133,6 +136,8 @@ func departureOf(reason error) departure {
 			return departedRemoved
 		case wire.CodeUnauthenticated:
 			return departedUnauthenticated
+		case wire.CodeOverloaded:
+			return departedShed
 		default:
 			return departedBadInput
 		}
@@ -143,15 +148,17 @@ func departureOf(reason error) departure {
 	}
 }
 
-// unreachable reports whether a Goodbye would reach nobody.
+// unreachable reports whether a Goodbye would reach nobody, or too late.
 func (d departure) unreachable() bool {
-	return d == departedGoodbye || d == departedDisconnected || d == departedConnectionFault || d == departedResumed
+	return d == departedGoodbye || d == departedDisconnected || d == departedConnectionFault || d == departedResumed ||
+		d == departedShed // what waits before it has to go now
 }
 
 // mayReturn reports whether the client may come back to its session.
 func (d departure) mayReturn() bool {
 	return d == departedDisconnected || d == departedConnectionFault || d == departedUnhealthy || d == departedResumed ||
-		d == departedUnauthenticated // with a new token
+		d == departedUnauthenticated || // with a new token
+		d == departedShed // here later, or on another node
 }
 
 // departureCounts are how many clients left for each kind of reason.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/outbox"
 	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/topic"
 	"github.com/switchboardhub/switchboard/wire"
@@ -56,6 +57,7 @@ type Hub struct {
 	compile  func(string) (Filter, error)
 	system   System
 	settings atomic.Pointer[Settings]
+	entrance atomic.Pointer[entrance] // nil: everybody may come
 	metrics  counters
 
 	clients  sync.Map // wire.ClientID → *Client
@@ -73,6 +75,8 @@ type Hub struct {
 	desks    desks
 	polls    atomic.Uint64 // clients' Fetches so far
 	arrivals arrivals
+	queued   *outbox.Gauge // of all clients
+	partings sync.Map      // *Client → nothing: those that have left, and take what is queued for them
 	denials  seldom.Log
 	ids      wire.IDs
 
@@ -110,6 +114,7 @@ func New(opts ...Option) (*Hub, error) {
 	}
 	h := &Hub{
 		log: b.log, remote: b.remote, compile: b.compile, system: b.system,
+		queued:    outbox.NewGauge(),
 		index:     topic.NewIndex[*subscription](),
 		interests: make(map[string]int),
 		peerSubs:  make(map[string]map[string]*subscription),
@@ -181,6 +186,9 @@ func (h *Hub) forgetFans() {
 		return true
 	})
 }
+
+// Queued tells about how much memory is taken by what waits for clients.
+func (h *Hub) Queued() *outbox.Gauge { return h.queued }
 
 func (h *Hub) eachClient(visit func(*Client)) {
 	h.clients.Range(func(_, v any) bool {

@@ -599,6 +599,9 @@ func TestClientsLimit(t *testing.T) {
 	if err := h.RegisterClient("b", hubs); !errors.As(err, &coded) || coded.Code != wire.CodeTooManyClients {
 		t.Errorf("RegisterClient = %v, want code TooManyClients", err)
 	}
+	if n := h.Metrics().ClientsRefused["max_clients"]; n != 1 {
+		t.Errorf("%d are counted as refused, want 1", n)
+	}
 	join(t, h, "a") // replaces
 	if err := h.RegisterClient("white space", hubs); !errors.As(err, &coded) || coded.Code != wire.CodeInvalidClientID {
 		t.Errorf("RegisterClient = %v, want code InvalidClientID", err)

@@ -35,6 +35,7 @@ type counters struct {
 	joined        atomic.Uint64
 	throttled     atomic.Uint64
 	left          departureCounts
+	refused       [refusals]atomic.Uint64
 	denied        [len(actions)]atomic.Uint64 // in the order of actions
 
 	dropSlow, dropLink, dropClient, dropFilter, dropSession, dropDead atomic.Uint64
@@ -80,7 +81,8 @@ type Metrics struct {
 	PermissionsDenied  map[string]uint64 // by action
 	ArtifactsThrottled uint64            // held up because their sender's identity was ahead of its rate
 	ClientsJoined      uint64
-	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed, unauthenticated
+	ClientsLeft        map[string]uint64 // by reason: goodbye, disconnected, connection_fault, bad_input, slow, unhealthy, replaced, removed, stopped, resumed, unauthenticated, shed
+	ClientsRefused     map[string]uint64 // by reason: memory, max_clients, per_identity
 	TopicSubscribers   map[string]int    // pattern → subscriptions of this hub's clients
 	PendingBytes       int64             // what waits for this hub's clients
 	RoundTrips         uint64            // answered health checks
@@ -107,6 +109,7 @@ func (h *Hub) Metrics() Metrics {
 		PermissionsDenied: c.deniedByAction(), ArtifactsThrottled: c.throttled.Load(),
 		ClientsJoined:    c.joined.Load(),
 		ClientsLeft:      c.left.byName(),
+		ClientsRefused:   c.refusedByName(),
 		TopicSubscribers: make(map[string]int),
 		RoundTrips:       c.rttCount.Load(),
 		RoundTripTime:    time.Duration(c.rttNanos.Load()),

@@ -62,6 +62,9 @@ func TestAnIdentityIsHeldToItsNumbers(t *testing.T) {
 	if fault := wire.FaultOf(err, 0); fault.Code != wire.CodeTooManyClients || !strings.Contains(fault.Detail, "limits.perIdentity.clients") {
 		t.Errorf("a third client: %v", err)
 	}
+	if n := h.Metrics().ClientsRefused["per_identity"]; n != 1 {
+		t.Errorf("%d are counted as refused, want 1", n)
+	}
 	join(t, h, "a", hub.WithPermit(permit("x"))) // takes its own place
 	join(t, h, "d", hub.WithPermit(permit("y")))
 	namesake := permit("x")

@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/switchboardhub/switchboard/hubnode/outbox"
@@ -56,6 +58,50 @@ func (c *Client) cutOff() {
 	err := &SlowClientError{ID: c.id, Pending: c.out.Pending(), Limit: c.hub.settings.Load().PendingBytes}
 	c.hub.metrics.slow.Add(1)
 	c.hub.spawn(func() { c.hub.remove(c, err) }) // it takes the hub's lock, and the caller may hold others
+}
+
+// shedFrom is how many bytes have to wait for a client for it to be slow: about what one
+// read of its takes.
+const shedFrom = 64 << 10
+
+// Shed lets clients go whose memory is needed, until as many bytes are free that waited for
+// them, or none is left that is slow. It returns how many are. Those that are leaving already
+// come first, then those that most waits for. What waits is dropped and the connection closed
+// at once: whoever does not read would not read a Goodbye either. Sessions wait for their
+// clients as after a lost connection.
+func (h *Hub) Shed(bytes int64) (freed int64) {
+	h.partings.Range(func(k, _ any) bool {
+		c, _ := k.(*Client)
+		freed += int64(c.PendingBytes())
+		c.close()
+		return freed < bytes
+	})
+	for _, w := range h.slowest() {
+		if freed >= bytes {
+			break
+		}
+		h.remove(w.client, &wire.Error{Code: wire.CodeOverloaded, Detail: fmt.Sprintf("the node is short of memory, and %d bytes waited for this client", w.bytes)})
+		freed += int64(w.bytes)
+	}
+	return freed
+}
+
+// waiting is how much waits for a client.
+type waiting struct {
+	client *Client
+	bytes  int
+}
+
+// slowest returns the clients that are slow, those that most waits for first.
+func (h *Hub) slowest() []waiting {
+	var slow []waiting
+	h.eachClient(func(c *Client) {
+		if n := c.PendingBytes(); n >= shedFrom {
+			slow = append(slow, waiting{c, n})
+		}
+	})
+	slices.SortFunc(slow, func(a, b waiting) int { return b.bytes - a.bytes })
+	return slow
 }
 
 // lose counts artifacts that the client will never get, and sees to it that it

@@ -9,7 +9,6 @@ package garbage
 import (
 	"context"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 )
@@ -31,20 +30,14 @@ func Limit(ctx context.Context, kept func() int64) {
 	}
 }
 
-// follow sets the limit anew after each collection: the cleanup of what nothing
-// points to runs once after one.
+// follow sets the limit anew after each collection.
 func follow(ctx context.Context, kept func() int64, have int) {
-	type unreachable struct{ _ [16]byte } // smaller ones may share a block with what is reachable
-	runtime.AddCleanup(new(unreachable), func(have int) {
-		if ctx.Err() != nil {
-			return
-		}
+	AfterEach(ctx, func() {
 		if want := percent(live(), kept()); want != have {
 			debug.SetGCPercent(want)
 			have = want
 		}
-		follow(ctx, kept, have)
-	}, have)
+	})
 }
 
 // percent is what may be garbage, of a live heap of so many bytes.

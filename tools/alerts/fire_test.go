@@ -31,6 +31,7 @@ load 1m
 	switchboard_raft_leader{namespace="team-a",hub="agents",pod="agents-node-0",shard="7"} 0x30
 	switchboard_raft_leader{namespace="team-a",hub="agents",pod="agents-node-1",shard="7"} 1x30
 	switchboard_history_disk_full{namespace="team-a",hub="agents",pod="agents-node-0"} 0x30
+	switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 0x9 2x1 0x20
 	switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 900x30
 	switchboard_history_disk_size_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 1000x30
 	switchboard_history_disk_free_bytes{namespace="team-a",hub="memory",pod="memory-node-0"} 0x30
@@ -56,6 +57,7 @@ var unhealthy = map[string][]string{
 	"SwitchboardShardWithoutLeader": {`switchboard_raft_leader{namespace="team-a",hub="agents",pod="agents-node-1",shard="7"} 0x30`},
 	"SwitchboardDiskFull":           {`switchboard_history_disk_full{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
 	"SwitchboardDiskNearlyFull":     {`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 190x30`},
+	"SwitchboardMemoryShort":        {`switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
 	"SwitchboardAcknowledgedAtRisk": {
 		`switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0"} 3x20 4x9`,
 		`switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0",instance="another"} _x25 1x5`,
