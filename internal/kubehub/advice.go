@@ -65,6 +65,8 @@ func adviceFor(hub, reason string) string {
 		return "bring the failing nodes back with their disks: without them the shards can't be published to; live topics go on"
 	case switchboardv1alpha1.ReasonDiskFull:
 		return "raise spec.storage.size, or keep less (spec.history, spec.topics); publishes are taken again once there is room"
+	case switchboardv1alpha1.ReasonMemoryShort:
+		return "raise spec.resources.limits.memory or spec.replicas, or let less wait for each client (spec.limits.maxPendingBytes); clients are taken again once there is room"
 	case switchboardv1alpha1.ReasonVolumesNotGrown:
 		return "set spec.storage.size back to what the message says, or let the storage class expand volumes"
 	case switchboardv1alpha1.ReasonOperatorUpdated:
