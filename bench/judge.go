@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func measure(ctx context.Context, sc scenario, systems []system, n int, scale fl
 }
 
 func once(ctx context.Context, sc scenario, s system, scale float64) (result, error) {
-	ctx, cancel := context.WithTimeout(ctx, onceTime)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(sc.time, onceTime))
 	defer cancel()
 	defer s.stop()
 	if k, ok := s.(keeper); ok {

@@ -22,10 +22,10 @@ func percentiles(took []time.Duration) (median, high float64) {
 	return micros(0.5), micros(0.99)
 }
 
-// openLoop measures one-way latency at a fixed rate. The publisher keeps to its
+// openLoop measures one-way latency from the first server at a fixed rate. The publisher keeps to its
 // schedule whatever the server does, and each message carries the moment that it
 // was due: what waits because the publisher or the server is late counts.
-func openLoop(ctx context.Context, s system, from, to, size, rate int, lasts time.Duration) (result, error) {
+func openLoop(ctx context.Context, s system, to, size, rate int, lasts time.Duration) (result, error) {
 	got := &stamps{start: time.Now()}
 	sub, err := s.connect(ctx, to, "timed-sub", got)
 	if err != nil {
@@ -36,7 +36,7 @@ func openLoop(ctx context.Context, s system, from, to, size, rate int, lasts tim
 	if err := sub.subscribe(ctx, topic); err != nil {
 		return result{}, err
 	}
-	pub, err := s.connect(ctx, from, "timed-pub", nobody{})
+	pub, err := s.connect(ctx, 0, "timed-pub", nobody{})
 	if err != nil {
 		return result{}, err
 	}

@@ -20,7 +20,10 @@ type natsServer struct {
 
 func (s *natsServer) storing(how storage) { s.how = how }
 
-func (s *natsServer) name() string { return "nats" }
+// natsName is the peer of what is measured beside one only.
+const natsName = "nats"
+
+func (s *natsServer) name() string { return natsName }
 
 func (s *natsServer) start(ctx context.Context, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)

@@ -15,6 +15,7 @@ type scenario struct {
 	servers int
 	run     func(ctx context.Context, s system, scale float64) (result, error)
 	targets map[string]float64 // metric → ratio to the peer that is aimed at
+	time    time.Duration      // that one run may take; 0: onceTime
 	storage storage            // of systems that keep history
 	versus  string             // the start of the peer's name; empty: the best one
 
@@ -45,13 +46,16 @@ const (
 	p99        = "p99 µs"
 	perConn    = "KiB/connection"
 	connection = "connects/s"
+	calmP99    = "p99 µs before"
+	peakMiB    = "peak MiB"
+	calmMiB    = "MiB before"
 )
 
 // metrics are in the order of the report; with each whether more is better.
 var metrics = []struct {
 	name   string
 	higher bool
-}{{perSecond, true}, {p50, false}, {p99, false}, {connection, true}, {perConn, false}, {cpuPerMsg, false}}
+}{{perSecond, true}, {p50, false}, {p99, false}, {connection, true}, {perConn, false}, {cpuPerMsg, false}, {calmP99, false}, {peakMiB, false}, {calmMiB, false}}
 
 const (
 	pumpTime  = time.Second
@@ -98,7 +102,7 @@ func echoing(name string, servers, inFlight, count int, targets map[string]float
 
 func timing(name string, servers int, targets map[string]float64) scenario {
 	return scenario{name: name, servers: servers, targets: targets, versus: "nats", run: func(ctx context.Context, s system, scale float64) (result, error) {
-		return openLoop(ctx, s, 0, servers/2, 128, openRate, lasting(openTime, scale))
+		return openLoop(ctx, s, servers/2, 128, openRate, lasting(openTime, scale))
 	}}
 }
 
@@ -171,6 +175,8 @@ func scenarios() []scenario {
 				return idle(ctx, s, scaled(idleAll, scale))
 			},
 		},
+		assaulted("o: beside hostile clients, 2,000 a second, 128 B", assault{malformed: hostileMin, rate: 2000, halfOpen: halfOpenAll}),
+		assaulted("o: beside 1,000,000 hostile clients, 5,000 a second, 128 B", assault{malformed: hostileAll, rate: 5000, halfOpen: halfOpenAll}),
 		guarding(byTLS, "l: TLS, one to one, 128 B", 128, nil, here),
 		guarding(byTLS, "l: TLS, one to one, 1 KiB", 1<<10, map[string]float64{cpuPerMsg: 1.6}, here),
 		guarding(byTLS, "l: TLS, one to one, 16 KiB", 16<<10, nil, here),
@@ -179,7 +185,7 @@ func scenarios() []scenario {
 		{
 			name: "l: TLS, open loop 50 k/s, 1 KiB", servers: node, guard: byTLS, targets: map[string]float64{cpuPerMsg: 1.6},
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
-				return openLoop(ctx, s, 0, 0, 1<<10, openRate, lasting(openTime, scale))
+				return openLoop(ctx, s, 0, 1<<10, openRate, lasting(openTime, scale))
 			},
 		},
 		guarded(byTLS, pumping("m: TLS between nodes, 128 B", cluster, 128, nil, across)),
