@@ -134,6 +134,9 @@ func TestANodeShortOfMemoryShedsItsSlowestClients(t *testing.T) {
 			if _, err := pub.Publish(context.Background(), "t.x", &wire.Artifact{Payload: payload[:4000]}); err != nil {
 				t.Fatal(err)
 			}
+			if err := pub.Flush(context.Background()); err != nil { // a frame of its own is copied for each that it waits for
+				t.Fatal(err)
+			}
 		}
 		for i := published - 63; i <= published; i++ {
 			if a := read.next(t); binary.BigEndian.Uint64(a.Payload) != i {
