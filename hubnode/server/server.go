@@ -103,7 +103,7 @@ type Server struct {
 
 	handshakes handshakes
 	addresses  addresses
-	refusals   seldom.Log // by address
+	refusals   seldom.Log // by address and fault
 
 	mu       sync.Mutex // guards the fields below
 	shaking  list.List  // of *newcomer, the oldest first
@@ -173,10 +173,18 @@ func (s *Server) stop() {
 // turnAway ends a connection that is one too many. It waits for nothing: a new connection has
 // room for what it is told.
 func (s *Server) turnAway(conn net.Conn, why error) {
+	s.logRefused(conn, why)
 	refuse(conn, why)
-	site, _ := siteOf(conn.RemoteAddr())
-	if due, silent := s.refusals.Due(site.String(), time.Now()); due {
-		s.cfg.Log.Warn("connection refused", slog.String("from", site.String()), slog.Any("error", why), slog.Int("more_since_last_told", silent))
+}
+
+// logRefused logs each kind of fault from one address once a minute: whoever makes them by the
+// thousand must not fill the log.
+func (s *Server) logRefused(conn net.Conn, why error) {
+	remote := conn.RemoteAddr()
+	site, _ := siteOf(remote)
+	kind := fmt.Sprint(site, wire.FaultOf(why, 0).Code)
+	if due, silent := s.refusals.Due(kind, time.Now()); due {
+		s.cfg.Log.Info("client refused", slog.String("remote", remote.String()), slog.Any("error", why), slog.Int("more_since_last_told", silent))
 	}
 }
 
@@ -234,8 +242,8 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func(
 	remote := conn.RemoteAddr().String()
 	secured, state, err := s.secure(ctx, conn)
 	if err != nil {
+		s.logRefused(conn, err)
 		refuse(conn, err)
-		s.cfg.Log.Info("client refused", slog.String("remote", remote), slog.Any("error", err))
 		return
 	}
 	conn = secured
@@ -256,8 +264,8 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func(
 	}
 	if err != nil {
 		r.Close()
+		s.logRefused(conn, err)
 		refuse(conn, err)
-		s.cfg.Log.Info("client refused", slog.String("remote", remote), slog.Any("error", err))
 	}
 }
 
