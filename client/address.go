@@ -76,8 +76,9 @@ func candidates(redirect, given, learned []string, current string) []string {
 	return all
 }
 
-// elsewhereMax bounds the addresses that a node may name which refuses a client.
-const elsewhereMax = 100
+// elsewhereMax bounds the addresses that are tried because nodes name them which refuse the
+// client: one that means ill names addresses where nobody answers.
+const elsewhereMax = 10
 
 // elsewhere returns where a node that refuses a client says to go, without the addresses
 // that are known, in random order.

@@ -216,6 +216,9 @@ func (l *Link) Say(frame []byte) {
 // a wire error, or a wire.Error with CodeUnavailable when there is no link or
 // it breaks, or ctx's.
 func (m *Mesh) Ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
+	if wire.HeaderSize+len(question)+len(body) > frameLimit { // the other side would end the link, and all that is on it
+		return nil, &wire.Error{Code: wire.CodeFrameTooLarge, Detail: fmt.Sprintf("question %q to node %q is too large: %d bytes", question, node, len(body))}
+	}
 	m.mu.Lock()
 	link := m.links[node]
 	m.mu.Unlock()

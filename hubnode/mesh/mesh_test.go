@@ -185,6 +185,23 @@ func TestAskIsAnswered(t *testing.T) {
 	}
 }
 
+// The other side would end the link for it, and what else is on it.
+func TestAQuestionThatIsTooLargeIsNotAsked(t *testing.T) {
+	a, _, _, _ := pair(t)
+	var coded *wire.Error
+	if _, err := a.mesh.Ask(t.Context(), "node-1", "q", make([]byte, 32<<20)); !errors.As(err, &coded) || coded.Code != wire.CodeFrameTooLarge {
+		t.Errorf("Ask = %v, want that it is too large", err)
+	}
+	if _, err := a.mesh.Ask(t.Context(), "node-1", "how", nil); err != nil {
+		t.Errorf("a small one after it: %v", err)
+	}
+	select {
+	case <-a.unlinked:
+		t.Error("the link has ended")
+	default:
+	}
+}
+
 func TestManyAsksAtATime(t *testing.T) {
 	a, b, _, _ := pair(t)
 	var asking sync.WaitGroup
