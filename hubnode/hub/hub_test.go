@@ -200,6 +200,7 @@ func TestTopicFilterRefusesWithAReason(t *testing.T) {
 	if f := pub.publish(4, "orders.kept", "good"); f.Sequence() != 2 {
 		t.Errorf("a filter for orders.> hides the history of orders.kept: acknowledged as %v", f)
 	}
+	a.expectPayload(1, "good")
 	if n := h.Metrics().ArtifactsDropped["filtered"]; n != 6 {
 		t.Errorf("dropped for filtered: %d, want 6", n)
 	}
