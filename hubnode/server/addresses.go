@@ -36,6 +36,7 @@ type addresses struct {
 	mu    sync.Mutex // guards the fields below
 	known map[netip.Addr]*address
 	open  int // connections of all
+	swept time.Time
 }
 
 // address is where connections come from.
@@ -55,7 +56,8 @@ func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (le
 	defer a.mu.Unlock()
 	at := a.known[from]
 	if at == nil {
-		if len(a.known) >= a.open+addressesIdle {
+		if len(a.known) >= a.open+addressesIdle && now.Sub(a.swept) >= burst { // they are all remembered for that long
+			a.swept = now
 			maps.DeleteFunc(a.known, func(_ netip.Addr, at *address) bool { return at.idle(now) })
 		}
 		at = new(address)
