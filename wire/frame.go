@@ -158,6 +158,10 @@ func (f Frame) From() []byte {
 	return f[at : at+f.fromLen()]
 }
 
+// RouteSize returns how many bytes the frame has before its body. The fixed part is enough to
+// know it.
+func (f Frame) RouteSize() int { return f.bodyOffset() }
+
 // Body returns what follows the route; it aliases the frame.
 func (f Frame) Body() []byte { return f[f.bodyOffset():] }
 

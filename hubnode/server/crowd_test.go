@@ -111,6 +111,8 @@ func (door) Admit(_ context.Context, id wire.ClientID, shown auth.Credentials) (
 		return server.Admitted{}, &wire.Error{Code: wire.CodeUnauthenticated, Detail: "no"}
 	case "tenant":
 		tenant = "shop"
+	case "other tenant":
+		tenant = "bank"
 	}
 	return server.Admitted{Tenant: tenant, Permit: &hub.Permit{Identity: id, Expires: time.Now().Add(time.Hour), Allows: func(action wire.Action, target string) bool {
 		return action != wire.ActionPublish || !strings.HasPrefix(tenant.OwnTopic(target), "secret")

@@ -37,6 +37,17 @@ func Wrap(conn io.WriteCloser, r *wire.Reader, t Tenant) *Conn {
 	}
 }
 
+// PeerClosed reports whether the client has hung up, where the connection can tell.
+func (c *Conn) PeerClosed() bool {
+	conn, ok := c.Closer.(interface{ PeerClosed() bool })
+	return ok && conn.PeerClosed()
+}
+
+// ReadTo is a [wire.Lazy]'s: while nothing comes, no buffer is held.
+func (c *Conn) ReadTo(buffer func() []byte, drop func()) (int, error) {
+	return c.in.readTo(buffer, drop)
+}
+
 // Read reads frames, or a part of one. It returns the errors of [wire.Reader.Next].
 func (c *Conn) Read(p []byte) (int, error) { return c.in.read(p) }
 
@@ -54,27 +65,36 @@ type inbound struct {
 	err   error // what comes after that
 }
 
-func (in *inbound) read(p []byte) (int, error) {
-	if len(in.ready) == 0 {
-		if in.err == nil {
-			in.fill(len(p))
+func (in *inbound) readTo(buffer func() []byte, drop func()) (int, error) {
+	if len(in.ready) == 0 && in.err == nil {
+		if !in.src.Buffered() {
+			drop()
 		}
-		if len(in.ready) == 0 {
-			in.src.Close()
-			return 0, in.err
-		}
+		in.fill()
 	}
+	if len(in.ready) == 0 {
+		in.src.Close()
+		return 0, in.err
+	}
+	return in.take(buffer()), nil
+}
+
+func (in *inbound) read(p []byte) (int, error) {
+	return in.readTo(func() []byte { return p }, func() {})
+}
+
+func (in *inbound) take(p []byte) int {
 	n := copy(p, in.ready)
 	in.ready = in.ready[n:]
 	if len(in.ready) == 0 {
 		giveBack(in.buf, (*in.buf)[:0])
 		in.buf, in.ready = nil, nil
 	}
-	return n, nil
+	return n
 }
 
-// fill waits for a frame, and takes those that are there, up to about so many bytes.
-func (in *inbound) fill(most int) {
+// fill waits for a frame, and takes those that are there, up to about a batch.
+func (in *inbound) fill() {
 	f, err := in.src.Next()
 	if err != nil {
 		in.err = err
@@ -83,7 +103,7 @@ func (in *inbound) fill(most int) {
 	in.buf = take()
 	for err == nil {
 		*in.buf = in.names.appendIn(*in.buf, f)
-		if len(*in.buf) >= min(most, batch) || !in.src.Buffered() {
+		if len(*in.buf) >= batch || !in.src.Buffered() {
 			break
 		}
 		f, err = in.src.Next()
@@ -92,66 +112,101 @@ func (in *inbound) fill(most int) {
 }
 
 type outbound struct {
-	dst   io.Writer
-	names translator
-	part  []byte // of a frame that is not whole yet
+	dst     io.Writer
+	names   translator
+	part    []byte // of a frame, or of a large one's route, that is not whole yet
+	through int    // bytes of a large frame that are still to come, and stay as they are
 }
 
 func (o *outbound) write(all ...[]byte) (int, error) {
 	buf := take()
 	b := *buf
 	defer func() { giveBack(buf, b) }()
+	flush := func() error {
+		if len(b) == 0 {
+			return nil
+		}
+		_, err := o.dst.Write(b)
+		b = b[:0]
+		return err
+	}
 	n := 0
 	for _, p := range all {
 		n += len(p)
 		for len(p) > 0 {
-			var f wire.Frame
-			if f, p = o.next(p); f == nil {
-				break
+			if len(b) >= batch {
+				if err := flush(); err != nil {
+					return 0, err
+				}
 			}
-			b = o.names.appendOut(b, f)
-			if len(o.part) > 0 {
-				o.part = nil
-			}
-			if len(b) < batch {
+			if o.through == 0 {
+				b, p = o.change(b, p)
 				continue
 			}
-			if _, err := o.dst.Write(b); err != nil {
+			body := p[:min(o.through, len(p))]
+			p, o.through = p[len(body):], o.through-len(body)
+			if len(body) < batch {
+				b = append(b, body...)
+				continue
+			}
+			if err := flush(); err != nil {
 				return 0, err
 			}
-			b = b[:0]
+			if _, err := o.dst.Write(body); err != nil {
+				return 0, err
+			}
 		}
 	}
-	if len(b) > 0 {
-		if _, err := o.dst.Write(b); err != nil {
-			return 0, err
-		}
+	if err := flush(); err != nil {
+		return 0, err
 	}
 	return n, nil
 }
 
-// next returns the frame that part and p begin with, nil when it is not whole, and what is
-// left of p.
-func (o *outbound) next(p []byte) (f wire.Frame, rest []byte) {
+// change appends the frame that part and p begin with, or its route when it is a large one,
+// and returns what is left of p. What is not whole becomes part.
+func (o *outbound) change(b, p []byte) (changed, rest []byte) {
+	f := p
+	if len(o.part) > 0 {
+		f = o.part
+	}
+	for len(f) < enough(f) {
+		k := min(enough(f)-len(o.part), len(p))
+		if k == 0 {
+			return b, nil
+		}
+		o.part, p = append(o.part, p[:k]...), p[k:]
+		f = o.part
+	}
+	size := enough(f)
 	if len(o.part) == 0 {
-		if size := wire.FrameSize(p); size > 0 && size <= len(p) { // as most are
-			return wire.Frame(p[:size]), p[size:]
-		}
+		f, p = p[:size], p[size:]
 	}
-	for {
-		want := 4 // the length
-		if size := wire.FrameSize(o.part); size > 0 {
-			want = size
-		}
-		n := min(want-len(o.part), len(p))
-		o.part, p = append(o.part, p[:n]...), p[n:]
-		switch {
-		case len(o.part) < want:
-			return nil, nil
-		case want > 4:
-			return wire.Frame(o.part), p
-		}
+	o.part = nil
+	from := len(b)
+	b = o.names.appendOut(b, wire.Frame(f))
+	if o.through = wire.FrameSize(f) - size; o.through > 0 {
+		wire.Frame(b[from:]).Extended(o.through)
 	}
+	return b, p
+}
+
+// enough returns how much of the frame that b begins with is changed at a time: all of it,
+// or the route of a large one of artifacts, whose body has no names; more than is there when
+// that can't be known yet.
+func enough(b []byte) int {
+	if len(b) < wire.HeaderSize {
+		return wire.HeaderSize
+	}
+	size := wire.FrameSize(b)
+	switch f := wire.Frame(b); f.Kind() {
+	case wire.KindPublish, wire.KindSend, wire.KindReply:
+		if size > batch {
+			return f.RouteSize()
+		}
+	default:
+	}
+	return size
 }
 
 func take() *[]byte {

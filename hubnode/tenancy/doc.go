@@ -7,6 +7,7 @@
 // changed in the frames that come and go; payloads are not looked at.
 //
 // Clients that are not of the tenant, as whoever looks after the hub, may send to it. Their
-// ids are told with a slash before them, by which they can be answered. Names that begin
+// ids are told with a slash before them, by which they can be answered, unless they have
+// another slash: then they could be of another tenant. Names that begin
 // with "$" are the hub's and stay as they are; rules say who may use them.
 package tenancy

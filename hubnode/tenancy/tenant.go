@@ -52,7 +52,7 @@ func appendID[S string | []byte](t Tenant, b []byte, own S) []byte {
 	own = own[:min(len(own), tooLong)]
 	switch {
 	case t == "" || len(own) == 0 || reserved(own):
-	case own[0] == outside:
+	case own[0] == outside && !hasSlash(own[1:]): // ids with one may be another tenant's
 		own = own[1:]
 	default:
 		b = append(append(b, t...), '/')
@@ -89,6 +89,15 @@ func appendOwnTopic[S string | []byte](t Tenant, b []byte, name S) []byte {
 // within reports whether a name begins with the tenant and what ends its prefix.
 func within[S string | []byte](t Tenant, name S, end byte) bool {
 	return len(name) > len(t)+1 && name[len(t)] == end && string(name[:len(t)]) == string(t)
+}
+
+func hasSlash[S string | []byte](id S) bool {
+	for i := range len(id) {
+		if id[i] == outside {
+			return true
+		}
+	}
+	return false
 }
 
 // reserved reports whether a name is the hub's own.

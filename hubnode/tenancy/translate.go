@@ -25,10 +25,14 @@ func (t *translator) appendIn(b []byte, f wire.Frame) []byte {
 		target = appendTopic(t.tenant, target, f.Target())
 	case wire.KindSubscribe:
 		target = appendTopic(t.tenant, target, f.Target())
-		body = recode(body, func(s *wire.Subscription) { s.Positions = renamed(s.Positions, t.tenant.Topic) })
+		body = recode(body, func(s *wire.Subscription) bool { return rename(&s.Positions, t.tenant.Topic) })
 	case wire.KindFetch:
 		target = appendTopic(t.tenant, target, f.Target())
-		body = recode(body, func(w *wire.Fetch) { w.Policy.DeadLetter = t.tenant.Topic(w.Policy.DeadLetter) })
+		body = recode(body, func(w *wire.Fetch) bool {
+			letters := &w.Policy.DeadLetter
+			*letters = t.tenant.Topic(*letters)
+			return *letters != ""
+		})
 	default:
 		target = append(target, f.Target()...)
 	}
@@ -47,7 +51,7 @@ func (t *translator) appendOut(b []byte, f wire.Frame) []byte {
 		target = appendOwnTopic(t.tenant, target, f.Target())
 	case wire.KindAck:
 		if bytes.HasPrefix(body, positions) { // else it has no names
-			body = recode(body, func(s *wire.Subscribed) { s.Positions = renamed(s.Positions, t.tenant.OwnTopic) })
+			body = recode(body, func(s *wire.Subscribed) bool { return rename(&s.Positions, t.tenant.OwnTopic) })
 		}
 	case wire.KindError, wire.KindGoodbye:
 		body = recode(body, t.tenant.rename)
@@ -61,9 +65,9 @@ func (t *translator) appendOut(b []byte, f wire.Frame) []byte {
 // positions is what the body of Subscribe's Ack begins with.
 var positions = []byte(`{"positions":`)
 
-// recode changes a body. One that can't be decoded stays as it is, for whoever reads it to
-// find.
-func recode[T any](body []byte, change func(*T)) []byte {
+// recode changes a body, unless change says that there is nothing to. One that can't be
+// decoded stays as it is, for whoever reads it to find.
+func recode[T any](body []byte, change func(*T) bool) []byte {
 	if len(body) == 0 {
 		return body
 	}
@@ -71,7 +75,9 @@ func recode[T any](body []byte, change func(*T)) []byte {
 	if err := json.Unmarshal(body, &v); err != nil {
 		return body
 	}
-	change(&v)
+	if !change(&v) {
+		return body
+	}
 	changed, err := json.Marshal(&v)
 	if err != nil {
 		return body // it was decoded from JSON
@@ -79,20 +85,19 @@ func recode[T any](body []byte, change func(*T)) []byte {
 	return changed
 }
 
-func renamed(positions map[string]wire.Sequence, rename func(string) string) map[string]wire.Sequence {
-	if positions == nil {
-		return nil // which says something else than an empty one
+// rename changes the names of positions, and reports whether there are any.
+func rename(positions *map[string]wire.Sequence, to func(string) string) bool {
+	all := make(map[string]wire.Sequence, len(*positions))
+	for name, seq := range *positions {
+		all[to(name)] = seq
 	}
-	all := make(map[string]wire.Sequence, len(positions))
-	for name, seq := range positions {
-		all[rename(name)] = seq
-	}
-	return all
+	*positions = all
+	return len(all) > 0
 }
 
 // rename makes the names in a fault the tenant's. Those in its text are to be read by
 // people: where the text has the prefix, it goes.
-func (t Tenant) rename(f *wire.Fault) {
+func (t Tenant) rename(f *wire.Fault) bool {
 	if f.Client != "" {
 		f.Client = t.OwnID(f.Client)
 	}
@@ -112,4 +117,5 @@ func (t Tenant) rename(f *wire.Fault) {
 			f.Detail = strings.ReplaceAll(f.Detail, before+string(t)+end, before)
 		}
 	}
+	return true
 }

@@ -249,8 +249,11 @@ func (s *suite) becomeTenants(t *testing.T) {
 		if all := w.artifacts(t); len(all) != 1 || all[0].From != "asker" || all[0].To != "worker" {
 			t.Errorf("the worker of %s got %+v, want its own artifact alone, by its own names", w.namespace, all)
 		}
-		for _, refused := range [][]string{{"send", "/" + workers[1-i].namespace + "/worker", "x"}, {"clients"}} {
-			if out, err := w.hubctl(append(refused, "--id", "asker")...); err == nil || !strings.Contains(err.Error()+out, "is not allowed to") {
+		for said, refused := range map[string][]string{
+			"no client":         {"send", "/" + workers[1-i].namespace + "/worker", "x"},
+			"is not allowed to": {"clients"},
+		} {
+			if out, err := w.hubctl(append(refused, "--id", "asker")...); err == nil || !strings.Contains(err.Error()+out, said) {
 				t.Errorf("%s: hubctl %v: %v\n%s", w.namespace, refused, err, out)
 			}
 		}
