@@ -122,15 +122,17 @@ func (a *agent) mustHubctl(t *testing.T, args ...string) string {
 // client whose first connection is refused does not try again.
 func (s *suite) waitServed(t *testing.T) {
 	t.Helper()
-	defer s.removeAgents(t)
+	remove := []string{"-n", hubNamespace, "delete", "pod"}
 	for i := range s.workers {
 		pod := s.podFor(fmt.Sprintf("first-%d", i), i, s.image, service(), "/hubctl", "nodes")
 		pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 		s.start(t, pod)
+		remove = append(remove, pod.Name)
 	}
 	for i := range s.workers {
 		(&agent{s: s, pod: fmt.Sprintf("first-%d", i)}).waitLogs(t)
 	}
+	s.mustRun(t, s.kubectl, "", remove...)
 }
 
 // waitRunning waits until the pod runs; that it is connected is another matter.

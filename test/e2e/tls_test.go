@@ -78,6 +78,7 @@ func (s *suite) tlsBecomesOptional(t *testing.T) {
 	plain := s.startAgent(t, "plain", 0, service(), "listen", "--id", "plain", "-o", "json")
 	plain.waitRunning(t)
 	s.patchTLS(t, "Optional")
+	s.waitServed(t) // nodes were replaced
 	secure := s.startSecureAgent(t, "secure", 1, service(), "listen", "--id", "secure", "-o", "json")
 	secure.waitRunning(t)
 	s.waitConnected(t, plain, "secure")
