@@ -138,9 +138,9 @@ func hubName(tenant tenancy.Tenant, list int, text string) string {
 	}
 }
 
-// Allows reports whether the client may do something with a target, by its name in the hub: a client id, a
-// topic, or, to subscribe and to read history, a pattern, which one allowed pattern
-// has to cover. For a target that is not valid it reports false. It allocates nothing
+// Allows reports whether the client may do something with a target, by its name in the
+// hub: a client id, a topic, or, to subscribe and to read history, a pattern, which one
+// allowed pattern has to cover. For a target that is not valid it reports false. It allocates nothing
 // for one that is.
 //
 // The topic broadcast may be subscribed to by whoever may connect under the id that

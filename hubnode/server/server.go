@@ -144,7 +144,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		left, err := s.addresses.enter(conn.RemoteAddr(), s.cfg.PerAddress(), time.Now())
 		if err != nil {
-			s.turnAway(conn, err)
+			s.turnAway(conn, err) // without a wait: a new connection has room for what it is told
 			continue
 		}
 		conn = socket.Wrap(conn)
@@ -170,8 +170,7 @@ func (s *Server) stop() {
 	}
 }
 
-// turnAway ends a connection that is one too many. It waits for nothing: a new connection has
-// room for what it is told.
+// turnAway logs why a connection is refused, says so to the client, and closes it.
 func (s *Server) turnAway(conn net.Conn, why error) {
 	s.logRefused(conn, why)
 	refuse(conn, why)
@@ -242,8 +241,7 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func(
 	remote := conn.RemoteAddr().String()
 	secured, state, err := s.secure(ctx, conn)
 	if err != nil {
-		s.logRefused(conn, err)
-		refuse(conn, err)
+		s.turnAway(conn, err)
 		return
 	}
 	conn = secured
@@ -264,8 +262,7 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func(
 	}
 	if err != nil {
 		r.Close()
-		s.logRefused(conn, err)
-		refuse(conn, err)
+		s.turnAway(conn, err)
 	}
 }
 
