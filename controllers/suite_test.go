@@ -16,7 +16,10 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -169,7 +172,9 @@ func startCluster() (_ *cluster, err error) {
 	return c, nil
 }
 
-// startOperator starts an operator, which knows nothing of one before it.
+// startOperator starts an operator, which knows nothing of one before it, and waits
+// until it has read what there is: without the right to list something it would not
+// begin.
 func (c *cluster) startOperator() error {
 	ctx, stop := context.WithCancel(context.Background())
 	mgr, err := ctrl.NewManager(c.userConfig, ctrl.Options{
@@ -200,15 +205,34 @@ func (c *cluster) startOperator() error {
 	}
 	c.stop, c.done = stop, make(chan error, 1)
 	go func() { c.done <- mgr.Start(ctx) }()
+	syncCtx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, watched := range []client.Object{
+		&switchboardv1alpha1.Hub{}, &switchboardv1alpha1.Topic{}, &switchboardv1alpha1.Grant{},
+		&corev1.ConfigMap{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{},
+		&appsv1.StatefulSet{}, &policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{},
+	} {
+		if _, err := mgr.GetCache().GetInformer(syncCtx, watched); err != nil {
+			return errors.Join(fmt.Errorf("the operator reads no %T: %w", watched, err), c.halt())
+		}
+	}
+	return nil
+}
+
+// halt stops the operator.
+func (c *cluster) halt() error {
+	c.stop()
+	if err := <-c.done; err != nil {
+		return fmt.Errorf("the manager ended: %w", err)
+	}
 	return nil
 }
 
 // replaceOperator stops the operator and starts another one.
 func (c *cluster) replaceOperator(t *testing.T) {
 	t.Helper()
-	c.stop()
-	if err := <-c.done; err != nil {
-		t.Fatalf("the manager ended: %v", err)
+	if err := c.halt(); err != nil {
+		t.Fatal(err)
 	}
 	if err := c.startOperator(); err != nil {
 		t.Fatal(err)
@@ -269,9 +293,8 @@ func grantRole(ctx context.Context, c client.Client, file string) (*rbacv1.Clust
 }
 
 func (c *cluster) shutDown() error {
-	c.stop()
-	if err := <-c.done; err != nil {
-		return fmt.Errorf("the manager ended: %w", err)
+	if err := c.halt(); err != nil {
+		return err
 	}
 	if err := c.env.Stop(); err != nil {
 		return fmt.Errorf("stop the API server: %w", err)
