@@ -35,8 +35,9 @@ type Store struct {
 	current atomic.Pointer[edition]
 	stale   atomic.Bool
 
-	mu   sync.Mutex // is held while the files are read; guards told
-	told string     // the last error that was logged, empty since the files are good
+	mu    sync.Mutex  // is held while the files are read; guards the fields below
+	told  string      // the last error that was logged, empty since the files are good
+	again *time.Timer // reads files that are not valid yet once they are; nil: there are none
 }
 
 // edition is a certificate and what follows from it on one day.
@@ -79,7 +80,21 @@ func (s *Store) Run(ctx context.Context) error {
 		return nil
 	}
 	follow.Always(ctx, s.dir, s.reread, s.trouble)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waitLocked(0)
 	return nil
+}
+
+// waitLocked lets the files be read again after a while; none: no more.
+func (s *Store) waitLocked(after time.Duration) {
+	if s.again != nil {
+		s.again.Stop()
+		s.again = nil
+	}
+	if after > 0 {
+		s.again = time.AfterFunc(after, s.reread)
+	}
 }
 
 // Config returns what connections that begin now are to be served with, nil
@@ -119,9 +134,14 @@ func (s *Store) Stale() bool { return s.stale.Load() }
 func (s *Store) reread() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.waitLocked(0)
 	next, err := load(s.dir, s.id)
-	if err == nil && next.expired() && !s.current.Load().expired() {
-		err = fmt.Errorf("%s: the certificate expired on %s", filepath.Join(s.dir, certFile), next.pair.Leaf.NotAfter.UTC().Format(time.DateTime))
+	if err == nil && s.current.Load().validity() == nil {
+		rest := time.Until(next.pair.Leaf.NotBefore) // taken first, or it may have passed
+		if err = next.validity(); err != nil {
+			err = fmt.Errorf("%s: %w", filepath.Join(s.dir, certFile), err)
+			s.waitLocked(rest)
+		}
 	}
 	if err != nil {
 		s.stale.Store(true)
@@ -140,8 +160,8 @@ func (s *Store) serveLocked(next *edition) {
 	s.current.Store(next)
 	leaf := next.pair.Leaf
 	log := s.log.With(slog.String("directory", s.dir), slog.Any("names", leaf.DNSNames), slog.Time("expires", leaf.NotAfter))
-	if next.expired() {
-		log.Error("the certificate has expired: nobody will trust it")
+	if err := next.validity(); err != nil {
+		log.Error("nobody will trust the certificate", slog.Any("error", err))
 		return
 	}
 	log.Info("certificate loaded")
@@ -210,7 +230,17 @@ func newEdition(pair tls.Certificate, secret []byte, m *mutual, day int64) *edit
 	return e
 }
 
-func (e *edition) expired() bool { return time.Now().After(e.pair.Leaf.NotAfter) }
+// validity returns why the certificate is not valid now, nil when it is.
+func (e *edition) validity() error {
+	now, leaf := time.Now(), e.pair.Leaf
+	switch {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("the certificate expired on %s", leaf.NotAfter.UTC().Format(time.DateTime))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("the certificate is not valid before %s: if that is past, this machine's clock is slow", leaf.NotBefore.UTC().Format(time.DateTime))
+	}
+	return nil
+}
 
 // same reports whether both serve the same chain with the same key, and trust the
 // same.

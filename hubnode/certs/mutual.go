@@ -75,10 +75,13 @@ func newMutual(id string, text []byte, dir string, leaf *x509.Certificate, chain
 		}
 		between.AddCert(c)
 	}
-	// Whether it has expired is for the caller to judge.
+	// Whether it is valid now is for the caller to judge.
 	now := time.Now()
-	if now.After(leaf.NotAfter) {
+	switch {
+	case now.After(leaf.NotAfter):
 		now = leaf.NotAfter
+	case now.Before(leaf.NotBefore):
+		now = leaf.NotBefore
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: m.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})

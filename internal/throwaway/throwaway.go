@@ -68,8 +68,13 @@ func (ca *CA) Pool() *x509.CertPool {
 // Issue returns a server's certificate for names, which may be IP addresses and URIs,
 // and its key, in PEM. It expires at the end. One for a URI is good for clients, too.
 func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error) {
+	return ca.IssueFrom(ca.cert.NotBefore, end, names...)
+}
+
+// IssueFrom is Issue for a certificate that is not valid before begin.
+func (ca *CA) IssueFrom(begin, end time.Time, names ...string) (cert, key []byte, err error) {
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "switchboard"}, NotAfter: end,
+		Subject: pkix.Name{CommonName: "switchboard"}, NotBefore: begin, NotAfter: end,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, name := range names {
@@ -91,7 +96,7 @@ func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error
 // IssueClient returns a client's certificate and its key, in PEM. It expires at the end.
 func (ca *CA) IssueClient(end time.Time, name string, groups ...string) (cert, key []byte, err error) {
 	return ca.issue(&x509.Certificate{
-		Subject: pkix.Name{CommonName: name, Organization: groups}, NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Subject: pkix.Name{CommonName: name, Organization: groups}, NotBefore: ca.cert.NotBefore, NotAfter: end, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 }
 
@@ -100,8 +105,7 @@ func (ca *CA) issue(template *x509.Certificate) (cert, key []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a key: %w", err)
 	}
-	template.SerialNumber, template.NotBefore = big.NewInt(time.Now().UnixNano()), ca.cert.NotBefore
-	template.KeyUsage = x509.KeyUsageDigitalSignature
+	template.SerialNumber, template.KeyUsage = big.NewInt(time.Now().UnixNano()), x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, private.Public(), ca.key)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issue a certificate: %w", err)
