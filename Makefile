@@ -55,7 +55,7 @@ dev: bin/hubctl ## Run a hub of three nodes on loopback until Ctrl-C
 .PHONY: test
 test: ## Run all tests but those on a real cluster
 	@$(TEST_ENV); $(RACE); \
-	set -x; go test $$race -shuffle=on $(PKG); go -C tools/image test ./...; go -C tools/alerts test ./...
+	set -x; go test $$race -shuffle=on -timeout 25m $(PKG); go -C tools/image test ./...; go -C tools/alerts test ./...
 
 ##@ Build
 
