@@ -14,6 +14,10 @@ const (
 	retryMax  = 2 * time.Second
 )
 
+// errNotAllowed ends the reading of what the client may not read any more. Whoever changed
+// that ends the subscription.
+var errNotAllowed = errors.New("the client may not read history")
+
 // These end a page early: the client has to read first.
 var (
 	errCrowded = errors.New("the client's queue is half full")
@@ -66,13 +70,12 @@ func (s *subscription) catchUp() {
 			return
 		}
 		c.heard = 0 // whatever was published before now is in the page
-		from := c.next
 		s.mu.Unlock()
 		if wait > 0 && !s.pause(h.life, wait) {
 			return
 		}
 
-		err := s.turnPage(h.life, in, c, from)
+		err := s.turnPage(h.life, in, c)
 		in.flush()
 		room = s.roomForPage()
 		switch {
@@ -108,19 +111,26 @@ func (s *subscription) pause(ctx context.Context, d time.Duration) bool {
 
 // turnPage reads one page of history and queues it. The cursor is live
 // afterwards when that was all there is.
-func (s *subscription) turnPage(ctx context.Context, in *intake, c *cursor, from wire.Sequence) error {
+func (s *subscription) turnPage(ctx context.Context, in *intake, c *cursor) error {
+	from, err := s.pageStart(ctx, in, c)
+	if err != nil {
+		return err
+	}
 	page, err := s.client.hub.read(ctx, c.topic, from, min(pageBytes, max(s.roomForPage(), 1)))
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.mayTurnLocked(c); err != nil {
+		return err
+	}
 	c.wait = 0
 	if err := s.skipLocked(in, c, page.first); err != nil {
 		return err
 	}
 	if page.end < c.next { // the history was lost, and began anew
-		c.next = page.end
+		c.next, c.past = page.end, min(c.past, page.end)
 	}
 	err = page.each(func(f wire.Frame) error {
 		p := &parcel{frame: f, seq: f.Sequence()}
@@ -144,6 +154,60 @@ func (s *subscription) turnPage(ctx context.Context, in *intake, c *cursor, from
 	c.live = c.next >= max(c.heard, page.end)
 	c.quiet = false
 	return nil
+}
+
+// mayTurnLocked returns nil when the client may have what comes next. It is asked for
+// each page, for what was published before the subscription takes a right that it may have
+// lost meanwhile.
+func (s *subscription) mayTurnLocked(c *cursor) error {
+	select {
+	case <-s.ended:
+		return errNotAllowed
+	default:
+	}
+	if c.next < c.past && !s.client.allows(wire.ActionHistory, s.pattern) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// pageStart returns where the next page of a cursor begins. Where the client had the
+// subscription before and may not read history any more, that is not before the subscription:
+// it goes on as it would had it come back now, and hears what it missed.
+func (s *subscription) pageStart(ctx context.Context, in *intake, c *cursor) (wire.Sequence, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.again || c.next >= c.past || s.client.allows(wire.ActionHistory, s.pattern) {
+		return c.next, nil
+	}
+	if c.past == unknownPast {
+		s.mu.Unlock()
+		end, err := s.client.hub.askEnd(ctx, c.topic)
+		s.mu.Lock()
+		if err != nil {
+			return 0, err
+		}
+		c.past = min(c.past, end)
+	}
+	c.quiet = false // what was there before may be what it has not had
+	err := s.skipLocked(in, c, c.past)
+	return c.next, err
+}
+
+// replays reports whether the subscription is still in what was published before it. It
+// returns when no page is being sent by what was allowed before the call.
+func (s *subscription) replays() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listing {
+		return s.past
+	}
+	for _, c := range s.cursors {
+		if !c.live && c.next < c.past {
+			return true
+		}
+	}
+	return false
 }
 
 // skipLocked moves a cursor on to the first artifact that is kept, and tells

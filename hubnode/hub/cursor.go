@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"math"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -15,11 +16,14 @@ type cursor struct {
 	topic string
 	live  bool
 	next  wire.Sequence // the next one to deliver
+	past  wire.Sequence // what comes before was there before the subscription; unknownPast: its leader has not said
 	heard wire.Sequence // while it lags: the end of what was published since the latest page was asked for
 	quiet bool          // it starts wherever the history starts: nothing before that is missed
 	retry time.Time     // its history could not be read: not before then
 	wait  time.Duration // between such tries
 }
+
+const unknownPast = wire.Sequence(math.MaxUint64)
 
 // startAt puts the cursors where a subscription begins and starts to catch up.
 // What was published while the listing was under way has been heard of.
@@ -28,16 +32,20 @@ func (s *subscription) startAt(starts []topicStart, complete bool, want wire.Sub
 	defer s.mu.Unlock()
 	s.listing = false
 	s.fromOne = complete || want.Positions != nil || want.Since == wire.SinceAll
+	s.knows = complete
 	listed := make(map[string]bool, len(starts))
 	for _, at := range starts {
 		listed[at.Topic] = true
 		c := s.cursorLocked(at.Topic)
-		c.next = at.Start
+		c.next, c.past = at.Start, min(c.past, at.End)
 		c.live = c.next >= max(c.heard, at.End)
 	}
 	for name, c := range s.cursors { // heard of during the listing, but not listed
 		if !listed[name] && s.fromOne {
 			c.next = 1
+		}
+		if !listed[name] && s.knows {
+			c.past = 1
 		}
 	}
 	if !complete {
@@ -71,7 +79,7 @@ func (s *subscription) startUnlistedLocked(listed map[string]bool, want wire.Sub
 func (s *subscription) cursorLocked(name string) *cursor {
 	c := s.cursors[name]
 	if c == nil {
-		c = &cursor{topic: name}
+		c = &cursor{topic: name, past: unknownPast}
 		if s.cursors == nil {
 			s.cursors = make(map[string]*cursor)
 		}
@@ -93,10 +101,14 @@ func (s *subscription) deliverStored(in *intake, name string, p *parcel) int {
 		if s.fromOne {
 			c.next = 1
 		}
+		c.past = first
+		if s.knows {
+			c.past = 1
+		}
 	}
 	switch {
 	case !c.live:
-		c.heard = max(c.heard, end)
+		c.heard, c.past = max(c.heard, end), min(c.past, first)
 		return 0
 	case end <= c.next: // had it
 		return 0

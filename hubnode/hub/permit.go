@@ -106,7 +106,8 @@ func (c *Client) accountKey() string {
 func (p *Permit) account() string { return cmp.Or(p.Account, p.Identity) }
 
 // SetPermit replaces what a client may do; nil lets it do everything. Subscriptions that
-// are not allowed any more end, and the client is told. It does nothing when the permit
+// are not allowed any more end, also those that still read what was published before them
+// when that is not, and the client is told. It does nothing when the permit
 // is not the old one any more, and reports that.
 func (h *Hub) SetPermit(c *Client, old, next *Permit) bool {
 	now := c.permit.Load()
@@ -134,22 +135,47 @@ func (h *Hub) SetPermit(c *Client, old, next *Permit) bool {
 		now.expiry.Stop()
 	}
 	// Not with the lock held: a client may have thousands, and may ask for this again and again.
-	lost := slices.DeleteFunc(subs, func(s *subscription) bool { return s.id == 0 || p.Allows(wire.ActionSubscribe, s.pattern) })
+	type ending struct {
+		*subscription
+		right wire.Action
+	}
+	var lost []ending
+	for _, s := range subs {
+		if right := p.endingRight(s, s.replays()); right != "" {
+			lost = append(lost, ending{s, right})
+		}
+	}
 	if len(lost) > 0 {
 		h.mu.Lock()
 		if c.permit.Load() != p { // who replaced it looks at all of them
 			lost = nil
 		}
 		for _, s := range lost {
-			h.dropLocked(s)
+			h.dropLocked(s.subscription)
 		}
 		h.mu.Unlock()
 	}
 	c.pushControl(nil, settingsFrame)
 	for _, s := range lost {
-		c.deny(nil, s.id, c.denied(p, wire.ActionSubscribe, s.pattern))
+		s.replays() // nothing of it comes behind the error
+		c.deny(nil, s.id, c.denied(p, s.right, s.pattern))
 	}
 	return true
+}
+
+// endingRight returns the right without which a subscription ends and that the permit does
+// not have; empty when there is none. replays says that it reads what was published before
+// it. One that the client had before it came back does not end for that, as it would not
+// have had the client come back now.
+func (p *permitted) endingRight(s *subscription, replays bool) wire.Action {
+	switch {
+	case s.id == 0: // what it hears without asking
+	case !p.Allows(wire.ActionSubscribe, s.pattern):
+		return wire.ActionSubscribe
+	case replays && !s.again && !p.Allows(wire.ActionHistory, s.pattern):
+		return wire.ActionHistory
+	}
+	return ""
 }
 
 // expireLocked sees to it that the client is gone when its permit has expired.
@@ -174,6 +200,12 @@ func (c *Client) may(action wire.Action, target string) error {
 		return nil
 	}
 	return c.denied(p, action, target)
+}
+
+// allows is may without counting and telling that it is denied.
+func (c *Client) allows(action wire.Action, target string) bool {
+	p := c.permit.Load()
+	return p == nil || p.Allows(action, target)
 }
 
 // mayPublish is may for the goroutine that reads from the client, on its way with every

@@ -59,6 +59,9 @@ func (c *Client) sendPage(in *intake, ref uint32, name string, want wire.Read) (
 		return 0, extent, ErrStopped
 	}
 	page, err := h.read(h.life, name, next, min(pageBytes, max(limit/4, 1)))
+	if err == nil {
+		err = c.may(wire.ActionHistory, name) // by now: it may have waited
+	}
 	if err != nil {
 		return 0, extent, err
 	}

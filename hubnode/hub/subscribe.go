@@ -15,8 +15,9 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 		return err
 	}
 	s := newSubscription(c, string(f.Target()))
-	s.id, s.group = f.Ref(), want.Group
+	s.id, s.group, s.again = f.Ref(), want.Group, want.Again
 	missed, err := c.mayRead(s.pattern, &want)
+	s.past = want.Group == "" && !isLive(want)
 	if err == nil {
 		err = c.prepare(s, want)
 	}
@@ -49,10 +50,9 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 // had before, on a pattern whose history it may not read, goes on from now: want is changed
 // to that, and where it was is returned.
 func (c *Client) mayRead(pattern string, want *wire.Subscription) (missed map[string]wire.Sequence, err error) {
-	live := want.Positions == nil && (want.Since == "" || want.Since == wire.SinceNew)
 	p := c.permit.Load()
 	switch {
-	case live || p == nil || p.Allows(wire.ActionHistory, pattern):
+	case isLive(*want) || p == nil || p.Allows(wire.ActionHistory, pattern):
 		return nil, nil
 	case !want.Again:
 		return nil, c.denied(p, wire.ActionHistory, pattern)
@@ -60,6 +60,11 @@ func (c *Client) mayRead(pattern string, want *wire.Subscription) (missed map[st
 	missed = want.Positions
 	want.Since, want.Sequence, want.Age, want.Positions = wire.SinceNew, 0, 0, nil
 	return missed, nil
+}
+
+// isLive reports whether a subscription is to what is published from now on.
+func isLive(want wire.Subscription) bool {
+	return want.Positions == nil && (want.Since == "" || want.Since == wire.SinceNew)
 }
 
 // prepare checks a subscription and makes it known.
@@ -89,8 +94,10 @@ func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 	}
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
-	if err := c.may(wire.ActionSubscribe, s.pattern); err != nil { // locked: SetPermit finds it, or it finds the new permit
-		return err
+	if p := c.permit.Load(); p != nil { // locked: SetPermit finds the subscription, or it finds the new permit
+		if right := p.endingRight(s, s.past); right != "" {
+			return c.denied(p, right, s.pattern)
+		}
 	}
 	return c.hub.attachLocked(s)
 }

@@ -21,6 +21,9 @@ type subscription struct {
 	group   string
 	filter  Filter
 
+	past  bool // it was asked to begin with what was published before it
+	again bool // the client had it before, over another connection
+
 	ended chan struct{} // closed when it is dropped; nil for other nodes'
 
 	mu      sync.Mutex // guards the fields below: where it is in topics with history
@@ -28,6 +31,7 @@ type subscription struct {
 	listing bool // what is kept is being asked for; live artifacts wait
 	running bool // the goroutine that catches up runs
 	fromOne bool // it wants new topics from their first artifact on
+	knows   bool // it was told of all topics that there were when it began
 }
 
 // literal reports whether the subscription is to one topic.
