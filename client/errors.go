@@ -97,7 +97,7 @@ func temporary(err error) bool {
 }
 
 // passing reports whether what was refused may soon be possible, so that a publish
-// waits for it. A full disk may stay full for hours, and whoever publishes had
+// waits for it. What is full may stay so for hours, and whoever publishes had
 // better know.
 func passing(err error) bool {
 	coded, ok := errors.AsType[*Error](err)

@@ -59,8 +59,8 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 // ctx's and, when the hub said why, its: a [NoQuorumError] for instance. Concurrent
 // publishes share frames, so many goroutines are fast too.
 //
-// A disk that is nearly full is told at once, by an [Error] with CodeStorageFull:
-// nothing was stored.
+// A disk that is nearly full, or a namespace whose topics keep as much as they may, is
+// told at once, by an [Error] with CodeStorageFull: nothing was stored.
 func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (wire.Sequence, error) {
 	if err := checkTopic(topic); err != nil {
 		return 0, err

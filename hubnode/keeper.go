@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
@@ -34,10 +35,47 @@ func (k keeper) Append(f wire.Frame, skip int, by hub.Publisher, done func(*hub.
 	if err := k.node.room.take(len(f)); err != nil {
 		return err
 	}
+	if k.node.shares.on() {
+		return k.appendShared(f, skip, by, done)
+	}
 	return k.Shards.Append(f, skip, shard.Publisher(by), func(out shard.Outlet, r shard.Result) {
 		o, _ := out.(outlet) // the only kind there is
 		done(o.Stage, r.First, r.Err)
 	})
+}
+
+// appendShared is Append while tenants have a limit. What its publisher sends again, and
+// is stored already, takes no room and is answered as ever.
+func (k keeper) appendShared(f wire.Frame, skip int, by hub.Publisher, done func(*hub.Stage, wire.Sequence, error)) error {
+	shares, bytes := k.node.shares, len(f.Body())-skip
+	at, err := shares.take(f.Target(), placement.ShardOf(f.Target(), k.node.stores.shards), bytes)
+	if err != nil && !k.Stored(string(f.Target()), shard.Publisher(by)) {
+		shares.refused.Add(uint64(f.Count()))
+		return err
+	}
+	err = k.Shards.Append(f, skip, shard.Publisher(by), func(out shard.Outlet, r shard.Result) {
+		shares.settle(at, r.Grown) // before the publisher hears
+		o, _ := out.(outlet)       // the only kind there is
+		done(o.Stage, r.First, r.Err)
+	})
+	if err != nil {
+		shares.settle(at, 0)
+	}
+	return err
+}
+
+// Purge takes what a topic holds before a sequence, which makes room for others of its
+// tenant.
+func (k keeper) Purge(ctx context.Context, topic string, before wire.Sequence) error {
+	grown, err := k.Shards.Purge(ctx, topic, before)
+	k.node.shares.purged(topic, k.Of(topic), grown)
+	return err
+}
+
+// Retain applies what topics keep now, which may make room.
+func (k keeper) Retain(now time.Time) {
+	k.Shards.Retain(now)
+	k.node.shares.wake()
 }
 
 // ShardOf returns the number of a topic's shard.
@@ -60,11 +98,13 @@ func (n *Node) newShards() *shard.Shards {
 		Self: n.view.owner.Node, Shards: s.Shards, Dir: s.Dir, SyncInterval: syncInterval(s),
 		Store:   n.stores.store,
 		Limits:  func(topic string) history.Limits { return n.hub.LimitsOf(topic) },
+		Weighs:  n.shares.on,
 		Outlet:  func() shard.Outlet { return outlet{n.hub.NewStage()} },
 		Desired: n.replicasOf,
 		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view,
 		Moved: func(moved int) {
 			n.hub.LeaderMoved(func(topic string) bool { return n.keeper.Of(topic) == moved })
+			n.shares.wake()
 			n.assess()
 		},
 		Looked: n.assess,

@@ -40,6 +40,7 @@ type Node struct {
 	keeper    keeper
 	stores    stores
 	room      *room
+	shares    *shares
 	memory    *memory.Watch
 	timing    shard.Timing
 	filters   filters
@@ -106,6 +107,8 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.view = newView(n, cfg.Node, uint64(n.started.UnixNano()))
 	n.stores.dir, n.stores.shards, n.stores.log = cfg.Storage.Dir, cfg.Storage.Shards, n.log
 	n.room = newRoom(cfg.Storage.Dir, cfg.Node, cfg.Storage.Shards, n.log)
+	n.shares = newShares()
+	n.shares.configure(cfg)
 	n.keeper = keeper{Shards: n.newShards(), node: n}
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),
@@ -241,6 +244,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	g.Go(func() error { return n.mesh.Run(lower) })
 	g.Go(func() error { return n.view.announce(lower) })
 	g.Go(func() error { return n.runShards(lower) })
+	g.Go(func() error { return n.followShares(lower) })
 	g.Go(func() error { return n.view.presence.run(lower) })
 	g.Go(func() error { return n.cluster.Run(lower) })
 	g.Go(func() error { return web.Run(lower) })
@@ -348,6 +352,7 @@ func (n *Node) reload(old, cfg config.Config, settings hub.Settings, policy *acc
 	n.cfg.Store(&cfg)
 	n.endUnencrypted()
 	n.admission.configure(cfg, policy)
+	n.shares.configure(cfg)
 	n.memory.Wake()
 	n.followClusterTLS()
 	err := n.hub.Configure(settings)

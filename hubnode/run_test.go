@@ -161,7 +161,9 @@ func TestHTTPAnswers(t *testing.T) {
 		"/v1/clients": `{"clients":[]}`,
 		"/v1/topics":  `{"topics":[],"shards":[]}`,
 		"/v1/nodes":   `"node":"node-0"`,
-		"/":           "/v1/status",
+
+		"/v1/namespaces": `{"maxHistoryBytes":0,"namespaces":[]}`,
+		"/":              "/v1/status",
 	} {
 		if body, code := f.get(path); code != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s = %d, %q; want 200 with %q", path, code, body, want)

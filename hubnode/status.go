@@ -18,6 +18,7 @@ const (
 	questionStatus      = "status"
 	questionNodes       = "nodes"
 	questionPresence    = "presence"
+	questionNamespaces  = "namespaces"
 	questionLocalStatus = "local.status" // asked by other nodes
 )
 
@@ -151,6 +152,8 @@ func (n *Node) answer(ctx context.Context, question string, body []byte) ([]byte
 		what = n.Status()
 	case questionNodes:
 		what = map[string][]NodeInfo{"nodes": n.nodes(ctx)}
+	case questionNamespaces:
+		what = n.shares.list()
 	case questionPresence:
 		if !n.ready.Load() {
 			return nil, true, &wire.Error{Code: wire.CodeUnavailable, Detail: "this node does not know yet who is on the others"}
@@ -217,6 +220,7 @@ func (n *Node) Counts() admin.Counts {
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
 	}
+	c.NamespaceHistory, c.NamespaceHistoryLimit, c.OverQuota = n.shares.byTenant(), n.shares.limit.Load(), n.shares.refused.Load()
 	c.MemoryUsed, c.MemoryLimit, c.MemoryLevel = n.memory.Used(), n.memory.Limit(), int(n.memory.Level())
 	c.GossipKeys = len(n.cluster.Keys())
 	if n.keys.refused.Load() != nil {

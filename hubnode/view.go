@@ -2,6 +2,7 @@ package hubnode
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"maps"
 	"slices"
@@ -248,7 +249,10 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	if answer, ok, err := v.node.keeper.Answer(ctx, question, body); ok {
 		return answer, err
 	}
-	if question == hub.QuestionPassed {
+	switch question {
+	case questionShares:
+		return json.Marshal(v.node.shares.led())
+	case hub.QuestionPassed:
 		v.announceAll()
 	}
 	return v.node.hub.Answer(ctx, question, body)

@@ -53,7 +53,7 @@ const (
 	CodeOverloaded         Code = 103
 	CodeNoQuorum           Code = 104
 	CodeOutOfOrder         Code = 105 // one published before it was not stored
-	CodeStorageFull        Code = 106
+	CodeStorageFull        Code = 106 // there is no room for more history: on a disk, or in what a namespace may keep
 )
 
 // Error is a refusal that travels over the wire.

@@ -76,6 +76,11 @@ type Counts struct {
 	MemoryLimit   int64  // bytes; 0: there is none
 	MemoryLevel   int    // 0 ample, 1 tight, 2 critical
 
+	// Of tenants' histories, while there is a limit.
+	NamespaceHistory      map[string]int64 // bytes in the whole hub, by namespace, as far as the node knows
+	NamespaceHistoryLimit int64            // bytes; 0: there is none
+	OverQuota             uint64           // artifacts refused for it, on the topics that the node leads
+
 	// Of durable subscriptions to topics that this node leads, by "topic/name".
 	DurablePending  map[string]uint64
 	DurableInFlight map[string]int
@@ -136,7 +141,7 @@ func routes(cfg Config) http.Handler {
 		say(w, http.StatusOK, "ok")
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, "status", w, r) })
-	for _, question := range []string{"clients", "topics", "nodes"} {
+	for _, question := range []string{"clients", "topics", "nodes", "namespaces"} {
 		mux.HandleFunc("GET /v1/"+question, allowed(cfg.Node, question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
 	}
 	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
@@ -153,7 +158,7 @@ func routes(cfg Config) http.Handler {
 	registry.MustRegister(collector{cfg.Hub.Metrics, cfg.Node.Counts}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
+		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
 	})
 	return mux
 }

@@ -14,6 +14,9 @@ import (
 // most subscribed ones.
 const patternsMax = 50
 
+// namespacesMax bounds the namespaces that have.
+const namespacesMax = 50
+
 // durablesMax bounds the durable subscriptions that have.
 const durablesMax = 100
 
@@ -57,6 +60,9 @@ var (
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
+	namespaceHistory = describe("namespace_history_bytes", "Bytes of artifacts that the topics of a namespace keep in the whole hub, as far as this node knows, of the namespaces with most; absent while there is no limit.", "namespace")
+	namespaceLimit   = describe("namespace_history_limit_bytes", "Bytes of artifacts that the topics of one namespace may keep in the whole hub; 0: there is no limit.")
+	overQuota        = describe("artifacts_over_quota_total", "Artifacts refused because the topics of their namespace keep as much as they may, on the topics that this node leads.")
 	memoryUsed       = describe("memory_used_bytes", "Memory of this node that collecting garbage does not give back, after the last collection.")
 	memoryLimit      = describe("memory_limit_bytes", "Memory that this node may use before it lets clients go; 0: there is no limit.")
 	memoryLevel      = describe("memory_level", "0 while memory is ample, 1 while it is tight and new clients are refused, 2 while it is critical and the slowest clients are let go.")
@@ -143,6 +149,11 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyDiskFree, float64(n.DiskFree))
 	gauge(historyDiskSize, float64(n.DiskSize))
 	gauge(historyDiskFull, float64(n.DiskFull))
+	for _, namespace := range highest(n.NamespaceHistory, namespacesMax) {
+		gauge(namespaceHistory, float64(n.NamespaceHistory[namespace]), namespace)
+	}
+	gauge(namespaceLimit, float64(n.NamespaceHistoryLimit))
+	counter(overQuota, n.OverQuota)
 	gauge(memoryUsed, float64(n.MemoryUsed))
 	gauge(memoryLimit, float64(n.MemoryLimit))
 	gauge(memoryLevel, float64(n.MemoryLevel))

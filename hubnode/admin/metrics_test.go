@@ -162,9 +162,13 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"MemoryUsed":         "memory_used_bytes",
 		"MemoryLimit":        "memory_limit_bytes",
 		"MemoryLevel":        "memory_level",
+		"OverQuota":          "artifacts_over_quota_total",
 		"DurableLost":        "durable_lost_artifacts_total{durable=%q}",
 		"DurablePending":     "durable_pending_artifacts{durable=%q}",
 		"DurableInFlight":    "durable_in_flight_artifacts{durable=%q}",
+
+		"NamespaceHistory":      "namespace_history_bytes{namespace=%q}",
+		"NamespaceHistoryLimit": "namespace_history_limit_bytes",
 	} {
 		told[field] = true
 		v := reflect.ValueOf(m).FieldByName(field)

@@ -212,6 +212,14 @@ type Limits struct {
 	PerIdentity Quota `yaml:"perIdentity,omitempty"`
 	// PerAddress bounds what comes to this node from one IP address.
 	PerAddress AddressQuota `yaml:"perAddress,omitempty"`
+	// PerNamespace bounds what the topics of one tenant have of the whole hub together.
+	PerNamespace NamespaceQuota `yaml:"perNamespace,omitempty"`
+}
+
+// NamespaceQuota bounds what belongs to a tenant: without [TenancyNamespace] nothing does.
+// Zero: it does not.
+type NamespaceQuota struct {
+	HistoryBytes Bytes `yaml:"historyBytes,omitempty"` // in all histories, each counted once and not for each replica
 }
 
 // AddressQuota bounds connections. Zero: it does not.

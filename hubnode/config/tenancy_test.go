@@ -31,6 +31,24 @@ func TestTenancy(t *testing.T) {
 	}
 }
 
+// What topics of a namespace may keep means nothing where they are of none.
+func TestSharesNeedTenancy(t *testing.T) {
+	const tenants = "authentication: {serviceAccount: {issuer: i, audiences: [a], keysFile: /k}}\ntenancy: Namespace\n"
+	for name, test := range map[string]struct{ file, err string }{
+		"with tenants":       {tenants + "limits: {perNamespace: {historyBytes: 10Gi}}\n", ""},
+		"that bound nothing": {"limits: {perNamespace: {}}\n", ""},
+		"without tenants":    {"limits: {perNamespace: {historyBytes: 10Gi}}\n", "line 2: limits.perNamespace: must not be set without tenancy Namespace"},
+		"of too few bytes":   {tenants + "limits: {perNamespace: {historyBytes: 1}}\n", "limits.perNamespace.historyBytes: must be from 1Ki to 1024Ti, is 1"},
+		"of a negative size": {tenants + "limits: {perNamespace: {historyBytes: -1}}\n", "limits.perNamespace.historyBytes"},
+		"of something else":  {tenants + "limits: {perNamespace: {bytes: 1}}\n", "bytes"},
+	} {
+		_, err := config.Parse([]byte("hub: h\n" + test.file))
+		if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+			t.Errorf("%s: got %v, want %q", name, err, test.err)
+		}
+	}
+}
+
 // Nodes of before there was tenancy refuse a file that names it.
 func TestTenancyIsNotWrittenUnlessItIsSaid(t *testing.T) {
 	cfg := config.Default()

@@ -42,6 +42,9 @@ const (
 
 	MaxBytesPerSecond Bytes = 1 << 40
 
+	MinHistoryBytes Bytes = 1 << 10
+	MaxHistoryBytes Bytes = 1 << 50
+
 	MinMemory Bytes = 32 << 20
 	MaxMemory Bytes = 1 << 50
 )
@@ -129,6 +132,9 @@ func (c Config) checkTenancy(f *faults) {
 	f.oneOf("tenancy", string(c.Tenancy), string(TenancyNone), string(TenancyNamespace))
 	if c.Tenancy == TenancyNamespace && c.Authentication.ServiceAccount == nil {
 		f.add("tenancy", "must not be Namespace without authentication.serviceAccount: nobody would prove to be of one")
+	}
+	if c.Limits.PerNamespace.HistoryBytes != 0 && c.Tenancy != TenancyNamespace {
+		f.add("limits.perNamespace", "must not be set without tenancy Namespace: topics are of no namespace then, and history.maxBytes bounds each")
 	}
 }
 
@@ -308,6 +314,9 @@ func (l *Limits) check(f *faults) {
 	f.between("limits.perAddress.connections", l.PerAddress.Connections, 0, MaxRate)
 	f.between("limits.perAddress.connectionsPerSecond", l.PerAddress.ConnectionsPerSecond, 0, MaxRate)
 	f.sizeBetween("limits.perIdentity.bytesPerSecond", l.PerIdentity.BytesPerSecond, 0, MaxBytesPerSecond)
+	if l.PerNamespace.HistoryBytes != 0 {
+		f.sizeBetween("limits.perNamespace.historyBytes", l.PerNamespace.HistoryBytes, MinHistoryBytes, MaxHistoryBytes)
+	}
 	if n := len(l.ConflateKey); n < 1 || n > MaxConflateKey {
 		f.add("limits.conflateKey", "must have from 1 to %d bytes, has %d", MaxConflateKey, n)
 	}

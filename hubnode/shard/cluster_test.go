@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type group struct {
 	interval time.Duration
 	shards   int
 	replicas int
+	keeps    int         // artifacts of each topic; 0: a million
+	weighs   func() bool // nil: nobody wants to know
 
 	mu    sync.Mutex // guards the fields below
 	size  int        // nodes that the hub has
@@ -121,7 +124,8 @@ func (g *group) start(node string) {
 	m.shards = New(Config{
 		Self: node, Shards: g.shards, Dir: dir, SyncInterval: g.interval, Timing: g.timing, Log: log, files: fs, segment: 8 << 10,
 		Store:   m.store,
-		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: 1 << 20} },
+		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: cmp.Or(g.keeps, 1<<20)} },
+		Weighs:  g.weighs,
 		Outlet:  func() Outlet { return m },
 		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
 		Ask: m.ask, Carrier: m, Moved: func(int) {}, Looked: func() {},

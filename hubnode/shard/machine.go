@@ -31,6 +31,9 @@ type Result struct {
 	First wire.Sequence  // of the artifacts stored; 0: they were stored before, it is not known where
 	Grant *durable.Grant // of a member's request
 	Err   error
+	// Grown is by how many bytes the topic holds more than before, less when negative:
+	// what is kept for it went at the same time. It is told while Config.Weighs says so.
+	Grown int64
 }
 
 // errTooSoon refuses a frame that overtook one before it.
@@ -40,6 +43,7 @@ var errTooSoon = &wire.Error{Code: wire.CodeOutOfOrder, Detail: "an artifact tha
 type machine struct {
 	store   history.Store
 	limits  func(topic string) history.Limits
+	weighs  func() bool // may be nil, for never
 	outlet  Outlet
 	serves  atomic.Bool // it leads: what is stored is delivered
 	applied atomic.Uint64
@@ -148,10 +152,11 @@ func (m *machine) applyRecord(r record) Result {
 		return m.append(r)
 	case opPurge:
 		before := min(r.before, m.next(r.topic))
+		grown := m.weigh(r.topic)
 		if err := m.persist(func() error { return m.store.Purge(r.topic, before) }); err != nil {
 			return Result{Err: err}
 		}
-		return Result{First: before}
+		return Result{First: before, Grown: grown()}
 	case opBegin:
 		t := m.topic([]byte(r.topic))
 		if next := t.next.Load(); next != 1 {
@@ -189,6 +194,7 @@ func (m *machine) append(r record) Result {
 		return Result{Err: history.ErrMoved}
 	}
 	run := history.Run{First: first, Count: f.Count(), From: string(f.From()), Time: r.time, Body: f.Body()}
+	grown := m.weigh(name)
 	err := m.persist(func() error { return m.store.Append(time.Now(), name, m.limits(name), run) })
 	t.next.Store(uint64(first) + uint64(f.Count()))
 	if r.by.ID != 0 {
@@ -201,7 +207,20 @@ func (m *machine) append(r record) Result {
 	if m.serves.Load() {
 		m.outlet.Deliver(name, f, first)
 	}
-	return Result{First: first}
+	return Result{First: first, Grown: grown()}
+}
+
+// weigh returns a function that says how many bytes a topic holds more by then: 0 when
+// nobody wants to know.
+func (m *machine) weigh(topic string) (grown func() int64) {
+	if m.weighs == nil || !m.serves.Load() || !m.weighs() {
+		return func() int64 { return 0 }
+	}
+	before, _, _ := m.store.Bounds(topic) // who can't tell can't be changed either, and says so
+	return func() int64 {
+		after, _, _ := m.store.Bounds(topic)
+		return after.Bytes - before.Bytes
+	}
 }
 
 // retryFull is how often a store without room is tried again.

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"container/list"
+	"sync"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -29,8 +30,9 @@ type publisher struct {
 	At     time.Time       // of the latest frame
 }
 
-// publishers recognise what was stored before.
+// publishers recognise what was stored before. All but has is for one goroutine.
 type publishers struct {
+	mu    sync.Mutex // held while the fields below change, and by others that read them
 	known map[publisherKey]*list.Element
 	order *list.List // of *publisher; who published last is at the end
 }
@@ -71,8 +73,18 @@ func (p *publishers) judge(topic string, by Publisher) (v verdict, first wire.Se
 	return tooSoon, 0
 }
 
+// has reports whether a frame is known to be stored.
+func (p *publishers) has(topic string, by Publisher) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v, _ := p.judge(topic, by)
+	return v == repeated
+}
+
 // stored notes that a frame was stored.
 func (p *publishers) stored(topic string, by Publisher, first wire.Sequence, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	key := publisherKey{by.ID, topic}
 	e := p.known[key]
 	if e == nil {
@@ -90,11 +102,11 @@ func (p *publishers) stored(topic string, by Publisher, first wire.Sequence, now
 	}
 	have.Firsts = append(have.Firsts, first)
 	have.Last, have.At = by.Number, now
-	p.forget(now)
+	p.forgetLocked(now)
 }
 
-// forget drops those that are too many, or silent for too long.
-func (p *publishers) forget(now time.Time) {
+// forgetLocked drops those that are too many, or silent for too long.
+func (p *publishers) forgetLocked(now time.Time) {
 	for e := p.order.Front(); e != nil; e = p.order.Front() {
 		have, _ := e.Value.(*publisher)
 		if p.order.Len() <= publishersMax && now.Sub(have.At) <= publisherAge {
@@ -117,7 +129,9 @@ func (p *publishers) list() []publisher {
 
 // restore puts back what list returned.
 func (p *publishers) restore(all []publisher) {
-	*p = *newPublishers()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known, p.order = make(map[publisherKey]*list.Element), list.New()
 	for i := range all {
 		p.known[all[i].Key] = p.order.PushBack(&all[i])
 	}

@@ -214,6 +214,7 @@ func (r *replica) start() error {
 	if r.s.cfg.Dir != "" {
 		m.room = diskLogBytes
 	}
+	m.weighs = r.s.cfg.Weighs
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
 	m.settled, m.latest = r.landing, r.snaps.last
 	upTo, err := loadLatest(m, r.snaps)

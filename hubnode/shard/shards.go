@@ -49,7 +49,7 @@ func (t Timing) withDefaults() Timing {
 }
 
 // Config says what shards there are and how to reach the others. All fields but
-// Dir, SyncInterval and Timing are required.
+// Dir, SyncInterval, Weighs and Timing are required.
 type Config struct {
 	Self   string // this node's name
 	Shards int    // the same on all nodes, for the hub's whole life
@@ -62,6 +62,9 @@ type Config struct {
 	Store func(shard int) (history.Store, error)
 	// Limits returns what a topic keeps.
 	Limits func(topic string) history.Limits
+	// Weighs reports whether somebody wants to know by how much topics grow, which takes
+	// two looks at the store for each record. Nil: nobody ever does.
+	Weighs func() bool
 	// Outlet returns what takes what is stored, for one goroutine.
 	Outlet func() Outlet
 	// Desired returns the nodes that a shard's replicas belong on, the one that
@@ -571,15 +574,23 @@ func (s *Shards) Append(f wire.Frame, skip int, by Publisher, done func(Outlet, 
 	return r.enqueue(appendAppend(make([]byte, 0, 4+appendHead+len(f)), time.Now(), by, f, skip), done)
 }
 
+// Stored reports whether a numbered frame is known to be stored, on a topic whose shard this
+// node leads.
+func (s *Shards) Stored(topic string, by Publisher) bool {
+	r := s.replica(s.Of(topic))
+	return r != nil && by.ID != 0 && r.servesNow() && r.machine.publishers.has(topic, by)
+}
+
 // Purge takes what a topic holds before a sequence, on every replica. This node
-// must lead the topic's shard.
-func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) error {
+// must lead the topic's shard. It returns by how many bytes the topic has grown, which is
+// less than nothing, as [Result] does.
+func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) (grown int64, err error) {
 	r := s.replica(s.Of(topic))
 	if r == nil {
-		return errNotLeader
+		return 0, errNotLeader
 	}
-	_, err := r.await(ctx, appendPurge(nil, time.Now(), topic, before))
-	return err
+	result, err := r.await(ctx, appendPurge(nil, time.Now(), topic, before))
+	return result.Grown, err
 }
 
 // Begin makes a topic that nothing was ever published to begin at a sequence. This

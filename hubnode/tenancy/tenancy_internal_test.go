@@ -175,6 +175,21 @@ func traffic() (hub, own []byte) {
 	return hub, own
 }
 
+func TestWhoseATopicIs(t *testing.T) {
+	for _, namespace := range []string{"shop", "a", "0", "team-7", strings.Repeat("n", 63)} {
+		for _, own := range []string{"a", "orders.new", "Ä.ö", "bank.orders", ".odd"} {
+			if got := OwnerOf(Tenant(namespace).Topic(own)); got != namespace {
+				t.Errorf("%s of %s is said to be of %q", own, namespace, got)
+			}
+		}
+	}
+	for _, name := range []string{"", ".", "shop", "shop.", ".a", "Shop.a", "_ops.a", "shöp.a", "-a.b", "a-.b", "a b.c", "$hub.topics", "$presence", strings.Repeat("n", 64) + ".a"} {
+		if got := OwnerOf([]byte(name)); len(got) > 0 {
+			t.Errorf("%q is said to be of %q", name, got)
+		}
+	}
+}
+
 func TestWhatIsWrittenInPiecesArrivesWhole(t *testing.T) {
 	hub, own := traffic()
 	for _, size := range []int{1, 3, 24, 100, 4096, 65_536, len(hub)} {

@@ -44,6 +44,27 @@ func (t Tenant) OwnID(id wire.ClientID) wire.ClientID { return string(appendOwnI
 // it is not the tenant's.
 func (t Tenant) OwnTopic(name string) string { return string(appendOwnTopic(t, nil, name)) }
 
+// maxNamespace is how long the name of a namespace may be, in bytes.
+const maxNamespace = 63
+
+// OwnerOf returns the tenant whose topic the hub's name is, by its name alone: whether there
+// is such a namespace is not known here. It is empty for what can be no tenant's.
+func OwnerOf[S string | []byte](name S) S {
+	for i := range min(len(name), maxNamespace+1) {
+		switch c := name[i]; {
+		case c == '.':
+			if i == 0 || name[0] == '-' || name[i-1] == '-' || i+1 == len(name) {
+				return name[:0]
+			}
+			return name[:i]
+		case c == '-', '0' <= c && c <= '9', 'a' <= c && c <= 'z':
+		default:
+			return name[:0]
+		}
+	}
+	return name[:0]
+}
+
 // tooLong is more than any name may have: of what is longer no more is looked at, and it is
 // not valid either way.
 const tooLong = max(wire.MaxTopic, wire.MaxClientID) + 1

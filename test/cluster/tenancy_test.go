@@ -156,7 +156,7 @@ func TestTenantsCannotReachOut(t *testing.T) {
 	if _, err := spy.Publish(patient(t), "bank.orders", text("x")); err != nil { // shop.bank.orders
 		t.Error(err)
 	}
-	for _, question := range []string{"clients", "topics", "presence", "nodes"} {
+	for _, question := range []string{"clients", "topics", "presence", "nodes", "namespaces"} {
 		_, err := spy.Request(patient(t), "$hub."+question, text("{}"))
 		if denied, ok := errors.AsType[*wire.PermissionError](err); !ok || !strings.Contains(err.Error(), `namespace "shop", which has names of its own`) {
 			t.Errorf("$hub.%s = %v, %v", question, denied, err)
