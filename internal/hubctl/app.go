@@ -112,7 +112,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 		a.subCommand(), a.pubCommand(), a.historyCommand(),
 		a.sendCommand(), a.listenCommand(),
 		a.requestCommand(), a.replyCommand(),
-		a.clientsCommand(), a.topicsCommand(), a.durablesCommand(), a.backupCommand(), a.restoreCommand(), a.listCommand(nodesList),
+		a.clientsCommand(), a.topicsCommand(), a.durablesCommand(), a.backupCommand(), a.restoreCommand(), a.listCommand(nodesList), a.listCommand(namespacesList),
 		a.benchCommand(),
 	)
 	return root

@@ -41,6 +41,10 @@ more of one`}
 
 DISK is what is free of the disk for history, or since when it is nearly full: then what is
 published to topics that the node leads is refused. The node that answers is marked *`}
+	namespacesList = list{name: "namespaces", short: "Show what the topics of each namespace keep", columns: "NAMESPACE\tHISTORY BYTES\tLIMIT\tUSED", rows: namespaceRows, note: uncounted, long: `.
+
+They are counted while limits.perNamespace.historyBytes is set: what would be more than that
+is refused. The node that answers may be some seconds behind for what others lead`}
 )
 
 func (a *App) listCommand(l list) *cobra.Command {
@@ -246,6 +250,34 @@ func topicRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 			ago(t.Oldest), orDash(where))
 	}
 	return nil
+}
+
+func namespaceRows(answer []byte, _ wire.ClientID, row func(...string)) error {
+	var l struct {
+		Max        int64 `json:"maxHistoryBytes"`
+		Namespaces []struct {
+			Namespace string `json:"namespace"`
+			Bytes     int64  `json:"historyBytes"`
+		} `json:"namespaces"`
+	}
+	if err := json.Unmarshal(answer, &l); err != nil {
+		return err
+	}
+	for _, n := range l.Namespaces {
+		row(n.Namespace, strconv.FormatInt(n.Bytes, 10), strconv.FormatInt(l.Max, 10), fmt.Sprintf("%.0f%%", 100*float64(n.Bytes)/float64(l.Max)))
+	}
+	return nil
+}
+
+// uncounted says why no namespace is listed.
+func uncounted(answer []byte) string {
+	var l struct {
+		Max int64 `json:"maxHistoryBytes"`
+	}
+	if json.Unmarshal(answer, &l) != nil || l.Max > 0 {
+		return ""
+	}
+	return "nothing is counted: limits.perNamespace.historyBytes is not set"
 }
 
 // shardInfo is a shard in the list of topics.

@@ -18,12 +18,12 @@ type Place struct {
 // Finder finds the hub that a command's arguments name.
 type Finder func(cmd *cobra.Command, args []string) (Place, error)
 
-// Lists returns the commands that show nodes, clients and topics, of a hub that find
+// Lists returns the commands that show nodes, clients, topics and namespaces, of a hub that find
 // finds. Their Use is only their name.
 func (a *App) Lists(find Finder) []*cobra.Command {
-	nodes, clients, topics := a.listCommand(nodesList), a.clientsCommand(), a.listCommand(topicsList)
-	nodes.Use, clients.Use, topics.Use = nodesList.name, clientsList.name, topicsList.name
-	lists := []*cobra.Command{nodes, clients, topics}
+	nodes, clients, topics, namespaces := a.listCommand(nodesList), a.clientsCommand(), a.listCommand(topicsList), a.listCommand(namespacesList)
+	nodes.Use, clients.Use, topics.Use, namespaces.Use = nodesList.name, clientsList.name, topicsList.name, namespacesList.name
+	lists := []*cobra.Command{nodes, clients, topics, namespaces}
 	for _, cmd := range lists {
 		list := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -229,6 +229,14 @@ func TestTables(t *testing.T) {
 				"n-0 *  active   yes          h:1     http://h:2  3        -     v1       1m1s\n" +
 				"n-1    joining  unreachable  h:3     http://h:4  -        -     -        -\n",
 		},
+		"namespaces": {
+			namespacesList,
+			`{"maxHistoryBytes":1000,"namespaces":[{"namespace":"shop","historyBytes":999},{"namespace":"bank","historyBytes":10}]}`,
+			"NAMESPACE  HISTORY BYTES  LIMIT  USED\n" +
+				"shop       999            1000   100%\n" +
+				"bank       10             1000   1%\n",
+		},
+		"namespaces that nobody counts": {namespacesList, `{"maxHistoryBytes":0,"namespaces":[]}`, "NAMESPACE  HISTORY BYTES  LIMIT  USED\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
