@@ -103,6 +103,9 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"an address of nothing":            {spec: `limits: {perAddress: {connections: 0}}`, field: "spec.limits.perAddress.connections", text: "should be greater than or equal to 1"},
 		"a rate of nothing":                {spec: `limits: {perIdentity: {artifactsPerSecond: 0}}`, field: "spec.limits.perIdentity.artifactsPerSecond", text: "should be greater than or equal to 1"},
 		"a rate of too few bytes":          {spec: `limits: {perIdentity: {bytesPerSecond: 1}}`, field: "spec.limits.perIdentity.bytesPerSecond", text: "must be a whole number of bytes between 1Ki and 1Ti"},
+		"a share of nobody":                {spec: `limits: {perNamespace: {historyBytes: 1Gi}}`, field: "spec.limits.perNamespace", text: "needs spec.tenancy to be Namespace"},
+		"a share of nobody, by name":       {spec: `{tenancy: None, limits: {perNamespace: {historyBytes: 1Gi}}}`, field: "spec.limits.perNamespace", text: "needs spec.tenancy to be Namespace"},
+		"a share of too few bytes":         {spec: `{tenancy: Namespace, authentication: {serviceAccount: {}}, limits: {perNamespace: {historyBytes: 1}}}`, field: "spec.limits.perNamespace.historyBytes", text: "must be a whole number of bytes between 1Ki and 1Pi"},
 		"no conflate key":                  {spec: `limits: {conflateKey: ""}`, field: "spec.limits.conflateKey", text: "should be at least 1 chars long"},
 		"conflate key of too many bytes":   {spec: "limits: {conflateKey: " + strings.Repeat("ä", 128) + "}", field: "spec.limits.conflateKey", text: "at most 255 bytes"},
 		"drain without time":               {spec: "drain: {timeout: 0s}", field: "spec.drain.timeout", text: duration},
@@ -247,6 +250,7 @@ func TestAPIServerAcceptsHub(t *testing.T) {
 		"with delegations":             delegations("{namespaces: ['*', a], topics: ['{namespace}.>', 'a.*'], clients: ['{namespace}/*']}"),
 		"with its own image":           "{image: registry.example/switchboard:1, imagePullPolicy: Never, imagePullSecrets: [{name: pull}]}",
 		"with its own resources":       "resources: {requests: {cpu: 1, memory: 1Gi}}",
+		"with shares of tenants":       "{tenancy: Namespace, authentication: {serviceAccount: {}}, limits: {perNamespace: {historyBytes: 10Gi}}}",
 		"with timeout as the interval": "healthCheck: {interval: 5s, timeout: 5s}",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.authorization) || has(self.authentication)",message="has no effect without spec.authentication: as long as nobody is asked who they are, everybody may do everything",fieldPath=".authorization"
 // +kubebuilder:validation:XValidation:rule="!has(self.authentication) || !has(self.authentication.mutualTLS) || (has(self.tls) && has(self.tls.clients) && self.tls.clients != 'Disabled')",message="needs spec.tls.clients to be Optional or Required: only over TLS do clients show certificates",fieldPath=".authentication.mutualTLS"
 // +kubebuilder:validation:XValidation:rule="!has(self.tenancy) || self.tenancy != 'Namespace' || (has(self.authentication) && has(self.authentication.serviceAccount))",message="Namespace needs spec.authentication.serviceAccount: nobody else is known to be of a namespace",fieldPath=".tenancy"
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.limits.perNamespace) || (has(self.tenancy) && self.tenancy == 'Namespace')",message="needs spec.tenancy to be Namespace: topics are of no namespace otherwise, and history.maxBytes bounds each",fieldPath=".limits.perNamespace"
 type HubSpec struct {
 	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
 	// +kubebuilder:validation:Minimum=0
@@ -646,6 +647,26 @@ type LimitsSpec struct {
 	// hides their addresses, all of them have one. Absent: nothing does.
 	// +optional
 	PerAddress *AddressQuotaSpec `json:"perAddress,omitempty"`
+
+	// perNamespace bounds what the topics of one namespace, whoever uses them, have of the
+	// whole hub together. It needs tenancy: otherwise topics are of no namespace. Absent:
+	// nothing does.
+	// +optional
+	PerNamespace *NamespaceQuotaSpec `json:"perNamespace,omitempty"`
+}
+
+// NamespaceQuotaSpec bounds what belongs to a namespace. What is left out is not bounded.
+type NamespaceQuotaSpec struct {
+	// historyBytes is how many bytes of artifacts the topics may keep, each counted once and
+	// not for each replica. What would be more is refused: reading goes on, and so do topics
+	// without history, until retention or a purge has made room. A tenant that publishes to
+	// several nodes may get beyond it by what these take within a few seconds.
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="isQuantity(string(self)) && quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('1Pi')) <= 0",message="must be a whole number of bytes between 1Ki and 1Pi, such as 64Mi or 10Gi"
+	// +optional
+	HistoryBytes *resource.Quantity `json:"historyBytes,omitempty"`
 }
 
 // AddressQuotaSpec bounds connections. What is left out is not bounded.

@@ -68,6 +68,9 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 	if q := spec.Limits.PerAddress; q != nil {
 		c.Limits.PerAddress = config.AddressQuota{Connections: int(q.Connections), ConnectionsPerSecond: int(q.ConnectionsPerSecond)}
 	}
+	if q := spec.Limits.PerNamespace; q != nil && q.HistoryBytes != nil {
+		c.Limits.PerNamespace.HistoryBytes = config.Bytes(q.HistoryBytes.Value())
+	}
 	if q := spec.Limits.PerIdentity; q != nil {
 		c.Limits.PerIdentity = config.Quota{
 			Clients: int(q.Clients), Subscriptions: int(q.Subscriptions), ArtifactsPerSecond: int(q.ArtifactsPerSecond),
