@@ -36,10 +36,21 @@ func (o *options) readToken() (string, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.tokenFile == "":
 		return "", nil
+	case err != nil && looksLikeToken(path):
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			err = failed.Err // without the path
+		}
+		return "", fmt.Errorf("read the token: what is named as its file looks like a token itself (WithToken takes one): %w", err)
 	case err != nil:
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
+}
+
+// looksLikeToken reports whether what should be the path of a file is more like a JSON Web
+// Token, or NAME:SECRET. Errors don't repeat it then.
+func looksLikeToken(path string) bool {
+	return strings.HasPrefix(path, "eyJ") || strings.Contains(path, ":") && !strings.ContainsAny(path, `/\`)
 }
 
 // renewTokens sends the node what the token's file says whenever that has changed, until

@@ -3,7 +3,9 @@ package wire
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -151,9 +153,14 @@ func DecodeControl(f Frame, into any) error {
 }
 
 // DecodeJSON decodes what a client or a node sent as JSON. The error wraps
-// [ErrMalformed].
+// [ErrMalformed] and repeats nothing of it: it may be a token, in a place or of a kind that is
+// wrong.
 func DecodeJSON(b []byte, into any) error {
-	if err := json.Unmarshal(b, into); err != nil {
+	err := json.Unmarshal(b, into)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		wrong.Value, _, _ = strings.Cut(wrong.Value, " ") // behind "number" comes the number
+	}
+	if err != nil {
 		return fmt.Errorf("%w: %s", ErrMalformed, err.Error())
 	}
 	return nil

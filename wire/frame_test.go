@@ -138,3 +138,21 @@ func TestNegotiateVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorsOfJSONRepeatNothingOfIt(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"token":123456789012}`:            "cannot unmarshal number into Go struct field Hello.token of type string",
+		`{"epoch":-123456789012}`:           "cannot unmarshal number into Go struct field Hello.epoch of type uint64",
+		`{"epoch":"123456789012"}`:          "cannot unmarshal string into Go struct field Hello.epoch of type uint64",
+		`{"labels":{"123456789012":1e400}}`: "cannot unmarshal number into Go struct field Hello.labels of type string",
+		`{"token":["123456789012"]}`:        "cannot unmarshal array",
+		`{"token":"123456789012`:            "unexpected end",
+		`123456789012`:                      "cannot unmarshal number",
+	} {
+		var hello Hello
+		err := DecodeJSON([]byte(body), &hello)
+		if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "1234") {
+			t.Errorf("%s: %v, want one that says %q", body, err, want)
+		}
+	}
+}

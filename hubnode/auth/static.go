@@ -92,13 +92,14 @@ func (s *staticTokens) reread() error {
 }
 
 // CheckList says what is wrong with a list of static tokens, nil when nothing is. It repeats
-// nothing of it but names.
+// nothing of it.
 func CheckList(text []byte) error {
 	_, err := parseStatic(text)
 	return err
 }
 
-// parseStatic reads a list. Its errors hold no hashes.
+// parseStatic reads a list. Its errors repeat nothing of it: where a name should be there may be a
+// secret.
 func parseStatic(text []byte) (map[string]staticToken, error) {
 	byName := make(map[string]staticToken)
 	lines := bufio.NewScanner(bytes.NewReader(text))
@@ -113,12 +114,12 @@ func parseStatic(text []byte) (map[string]staticToken, error) {
 		case !ok || name == "" || len(name) > maxName || !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsSpace):
 			return nil, fmt.Errorf("line %d: want NAME:HASH or NAME:HASH:GROUP,GROUP, as htpasswd -nB writes it", n)
 		case byName[name].hash != nil:
-			return nil, fmt.Errorf("line %d: %q is there twice", n, name)
+			return nil, fmt.Errorf("line %d: its name is that of a line before", n)
 		case len(byName) == staticMax:
 			return nil, fmt.Errorf("line %d: more than %d tokens", n, staticMax)
 		}
 		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			return nil, fmt.Errorf("line %d: the hash of %q is not one of bcrypt (htpasswd -nB makes one)", n, name)
+			return nil, fmt.Errorf("line %d: the hash is not one of bcrypt (htpasswd -nB makes one)", n)
 		}
 		t := staticToken{hash: []byte(hash)}
 		for g := range strings.SplitSeq(groups, ",") {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"strings"
 )
 
 // What authentication may have at most.
@@ -123,7 +124,7 @@ func (a Authentication) check(f *faults) {
 		path := fmt.Sprintf("authentication.oidc[%d]", i)
 		t.check(f, path)
 		if at, ok := first[t.Issuer]; ok {
-			f.add(path+".issuer", "is %.80q, as %s.issuer, which wins", t.Issuer, at)
+			f.add(path+".issuer", "is the same as %s.issuer, which wins", at)
 		} else {
 			first[t.Issuer] = path
 		}
@@ -139,7 +140,9 @@ func (a Authentication) check(f *faults) {
 func (t TokenIssuer) check(f *faults, path string) {
 	if t.Issuer == "" || len(t.Issuer) > MaxURL {
 		f.add(path+".issuer", "is required: who makes the tokens, such as https://accounts.example.com, in up to %d bytes", MaxURL)
-	} else if u, err := url.Parse(t.Issuer); t.KeysFile == "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+	} else if u, err := url.Parse(t.Issuer); strings.Contains(t.Issuer, "@") && (err != nil || u.User != nil) {
+		f.add(path+".issuer", "must not have a user or a password in it: what issuers are called is no secret, and is told")
+	} else if t.KeysFile == "" && (err != nil || u.Scheme != "https" || u.Host == "") {
 		f.add(path+".issuer", "must be an https address unless keysFile is set, is %.80q", t.Issuer)
 	}
 	if len(t.Audiences) == 0 || len(t.Audiences) > MaxAudiences {

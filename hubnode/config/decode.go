@@ -59,7 +59,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		d.sequence(n, v, path)
 	case reflect.String:
 		if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-			d.fail(n, path, "must be a string, not %s", describe(n))
+			d.fail(n, path, "must be a string, not %s", describe(n, path))
 			return
 		}
 		v.SetString(n.Value)
@@ -67,13 +67,13 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 		// Only the plain form: 010 is eight to some readers and ten to others.
 		i, err := strconv.Atoi(n.Value)
 		if n.ShortTag() != "!!int" || err != nil || strconv.Itoa(i) != n.Value {
-			d.fail(n, path, "must be a whole number, not %s", describe(n))
+			d.fail(n, path, "must be a whole number, not %s", describe(n, path))
 			return
 		}
 		v.SetInt(int64(i))
 	case reflect.Bool:
 		if n.ShortTag() != "!!bool" || (n.Value != "true" && n.Value != "false") {
-			d.fail(n, path, "must be true or false, not %s", describe(n))
+			d.fail(n, path, "must be true or false, not %s", describe(n, path))
 			return
 		}
 		v.SetBool(n.Value == "true")
@@ -84,7 +84,7 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) text(n *yaml.Node, v encoding.TextUnmarshaler, path string) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, path, "must be a single value, not %s", describe(n))
+		d.fail(n, path, "must be a single value, not %s", describe(n, path))
 		return
 	}
 	if err := v.UnmarshalText([]byte(n.Value)); err != nil {
@@ -94,7 +94,7 @@ func (d *decoder) text(n *yaml.Node, v encoding.TextUnmarshaler, path string) {
 
 func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, path, "must be a list, not %s", describe(n))
+		d.fail(n, path, "must be a list, not %s", describe(n, path))
 		return
 	}
 	if len(n.Content) == 0 {
@@ -109,7 +109,7 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, path, "must be a mapping of fields, not %s", describe(n))
+		d.fail(n, path, "must be a mapping of fields, not %s", describe(n, path))
 		return
 	}
 	names := fieldNames(v.Type())
@@ -157,14 +157,19 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// describe names what a file has where something else should be.
-func describe(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
+// describe names what a file has where something else should be. Where secrets are near, one
+// may be in the wrong place.
+func describe(n *yaml.Node, path string) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
 		return "a mapping"
-	case yaml.SequenceNode:
+	case n.Kind == yaml.SequenceNode:
 		return "a list"
-	default:
+	case !within(path, "authentication"):
 		return fmt.Sprintf("%.40q", n.Value)
+	case n.ShortTag() == "!!str":
+		return "a text"
+	default:
+		return "a number or the like"
 	}
 }

@@ -107,6 +107,8 @@ func TestParseRefusesWhatIsNoConfiguration(t *testing.T) {
 		"a number with a leading zero":   {"hub: h\nreplicas: 010", `line 2: replicas: must be a whole number, not "010"`},
 		"a number in quotes":             {"hub: h\nreplicas: '3'", `line 2: replicas: must be a whole number, not "3"`},
 		"a list instead of a size":       {"hub: h\nhistory: {maxBytes: [1]}", `line 2: history.maxBytes: must be a single value, not a list`},
+		"a secret instead of its file":   {"hub: h\nauthentication: {static: 'me:sesame'}", "line 2: authentication.static: must be a mapping of fields, not a text"},
+		"a number instead of a file":     {"hub: h\nauthentication: {static: {file: 123456}}", "line 2: authentication.static.file: must be a string, not a number or the like"},
 		"a word instead of a list":       {"hub: h\npeers: a:1", `line 2: peers: must be a list, not "a:1"`},
 	} {
 		t.Run(name, func(t *testing.T) {
