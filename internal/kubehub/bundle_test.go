@@ -4,8 +4,8 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -23,26 +23,29 @@ import (
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/internal/kubectlhub"
+	"github.com/switchboardhub/switchboard/test/secrets"
 )
 
 const webToken = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZ2VudCJ9.c2lnbmF0dXJl"
 
 // planted are secrets that a bundle must not hold, by where they are.
 var planted = map[string]string{
-	"the Hub's variable":        "planted-hub-variable",
-	"what was applied":          "planted-last-applied",
-	"an annotation":             "planted-annotation-token",
-	"a log, after a name":       "planted-log-password",
-	"a log, in JSON":            "planted json token",
-	"a log, as bearer":          "plantedbearer0123456789",
+	"the Hub's variable":        "planted-" + rand.Text(),
+	"what was applied":          "planted-" + rand.Text(),
+	"an annotation":             "planted-" + rand.Text(),
+	"a log, after a name":       "planted-" + rand.Text(),
+	"a log, in JSON":            "planted " + rand.Text() + " spaced",
+	"a log, as bearer":          "planted0" + rand.Text(),
 	"a log, by its shape":       webToken,
-	"a log of before":           "planted-previous-secret",
-	"a URL":                     "planted-url-password",
-	"the operator's argument":   "planted-operator-argument",
-	"the operator's variable":   "planted-operator-variable",
-	"the operator's log":        "planted-operator-log",
-	"a message of an event":     "planted-event-apikey",
-	"a Secret in the namespace": "planted-secret-object",
+	"a log, a hash":             "$2y$05$" + rand.Text() + rand.Text() + ".",
+	"a log, a gossip key":       base64.StdEncoding.EncodeToString([]byte(rand.Text()[:16])),
+	"a log of before":           "planted-" + rand.Text(),
+	"a URL":                     "planted-" + rand.Text(),
+	"the operator's argument":   "planted-" + rand.Text(),
+	"the operator's variable":   "planted-" + rand.Text(),
+	"the operator's log":        "planted-" + rand.Text(),
+	"a message of an event":     "planted-" + rand.Text(),
+	"a Secret in the namespace": "planted-" + rand.Text(),
 }
 
 func TestBundleHoldsWhatHelpsAndNoSecret(t *testing.T) {
@@ -59,27 +62,24 @@ func TestBundleHoldsWhatHelpsAndNoSecret(t *testing.T) {
 	if err := h.Get(t.Context(), h.key("agents-gossip"), gossip); err != nil {
 		t.Fatal(err)
 	}
-	secrets := []string{string(gossip.Data["key"])}
-	for _, name := range []string{"agents-ca", "agents-node-tls"} {
+	var set secrets.Set
+	set.Add(t, "the gossip key", gossip.Data["key"])
+	for _, name := range []string{"agents-ca", "agents-node-tls", "agents-cluster-authority", "agents-cluster-tls"} {
 		secret := &corev1.Secret{}
 		must(t, h.Get(t.Context(), h.key(name), secret))
-		key, _ := pem.Decode(secret.Data["tls.key"])
-		secrets = append(secrets, string(secret.Data["tls.key"]), base64.StdEncoding.EncodeToString(secret.Data["tls.key"]), base64.StdEncoding.EncodeToString(key.Bytes)[:48])
+		set.AddKey(t, "the key in "+name, secret.Data["tls.key"])
 	}
-	for _, s := range planted {
-		secrets = append(secrets, s)
+	for where, s := range planted {
+		set.AddText(t, where, s)
 	}
 
 	file := filepath.Join(t.TempDir(), "b.tar.gz")
 	out, notes := h.hubctl(t, 0, "bundle", "--file", file)
 	files := untar(t, file)
 	for name, text := range files {
-		for _, secret := range secrets {
-			if strings.Contains(text, secret) {
-				t.Errorf("%s holds %q:\n%s", name, secret, text)
-			}
-		}
+		set.Check(t, name, []byte(text))
 	}
+	set.Check(t, "the command", []byte(out+notes))
 	for name, want := range map[string]string{
 		"status.txt":                               "agents-node-1",
 		"status.json":                              `"hub": "agents"`,
@@ -148,6 +148,7 @@ func (h *hubInTest) plant(t *testing.T) {
 			"listening", "password=" + planted["a log, after a name"], `{"msg":"x","accessToken":"` + planted["a log, in JSON"] + `"}`,
 			"Authorization: Bearer " + planted["a log, as bearer"], "got " + webToken + " from a client",
 			"dial https://user:" + planted["a URL"] + "@example.com/",
+			"the hash of " + planted["a log, a hash"] + " is not one of bcrypt", "the gossip is encrypted by " + planted["a log, a gossip key"],
 		},
 		previous: []string{"secret: '" + planted["a log of before"] + "'", "panic: said before it died"},
 	})

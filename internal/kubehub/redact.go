@@ -38,6 +38,8 @@ var (
 		`\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*`,      // JSON web tokens
 		`(?i:\bbearer[ \t]+)[\w.~+/-]{8,}=*`,  //
 		`\b[A-Za-z0-9+/]{43}=`,                // keys of 32 bytes, as the gossip key is one
+		`\b[A-Za-z0-9+/]{22}==`,               // of 16, as it may be
+		`\$2[abxy]\$\d\d\$[./A-Za-z0-9]{53}`,  // hashes of bcrypt, as of static tokens
 		`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b`,       // Amazon
 		`\b(?:gh[pousr]_|github_pat_)\w{20,}`, // GitHub
 		`\bglpat-[\w-]{16,}`,                  // GitLab

@@ -31,6 +31,8 @@ func TestSecretsInTextAreRedacted(t *testing.T) {
 		"with a passphrase":   {"LS0tLS1CRUdJTiBFTkNSWVBURUQgUFJJVkFURSBLRVktLS0tLQ==", "REDACTED"},
 		"a certificate":       {"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t", "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t"},
 		"a gossip key":        {"key AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8= x", "key REDACTED x"},
+		"a small gossip key":  {"key AAECAwQFBgcICQoLDA0ODw== x", "key REDACTED x"},
+		"a static token's":    {"of $2y$05$Q1uQqz5J0yG0sQx1Zb3dXe9Q0aJr1m0Jd1h6vQ0bC3tQeXyQz5abc:x", "of REDACTED:x"},
 		"a hash":              {"config_hash=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "config_hash=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"},
 		"an empty one":        {`token="" x`, `token="" x`},
 		"metrics":             {`switchboard_clients{node="a"} 5`, `switchboard_clients{node="a"} 5`},
