@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -61,6 +62,7 @@ type cluster struct {
 	rights   *rightsLog
 	role     *rbacv1.ClusterRole
 	clock    *testClock
+	log      *operatorLog
 
 	env        *envtest.Environment
 	userConfig *rest.Config // of the operator
@@ -114,7 +116,8 @@ func useCluster(t *testing.T) *cluster {
 }
 
 func startCluster() (_ *cluster, err error) {
-	log.SetLogger(logr.Discard())
+	said := &operatorLog{}
+	log.SetLogger(logr.FromSlogHandler(slog.NewJSONHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	scheme := runtime.NewScheme()
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {
 		return nil, err
@@ -130,6 +133,7 @@ func startCluster() (_ *cluster, err error) {
 		requests: &requestLog{},
 		rights:   &rightsLog{used: sets.New[string]()},
 		clock:    &testClock{},
+		log:      said,
 		env: &envtest.Environment{
 			Scheme:                   scheme,
 			CRDDirectoryPaths:        []string{filepath.Join("..", "config", "crd", "bases")},

@@ -130,6 +130,9 @@ func (o *options) check(rest []string) error {
 	if o.logFormat != "json" && o.logFormat != "text" {
 		errs = append(errs, fmt.Errorf("%w: --log-format must be json or text, is %q", errUsage, o.logFormat))
 	}
+	if o.logLevel < slog.LevelDebug { // below, client-go logs what it reads and writes, Secrets as well
+		errs = append(errs, fmt.Errorf("%w: --log-level must be debug, info, warn or error, is %s", errUsage, o.logLevel))
+	}
 	return errors.Join(errs...)
 }
 

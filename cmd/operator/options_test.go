@@ -37,6 +37,7 @@ func TestParseOptions(t *testing.T) {
 		"unknown flag":                   {args: []string{"--nodes=3"}, err: "flag provided but not defined"},
 		"unknown argument":               {args: []string{"--node-image=i", "start"}, err: `unknown argument "start"`},
 		"wrong variable":                 {env: map[string]string{"SWITCHBOARD_NODE_IMAGE": "i", "SWITCHBOARD_LEADER_ELECT": "si"}, err: `SWITCHBOARD_LEADER_ELECT="si"`},
+		"a level that tells Secrets":     {args: []string{"--node-image=i", "--log-level=debug-4"}, err: "--log-level must be debug, info, warn or error, is DEBUG-4"},
 		"wrong format":                   {args: []string{"--node-image=i", "--log-format=xml"}, err: "--log-format must be json or text"},
 		"all faults at once":             {args: []string{"--max-concurrent-reconciles=0"}, err: "--max-concurrent-reconciles must be at least 1"},
 	}
