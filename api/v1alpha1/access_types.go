@@ -47,7 +47,7 @@ type OIDCAuthentication struct {
 	// issuer is the URL of who makes the tokens, as in their claim iss.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && !self.contains('?') && !self.contains('#')",message="must be an https URL without query and fragment, such as https://login.example.com"
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() == 'https' && !self.contains('@') && !self.contains('?') && !self.contains('#')",message="must be an https URL without user, query and fragment, such as https://login.example.com"
 	// +required
 	Issuer string `json:"issuer"`
 
