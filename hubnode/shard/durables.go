@@ -21,11 +21,11 @@ func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Reques
 		return durable.Grant{}, err
 	}
 	q.First = b.First
-	record, err := appendFetch(nil, time.Now(), durable.Key{Topic: topic, Name: name}, q)
+	entry, err := appendFetch(newEntry(0), time.Now(), durable.Key{Topic: topic, Name: name}, q)
 	if err != nil {
 		return durable.Grant{}, err
 	}
-	result, err := r.await(ctx, record)
+	result, err := r.await(ctx, entry)
 	if err != nil || result.Grant == nil {
 		return durable.Grant{}, err
 	}
@@ -65,10 +65,10 @@ func (r *replica) extent(topic string) (first, end wire.Sequence) {
 	return b.First, b.Next
 }
 
-// await proposes a record and waits for what comes of it.
-func (r *replica) await(ctx context.Context, record []byte) (Result, error) {
+// await proposes a record, as enqueue takes it, and waits for what comes of it.
+func (r *replica) await(ctx context.Context, entry []byte) (Result, error) {
 	done := make(chan Result, 1)
-	if err := r.enqueue(record, func(_ Outlet, result Result) { done <- result }); err != nil {
+	if err := r.enqueue(entry, func(_ Outlet, result Result) { done <- result }); err != nil {
 		return Result{}, err
 	}
 	select {

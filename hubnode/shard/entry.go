@@ -52,14 +52,13 @@ const ticketSize = 4 + 8 + 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendTicket begins an entry, which seal ends.
-func appendTicket(b []byte, t ticket) []byte {
-	b = append(b, 0, 0, 0, 0)
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, t.by), t.number)
-}
+// newEntry begins an entry, to which size bytes of records are appended. seal ends it.
+func newEntry(size int) []byte { return make([]byte, ticketSize, ticketSize+size) }
 
-// seal puts the checksum into an entry that is complete.
-func seal(entry []byte) []byte {
+// seal puts the ticket and the checksum into an entry that has all its records.
+func seal(entry []byte, t ticket) []byte {
+	binary.BigEndian.PutUint64(entry[4:], t.by)
+	binary.BigEndian.PutUint64(entry[12:], t.number)
 	binary.BigEndian.PutUint32(entry, crc32.Checksum(entry[4:], castagnoli))
 	return entry
 }

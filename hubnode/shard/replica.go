@@ -90,11 +90,14 @@ type replica struct {
 	aimed    time.Time // when that became the goal
 }
 
-// proposal is a record that waits for its entry.
+// proposal is a record that waits for its entry: for being one, or a part of one.
 type proposal struct {
-	record []byte
-	done   func(Outlet, Result)
+	entry []byte // with the record alone, not sealed
+	done  func(Outlet, Result)
 }
+
+// size is that of the record.
+func (p *proposal) size() int { return len(p.entry) - ticketSize }
 
 // flight is an entry on its way to a majority.
 type flight struct {
@@ -373,7 +376,7 @@ func (r *replica) catchUp(term uint64) bool {
 	var landed atomic.Bool
 	r.mu.Lock()
 	r.number++
-	entry := seal(appendTicket(nil, ticket{r.run, r.number}))
+	entry := seal(newEntry(0), ticket{r.run, r.number})
 	r.flights[r.number] = &flight{done: []func(Outlet, Result){func(Outlet, Result) { landed.Store(true) }}}
 	r.mu.Unlock()
 	r.raft.Apply(entry, 0)
@@ -390,7 +393,7 @@ func (r *replica) stepDown() {
 	waiting, flights := r.waiting, r.flights
 	r.waiting, r.flights = nil, make(map[uint64]*flight)
 	for _, p := range waiting {
-		r.pending -= len(p.record)
+		r.pending -= p.size()
 	}
 	for _, f := range flights {
 		r.pending -= f.bytes
@@ -420,8 +423,9 @@ var (
 	errUnsure    = &wire.Error{Code: wire.CodeUnavailable, Detail: "the topic's shard lost its leader: the artifact may or may not be stored, publish again"}
 )
 
-// enqueue takes a record to be stored; done hears what comes of it.
-func (r *replica) enqueue(record []byte, done func(Outlet, Result)) error {
+// enqueue takes a record to be stored, as an entry that is not sealed; done hears what
+// comes of it.
+func (r *replica) enqueue(entry []byte, done func(Outlet, Result)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -430,8 +434,9 @@ func (r *replica) enqueue(record []byte, done func(Outlet, Result)) error {
 	case r.pending > pendingBytes:
 		return errPending
 	}
-	r.waiting = append(r.waiting, proposal{record, done})
-	r.pending += len(record)
+	p := proposal{entry, done}
+	r.waiting = append(r.waiting, p)
+	r.pending += p.size()
 	select {
 	case r.arrived <- struct{}{}:
 	default:
@@ -457,9 +462,9 @@ func (r *replica) propose() {
 func (r *replica) nextEntry() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n, size := 0, ticketSize
-	for n < len(r.waiting) && (n == 0 || size+len(r.waiting[n].record) <= entryBytes) {
-		size += len(r.waiting[n].record)
+	n, size := 0, 0
+	for n < len(r.waiting) && (n == 0 || ticketSize+size+r.waiting[n].size() <= entryBytes) {
+		size += r.waiting[n].size()
 		n++
 	}
 	if n == 0 {
@@ -467,16 +472,21 @@ func (r *replica) nextEntry() []byte {
 		return nil
 	}
 	r.number++
-	entry := appendTicket(make([]byte, 0, size), ticket{r.run, r.number})
-	f := &flight{done: make([]func(Outlet, Result), n), bytes: size - ticketSize}
+	entry := r.waiting[0].entry // a busy publisher's frame fills one by itself
+	if n > 1 {
+		entry = newEntry(size)
+	}
+	f := &flight{done: make([]func(Outlet, Result), n), bytes: size}
 	for i, p := range r.waiting[:n] {
-		entry = append(entry, p.record...)
+		if n > 1 {
+			entry = append(entry, p.entry[ticketSize:]...)
+		}
 		f.done[i] = p.done
 		r.waiting[i] = proposal{}
 	}
 	r.waiting = r.waiting[n:]
 	r.flights[r.number] = f
-	return seal(entry)
+	return seal(entry, ticket{r.run, r.number})
 }
 
 // landing takes the results of an entry that was applied, if it is this replica's.

@@ -571,7 +571,7 @@ func (s *Shards) Append(f wire.Frame, skip int, by Publisher, done func(Outlet, 
 	if r == nil {
 		return errNotLeader
 	}
-	return r.enqueue(appendAppend(make([]byte, 0, 4+appendHead+len(f)), time.Now(), by, f, skip), done)
+	return r.enqueue(appendAppend(newEntry(4+appendHead+len(f)-skip), time.Now(), by, f, skip), done)
 }
 
 // Stored reports whether a numbered frame is known to be stored, on a topic whose shard this
@@ -589,7 +589,7 @@ func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) 
 	if r == nil {
 		return 0, errNotLeader
 	}
-	result, err := r.await(ctx, appendPurge(nil, time.Now(), topic, before))
+	result, err := r.await(ctx, appendPurge(newEntry(0), time.Now(), topic, before))
 	return result.Grown, err
 }
 
@@ -600,7 +600,7 @@ func (s *Shards) Begin(ctx context.Context, topic string, next wire.Sequence) er
 	if r == nil {
 		return errNotLeader
 	}
-	_, err := r.await(ctx, appendBegin(nil, time.Now(), topic, next))
+	_, err := r.await(ctx, appendBegin(newEntry(0), time.Now(), topic, next))
 	return err
 }
 
