@@ -334,7 +334,7 @@ func (t *taker) Take(f wire.Frame, slab *wire.Slab) {
 		}
 		t.view.mu.Unlock()
 	default:
-		if !t.view.node.keeper.Take(t.peer.Name, f) {
+		if !t.view.node.keeper.Take(t.peer.Name, f, slab) {
 			t.in.Take(f, slab)
 		}
 	}

@@ -68,6 +68,16 @@ func (s *Slab) Release() {
 	}
 }
 
+// Keep returns bytes of a frame in the slab for whoever keeps them for good: a copy, unless
+// the frame was too large for the pool. Then it has the slab to itself, which is read into
+// once only. Of a nil slab it returns a copy.
+func (s *Slab) Keep(b []byte) []byte {
+	if s != nil && len(s.buf) > slabSizes[largest] {
+		return b
+	}
+	return append([]byte(nil), b...)
+}
+
 // Lazy is a source that does not need a buffer while it waits. ReadTo reads at
 // least one byte into what buffer returns, or returns an error; whenever it has
 // to wait, it calls drop before and buffer anew after.

@@ -122,6 +122,28 @@ func TestRetainedFramesStayWhileReadingGoesOn(t *testing.T) {
 	}
 }
 
+func TestKeptBytesStayWhileReadingGoesOn(t *testing.T) {
+	frames, all := stream()
+	r := NewReader(iotest.HalfReader(bytes.NewReader(append(all, all...))), 1<<20)
+	defer r.Close()
+	var kept [][]byte
+	for range 2 * len(frames) {
+		f, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, r.Slab().Keep(f.Body()))
+		if large, copied := len(f) > slabSizes[largest], len(f.Body()) > 0 && &kept[len(kept)-1][0] != &f.Body()[0]; large && copied {
+			t.Errorf("a frame of %d bytes was copied", len(f))
+		}
+	}
+	for i, b := range kept {
+		if want := frames[i%len(frames)].Body(); !bytes.Equal(b, want) {
+			t.Errorf("what was kept of frame %d differs: %d bytes, want %d", i, len(b), len(want))
+		}
+	}
+}
+
 func TestIdleReaderHoldsNoSlab(t *testing.T) {
 	small := AppendFrame(nil, Header{Kind: KindPing}, "", "", nil)
 	src, w := io.Pipe()

@@ -158,7 +158,7 @@ func TestOpeningAReplicaHoldsUpNoOther(t *testing.T) {
 	go func() { ended <- s.Run(ctx) }()
 	<-opening
 	f := wire.AppendFrame(nil, wire.Header{Kind: wire.KindRaft}, "n-0/1", "n-1/1", []byte{callVote})
-	if !s.Take("n-1", wire.Frame(f)) { // hangs when it waits for the other shard
+	if !s.Take("n-1", wire.Frame(f), nil) { // hangs when it waits for the other shard
 		t.Error("a call to shard 0 was not taken")
 	}
 	close(open)

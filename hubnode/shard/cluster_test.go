@@ -263,7 +263,7 @@ func (m *member) connect(to *member) {
 			select {
 			case f := <-p.frames:
 				to.goesOn()
-				to.shards.Take(m.name, wire.Frame(f))
+				to.shards.Take(m.name, wire.Frame(f), nil)
 			case <-p.end:
 				return
 			}

@@ -534,8 +534,9 @@ func (s *Shards) Unlinked(node string) {
 }
 
 // Take handles a frame of another node's shards. It reports false for frames of
-// other kinds. The frame is valid until Take returns.
-func (s *Shards) Take(node string, f wire.Frame) bool {
+// other kinds. The frame is valid until Take returns, but for what its slab, which may
+// be nil, lets be kept.
+func (s *Shards) Take(node string, f wire.Frame, slab *wire.Slab) bool {
 	switch f.Kind() {
 	case wire.KindRaft:
 		r := s.replica(int(f.Sequence()))
@@ -543,7 +544,7 @@ func (s *Shards) Take(node string, f wire.Frame) bool {
 			refuse(s.cfg.Carrier, node, f)
 			return true
 		}
-		r.trans.take(node, f)
+		r.trans.take(node, f, slab)
 	case wire.KindRafted:
 		if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) {
 			r.trans.answered(f.Ref(), append([]byte(nil), f.Body()...), nil)

@@ -208,9 +208,10 @@ func (t *transport) askRare(call byte, id raft.ServerID, args any, data []byte, 
 	return t.ask(id, body, within, into)
 }
 
-// take handles a call from another node. The frame is valid until take returns.
-func (t *transport) take(node string, f wire.Frame) {
-	body := append([]byte(nil), f.Body()...)
+// take handles a call from another node. The frame is valid until take returns, but for
+// what its slab, which may be nil, lets be kept.
+func (t *transport) take(node string, f wire.Frame, slab *wire.Slab) {
+	body := slab.Keep(f.Body())
 	rpc, err := decodeCall(body)
 	in := inCall{node: node, from: raft.ServerID(f.From()), ref: f.Ref(), rpc: rpc}
 	if err != nil {
