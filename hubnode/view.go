@@ -96,14 +96,14 @@ func (v *view) peers() []string {
 }
 
 // Carry queues a frame for a node, for the shards.
-func (v *view) Carry(node string, head, tail []byte) bool {
+func (v *view) Carry(node string, parts ...[]byte) bool {
 	v.mu.Lock()
 	link := v.links[node]
 	v.mu.Unlock()
 	if link == nil {
 		return false
 	}
-	switch link.Push(head, tail, nil) {
+	switch link.PushParts(parts...) {
 	case outbox.QueuedCold:
 		link.Flush()
 		return true

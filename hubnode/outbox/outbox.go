@@ -3,6 +3,7 @@ package outbox
 import (
 	"io"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -75,6 +76,33 @@ func (o *Outbox) Push(head, tail []byte, slab *wire.Slab) Verdict {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.pushLocked(head, tail, slab, o.cfg.LimitBytes)
+}
+
+// PushParts queues a frame given in parts: small ones as one, copied; the parts of a large
+// one are read until they are written, and must never change. It is for outboxes from
+// which nothing is dropped, as those of links between nodes.
+func (o *Outbox) PushParts(parts ...[]byte) Verdict {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case size <= copyMax || o.sorted != nil:
+		return o.pushLocked(slices.Concat(parts...), nil, nil, o.cfg.LimitBytes)
+	case o.closed || o.sealed:
+		return Closed
+	case o.pending > 0 && o.pending+size > o.cfg.LimitBytes:
+		return Full
+	}
+	o.pending += size
+	for _, p := range parts {
+		if len(p) > 0 {
+			o.queue = append(o.queue, segment{b: p})
+		}
+	}
+	return o.verdictLocked()
 }
 
 // PushControl queues a whole control frame. It is refused only when twice the

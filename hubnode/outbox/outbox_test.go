@@ -141,6 +141,45 @@ func TestFramesAreWrittenInTheOrderOfPushing(t *testing.T) {
 	o.Wait()
 }
 
+func TestAFrameInPartsIsWrittenWhole(t *testing.T) {
+	w := newStuck()
+	o := outbox.New(w, outbox.Config{LimitBytes: 8 << 20})
+	var want []uint32
+	for i, cuts := range [][]int{{}, {10}, {10, 10, 20}, {24, 4 << 10}, {30, 60 << 10, 60<<10 + 50, 140 << 10}} {
+		for j, size := range []int{200, 4 << 10, 150 << 10} {
+			ref := uint32(3*i + j)
+			f := live(ref, size)
+			var parts [][]byte
+			from := 0
+			for _, to := range cuts {
+				to = min(to, len(f))
+				parts = append(parts, f[from:to])
+				from = to
+			}
+			if v := o.PushParts(append(parts, f[from:])...); v != outbox.Queued && v != outbox.QueuedCold {
+				t.Fatalf("PushParts = %v", v)
+			}
+			push(o, live(100+ref, 10))
+			want = append(want, ref, 100+ref)
+		}
+	}
+	pending := o.Pending()
+	if v := o.PushParts(make([]byte, 4<<20), make([]byte, 4<<20)); v != outbox.Full || o.Pending() != pending {
+		t.Errorf("PushParts of more than there is room for = %v, %d bytes wait, want %d", v, o.Pending(), pending)
+	}
+	o.Flush()
+	w.free()
+	drain(t, o)
+	if got := w.refs(t); !slices.Equal(got, want) {
+		t.Errorf("frames came as %v, want %v", got, want)
+	}
+	o.Close()
+	if v := o.PushParts(make([]byte, 1<<20), make([]byte, 1<<20)); v != outbox.Closed {
+		t.Errorf("PushParts after Close = %v", v)
+	}
+	o.Wait()
+}
+
 // The contract of Flush: whoever is told QueuedCold flushes, whoever is told
 // Queued need not, and everything is written all the same.
 func TestNoFrameIsForgottenBetweenPushAndFlush(t *testing.T) {

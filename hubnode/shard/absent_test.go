@@ -171,4 +171,4 @@ func TestOpeningAReplicaHoldsUpNoOther(t *testing.T) {
 // nowhere is a Carrier without links.
 type nowhere struct{}
 
-func (nowhere) Carry(string, []byte, []byte) bool { return false }
+func (nowhere) Carry(string, ...[]byte) bool { return false }

@@ -307,7 +307,7 @@ func (m *member) linkTo(node string) *pipe {
 	return m.links[node]
 }
 
-func (m *member) Carry(node string, head, tail []byte) bool {
+func (m *member) Carry(node string, parts ...[]byte) bool {
 	p := m.linkTo(node)
 	if p == nil {
 		return false
@@ -316,7 +316,7 @@ func (m *member) Carry(node string, head, tail []byte) bool {
 		return true
 	}
 	select {
-	case p.frames <- append(append([]byte(nil), head...), tail...):
+	case p.frames <- slices.Concat(parts...):
 		return true
 	default:
 		return false

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,10 +67,13 @@ func FuzzEntry(f *testing.F) {
 }
 
 func FuzzCall(f *testing.F) {
-	f.Add(encodeAppend(&raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a/1"), Addr: []byte("a/1")}, Term: 7, PrevLogEntry: 8, PrevLogTerm: 6, LeaderCommitIndex: 5,
-		Entries: []*raft.Log{{Index: 9, Term: 7, Data: []byte("x"), AppendedAt: time.Unix(0, 1)}},
-	}))
+	for _, size := range []int{1, apart - 1, apart, 2 * apart} {
+		e := raft.Log{Index: 9, Term: 7, Data: bytes.Repeat([]byte("x"), size), Extensions: []byte("e"), AppendedAt: time.Unix(0, 1)}
+		f.Add(slices.Concat(encodeAppend(&raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte("a/1"), Addr: []byte("a/1")}, Term: 7, PrevLogEntry: 8, PrevLogTerm: 6, LeaderCommitIndex: 5,
+			Entries: []*raft.Log{&e, &e},
+		})...))
+	}
 	vote, err := encodeRare(callVote, &raft.RequestVoteRequest{Term: 3}, []byte("more"))
 	if err != nil {
 		f.Fatal(err)
@@ -81,7 +85,7 @@ func FuzzCall(f *testing.F) {
 			return
 		}
 		if a, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
-			again, err := decodeAppend(encodeAppend(a)[1:])
+			again, err := decodeAppend(slices.Concat(encodeAppend(a)...)[1:])
 			if diff := cmp.Diff(a, again); err != nil || diff != "" {
 				t.Errorf("%v\n%s", err, diff)
 			}

@@ -23,13 +23,21 @@ const (
 	callFailed // only as an answer: the text says why
 )
 
-// encodeAppend encodes what a leader sends all the time. Entries are copied.
-func encodeAppend(a *raft.AppendEntriesRequest) []byte {
+// apart is the least data of an entry that is sent as a part of its own, not copied.
+const apart = 4 << 10
+
+// encodeAppend encodes what a leader sends all the time, in parts. The data of large
+// entries is among them as it is.
+func encodeAppend(a *raft.AppendEntriesRequest) [][]byte {
 	size := 1 + 4*8 + 4 + 3*2 + 1 + len(a.ID) + len(a.Addr)
 	for _, e := range a.Entries {
-		size += 8 + 8 + 1 + 8 + 4 + 4 + len(e.Data) + len(e.Extensions)
+		size += entryHead + len(e.Extensions)
+		if len(e.Data) < apart {
+			size += len(e.Data)
+		}
 	}
-	b := make([]byte, 0, size)
+	var parts [][]byte
+	b := make([]byte, 0, size) // never grown: parts are pieces of it
 	b = append(b, callAppend, byte(a.ProtocolVersion))
 	b = appendBytes(b, a.ID)
 	b = appendBytes(b, a.Addr)
@@ -44,9 +52,15 @@ func encodeAppend(a *raft.AppendEntriesRequest) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(e.AppendedAt.UnixNano()))
 		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Data)))
 		b = binary.BigEndian.AppendUint32(b, uint32(len(e.Extensions)))
-		b = append(append(b, e.Data...), e.Extensions...)
+		if len(e.Data) < apart {
+			b = append(b, e.Data...)
+		} else {
+			parts = append(parts, b, e.Data)
+			b = b[len(b):]
+		}
+		b = append(b, e.Extensions...)
 	}
-	return b
+	return append(parts, b)
 }
 
 func appendBytes(b, s []byte) []byte {

@@ -366,7 +366,7 @@ func (s *Shards) leads(n int, term uint64, on bool) {
 	if s.lead(n, s.cfg.Self, term, on) {
 		said := encodeLeads([]lead{{n, term, on}})
 		for _, node := range s.cfg.Linked() {
-			s.cfg.Carrier.Carry(node, said, nil)
+			s.cfg.Carrier.Carry(node, said)
 		}
 	}
 }
@@ -507,7 +507,7 @@ func (s *Shards) Linked(node string) {
 		}
 	})
 	if len(all) > 0 {
-		s.cfg.Carrier.Carry(node, encodeLeads(all), nil)
+		s.cfg.Carrier.Carry(node, encodeLeads(all))
 	}
 	s.Wake()
 }

@@ -34,9 +34,9 @@ var (
 
 // Carrier brings frames to other nodes, in order.
 type Carrier interface {
-	// Carry queues a frame for a node; tail must not change afterwards. It
-	// reports false when there is no link, or no room.
-	Carry(node string, head, tail []byte) bool
+	// Carry queues a frame for a node, given in parts that must not change
+	// afterwards. It reports false when there is no link, or no room.
+	Carry(node string, parts ...[]byte) bool
 }
 
 // transport is Raft's way to the other replicas of one shard.
@@ -131,8 +131,8 @@ func (t *transport) fail(node string, err error) {
 	}
 }
 
-// send makes a call; done hears what comes of it.
-func (t *transport) send(id raft.ServerID, node string, body []byte, by *pipeline, done func([]byte, error)) uint32 {
+// send makes a call, whose body is given in parts; done hears what comes of it.
+func (t *transport) send(id raft.ServerID, node string, body [][]byte, by *pipeline, done func([]byte, error)) uint32 {
 	t.mu.Lock()
 	if t.stopped {
 		t.mu.Unlock()
@@ -143,10 +143,18 @@ func (t *transport) send(id raft.ServerID, node string, body []byte, by *pipelin
 	ref := t.ref
 	t.calls[ref] = &call{node: node, by: by, done: done}
 	t.mu.Unlock()
-	if !t.carrier.Carry(node, head(wire.KindRaft, t.shard, ref, id, t.id, len(body)), body) {
+	if !t.carrier.Carry(node, append([][]byte{head(wire.KindRaft, t.shard, ref, id, t.id, sizeOf(body))}, body...)...) {
 		t.answered(ref, nil, errNoLink)
 	}
 	return ref
+}
+
+func sizeOf(parts [][]byte) int {
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	return n
 }
 
 // head returns all of a frame but its body.
@@ -179,7 +187,7 @@ func (t *transport) forget(p *pipeline) {
 }
 
 // ask makes a call and waits for its answer.
-func (t *transport) ask(id raft.ServerID, body []byte, within time.Duration, into any) error {
+func (t *transport) ask(id raft.ServerID, body [][]byte, within time.Duration, into any) error {
 	type outcome struct {
 		body []byte
 		err  error
@@ -205,7 +213,7 @@ func (t *transport) askRare(call byte, id raft.ServerID, args any, data []byte, 
 	if err != nil {
 		return err
 	}
-	return t.ask(id, body, within, into)
+	return t.ask(id, [][]byte{body}, within, into)
 }
 
 // take handles a call from another node. The frame is valid until take returns, but for
@@ -454,7 +462,7 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	}
 	f := &appendFuture{start: time.Now(), request: args, response: resp, settled: make(chan struct{})}
 	body := encodeAppend(args)
-	size := int64(len(body))
+	size := int64(sizeOf(body))
 	p.bytes.Add(size)
 	p.calls.Add(1)
 	p.t.send(p.id, p.node, body, p, func(answer []byte, err error) {

@@ -35,7 +35,21 @@ func TestAFullPipelineEndsWithItsLink(t *testing.T) {
 	}
 }
 
+func TestLargeEntriesAreSentAsTheyAre(t *testing.T) {
+	small, large := make([]byte, apart-1), make([]byte, apart)
+	a := &raft.AppendEntriesRequest{Entries: []*raft.Log{{Data: small}, {Data: large}, {Data: large}}}
+	references := 0
+	for _, part := range encodeAppend(a) {
+		if len(part) > 0 && &part[0] == &large[0] {
+			references++
+		}
+	}
+	if references != 2 {
+		t.Errorf("%d of 2 large entries are parts of the call", references)
+	}
+}
+
 // everywhere is a Carrier to whom every node is linked, and none answers.
 type everywhere struct{}
 
-func (everywhere) Carry(string, []byte, []byte) bool { return true }
+func (everywhere) Carry(string, ...[]byte) bool { return true }
