@@ -1,14 +1,19 @@
 package shard
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 )
@@ -43,6 +48,46 @@ func TestALogWhoseEndWasThrownAwayCanBeReadAgain(t *testing.T) {
 		t.Errorf("the last entry is %d, %v", last, err)
 	}
 	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What entries are encoded with is no matter of the file: versions before this one encoded
+// them otherwise, and read what it wrote.
+func TestALogIsWhatRaftWALMakesOfIt(t *testing.T) {
+	dir := t.TempDir()
+	l := openLogs(t, dir, false)
+	var want []*raft.Log
+	for i := range uint64(40) {
+		want = append(want, &raft.Log{
+			Index: i + 1, Term: 1 + i/7, Type: raft.LogCommand, Data: bytes.Repeat([]byte{byte(i)}, int(i*i*i)),
+			AppendedAt: time.Unix(int64(i), 5).UTC(),
+		})
+	}
+	for _, some := range [][]*raft.Log{want[:1], want[1:30], want[30:]} {
+		if err := l.entries.StoreLogs(some); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.close(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := wal.Open(dir, wal.WithMetaStore(&walIndex{fs: newMachineFiles(), begun: true}), wal.WithSegmentSize(segmentBytes), wal.WithLogger(hclog.NewNullLogger()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range want {
+		checked := *l
+		checked.Extensions = checksumOf(l)
+		var got raft.Log
+		if err := w.GetLog(l.Index, &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(checked, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("entry %d:\n%s", l.Index, diff)
+		}
+	}
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
