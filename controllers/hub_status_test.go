@@ -84,6 +84,33 @@ func leaving(ago time.Duration) func(*observed) {
 	}
 }
 
+// silent lets the last node, which is not ready, be one whose kubelet Kubernetes does not hear
+// of: its containers are as ready as that said last.
+func silent(seen *observed) {
+	pod := &seen.nodes[2].pod
+	pod.Spec.NodeName = "m-1"
+	pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionTrue})
+}
+
+// gated lets the last node wait for somebody else to say that it is ready.
+func gated(seen *observed) {
+	seen.nodes[2].pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "balancer.example/ready"}}
+}
+
+// unscheduled lets the last node be one with a volume that the scheduler has no machine for.
+func unscheduled(why string) func(*observed) {
+	return func(seen *observed) {
+		pod := &seen.nodes[2].pod
+		pod.Namespace = "team-a"
+		pod.Spec.Volumes = []corev1.Volume{{Name: "history", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "history-agents-node-2"},
+		}}}
+		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{
+			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: why,
+		})
+	}
+}
+
 // shards lets the first node lead so many of them.
 func shards(all, led int) func(*observed) {
 	return func(seen *observed) { seen.nodes[0].report.History = HistoryReport{Shards: all, Led: led, Whole: led} }
@@ -142,7 +169,17 @@ func TestSummarize(t *testing.T) {
 		"a node takes too long": {
 			seen:    settled(notReady(1, 2*time.Minute)),
 			want:    []string{"Available=True MajorityReady", "Progressing=True NodesStarting", "Degraded=True NodesFailing"},
-			message: "agents-node-2: not ready for more than 1m0s", clients: 20, poll: pollChanging,
+			message: "agents-node-2: not ready for more than 1m0s\n", clients: 20, poll: pollChanging,
+		},
+		"a machine is not heard of": {
+			seen:    settled(notReady(1, 2*time.Minute), silent),
+			want:    []string{"Available=True MajorityReady", "Progressing=True NodesStarting", "Degraded=True NodesFailing"},
+			message: "agents-node-2: not ready for more than 1m0s; its machine m-1 seems to be lost. Once that is certainly off: kubectl taint node m-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute", clients: 20, poll: pollChanging,
+		},
+		"a node is held up by a readiness gate": {
+			seen:    settled(notReady(1, 2*time.Minute), silent, gated),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "agents-node-2: not ready for more than 1m0s\n", clients: 20, poll: pollChanging,
 		},
 		"most nodes are lost": {
 			seen:    settled(notReady(2, 2*time.Minute)),
@@ -173,13 +210,14 @@ func TestSummarize(t *testing.T) {
 			clients: 20, poll: pollChanging,
 		},
 		"no room for a node": {
-			seen: settled(notReady(1, time.Second), func(s *observed) {
-				s.nodes[2].pod.Status.Conditions = append(s.nodes[2].pod.Status.Conditions, corev1.PodCondition{
-					Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/1 nodes are available",
-				})
-			}),
+			seen:    settled(notReady(1, time.Second), unscheduled("0/1 nodes are available: 1 Insufficient memory.")),
 			want:    []string{"Degraded=True NodesFailing"},
-			message: "agents-node-2: can't be scheduled: 0/1 nodes are available", clients: 20, poll: pollChanging,
+			message: "agents-node-2: can't be scheduled: 0/1 nodes are available: 1 Insufficient memory.\n", clients: 20, poll: pollChanging,
+		},
+		"a node's volume is on a machine that is away": {
+			seen:    settled(notReady(1, time.Second), unscheduled("0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match PersistentVolume's node affinity.")),
+			want:    []string{"Degraded=True NodesFailing"},
+			message: "node affinity. Its volume is tied to a machine that takes no pods: bring that back; only when its disk is lost for good: kubectl delete pvc history-agents-node-2 -n team-a --wait=false, then kubectl delete pod agents-node-2 -n team-a\n", clients: 20, poll: pollChanging,
 		},
 		"a pod was evicted": {
 			seen: settled(notReady(1, time.Second), func(s *observed) {
@@ -201,7 +239,7 @@ func TestSummarize(t *testing.T) {
 		"a machine is lost": {
 			seen:    settled(notReady(1, time.Second), leaving(2*time.Minute)),
 			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
-			message: "agents-node-2: does not end; its machine m-1 seems to be lost. When that is off for good: kubectl delete node m-1", clients: 20, poll: pollChanging,
+			message: "agents-node-2: does not end; its machine m-1 seems to be lost. Once that is certainly off: kubectl taint node m-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, until it is back; when it never will be: kubectl delete node m-1\n", clients: 20, poll: pollChanging,
 		},
 		"a pod is ending": {
 			seen:    settled(notReady(1, time.Second), leaving(time.Second)),

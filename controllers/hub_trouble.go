@@ -136,7 +136,11 @@ func whyFailing(pod *corev1.Pod, now time.Time) string {
 	}
 	c := podCondition(pod, corev1.PodReady)
 	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
-		return "not ready for more than " + notReadyGrace.String()
+		why := "not ready for more than " + notReadyGrace.String()
+		if unheard(pod) {
+			why += "; " + machineLost(pod)
+		}
+		return why
 	}
 	for _, cs := range pod.Status.ContainerStatuses {
 		if t := cs.LastTerminationState.Terminated; t != nil && t.Reason == outOfMemory && now.Sub(t.FinishedAt.Time) < outOfMemoryShown {
@@ -152,7 +156,26 @@ func whyNotGone(pod *corev1.Pod, now time.Time) string {
 	if pod.DeletionTimestamp == nil || now.Sub(pod.DeletionTimestamp.Time) < notReadyGrace { // the timestamp is when its grace ends
 		return ""
 	}
-	return fmt.Sprintf("does not end; its machine %[1]s seems to be lost. When that is off for good: kubectl delete node %[1]s; only when it is certainly off: kubectl delete pod %[2]s -n %[3]s --force", pod.Spec.NodeName, pod.Name, pod.Namespace)
+	return "does not end; " + machineLost(pod)
+}
+
+// unheard says whether Kubernetes took a pod for not ready because it does not hear of the
+// pod's machine: the kubelet says of no pod that it is not ready while its containers are, but
+// for one that waits for the word of somebody else.
+func unheard(pod *corev1.Pod) bool {
+	for _, gate := range pod.Spec.ReadinessGates {
+		if c := podCondition(pod, gate.ConditionType); c == nil || c.Status != corev1.ConditionTrue {
+			return false
+		}
+	}
+	c := podCondition(pod, corev1.ContainersReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// machineLost says what to do about the machine of a pod that nothing is heard of. Neither is
+// done by the operator: whether a machine is off, Kubernetes can't know.
+func machineLost(pod *corev1.Pod) string {
+	return fmt.Sprintf("its machine %[1]s seems to be lost. Once that is certainly off: kubectl taint node %[1]s %[2]s=nodeshutdown:NoExecute, until it is back; when it never will be: kubectl delete node %[1]s", pod.Spec.NodeName, corev1.TaintNodeOutOfService)
 }
 
 const outOfMemory = "OOMKilled" // the kubelet's word
@@ -184,7 +207,21 @@ func whyDead(pod *corev1.Pod) string {
 		return fmt.Sprintf("%s after exit status %d", w.Reason, t.ExitCode)
 	}
 	if c := podCondition(pod, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
-		return "can't be scheduled: " + c.Message
+		return "can't be scheduled: " + c.Message + volumeAway(pod, c.Message)
+	}
+	return ""
+}
+
+// volumeAway says what to do when the scheduler, by its own words, has no machine for a pod
+// because the pod's volume is on one of the others.
+func volumeAway(pod *corev1.Pod, why string) string {
+	if !strings.Contains(why, "PersistentVolume's node affinity") && !strings.Contains(why, "volume node affinity conflict") { // the latter before Kubernetes 1.34
+		return ""
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim != nil && !v.PersistentVolumeClaim.ReadOnly { // those of the spec are read only
+			return fmt.Sprintf(" Its volume is tied to a machine that takes no pods: bring that back; only when its disk is lost for good: kubectl delete pvc %[1]s -n %[2]s --wait=false, then kubectl delete pod %[3]s -n %[2]s", v.PersistentVolumeClaim.ClaimName, pod.Namespace, pod.Name)
+		}
 	}
 	return ""
 }
