@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -25,10 +26,10 @@ const (
 )
 
 // rulesPatch is what turns authentication on: workers have ids of their namespace, work on
-// orders and see who is there; what else there is, the namespace may grant.
+// orders, read what was ordered and see who is there; what else there is, the namespace may grant.
 const rulesPatch = `{"spec": {"authentication": {"serviceAccount": {}}, "authorization": {
   "rules": [{"name": "workers", "when": "identity.serviceAccount == 'worker'", "connectAs": ["{namespace}/*"],
-    "sendTo": ["{namespace}/*"], "publish": ["orders.>"], "subscribe": ["orders.>"], "admin": "View"}],
+    "sendTo": ["{namespace}/*"], "publish": ["orders.>"], "subscribe": ["orders.>"], "history": ["orders.>"], "admin": "View"}],
   "delegations": [{"namespaces": ["` + hubNamespace + `"], "topics": ["{namespace}.>"], "clients": ["{namespace}/*"]}]}}}`
 
 const grantYAML = `
@@ -68,6 +69,7 @@ func TestAuthentication(t *testing.T) {
 		t.Run("it asks clients who they are", s.asksWhoTheyAre) &&
 		t.Run("it knows who does not belong", s.refusesStrangers) &&
 		t.Run("rules allow what they say", s.rulesAllow) &&
+		t.Run("a Topic that is deleted takes what it keeps along", s.topicIsPurged) &&
 		t.Run("a namespace grants what is delegated to it", s.namespaceGrants) &&
 		t.Run("who is no longer allowed is out", s.ruleIsTaken) &&
 		t.Run("namespaces become tenants", s.becomeTenants)
@@ -162,6 +164,87 @@ func (s *suite) rulesAllow(t *testing.T) {
 			t.Errorf("hubctl %v: %v\n%s", refused, err, out)
 		}
 	}
+}
+
+const keptYAML = `
+apiVersion: switchboard.dev/v1alpha1
+kind: Topic
+metadata: {name: kept}
+spec:
+  hubRef: {name: ` + hubName + `}
+  pattern: orders.kept.>
+  history: {maxArtifacts: 10}
+  deletionPolicy: Purge
+`
+
+// topicIsPurged deletes a Topic: the operator, which proves who it is by the key of the nodes'
+// links, takes away what matches it. All topics keep something by the Hub's own settings, so
+// that nothing goes because it is no longer wanted.
+func (s *suite) topicIsPurged(t *testing.T) {
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "patch", "hub", hubName, "--type=merge", "-p", `{"spec": {"history": {"maxArtifacts": 10}}}`)
+	s.mustRun(t, s.kubectl, keptYAML, "-n", hubNamespace, "create", "-f", "-")
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "wait", "--for=condition=Applied", "topic/kept", fmt.Sprintf("--timeout=%ds", int(reloadWithin.Seconds())))
+	for _, condition := range []string{switchboardv1alpha1.ConditionConfigApplied, switchboardv1alpha1.ConditionLinksEncrypted} {
+		s.eventually(t, reloadWithin, condition, func(ctx context.Context) error { return s.condition(ctx, condition) })
+	}
+
+	worker := &agent{s: s, pod: "first"}
+	publish := func(topic, sequence string) {
+		t.Helper()
+		if out := worker.mustHubctl(t, "pub", topic, sequence, "--id", hubNamespace+"/asker"); out != sequence {
+			t.Fatalf("pub %s: got %q, want sequence %s", topic, out, sequence)
+		}
+	}
+	read := func(name, topic string, first, last uint64) {
+		t.Helper()
+		reader := s.startMember(t, name, "worker", 1, "sub", topic, "--since", "all", "--count", fmt.Sprint(last-first+1), "--id", hubNamespace+"/"+name, "-o", "json")
+		checkReplay(t, name, reader.waitArtifacts(t), first, last)
+	}
+	for _, sequence := range []string{"1", "2", "3"} {
+		publish("orders.kept.a", sequence)
+		publish("orders.other", sequence)
+	}
+	read("before", "orders.kept.a", 1, 3)
+
+	start := time.Now()
+	s.mustRun(t, s.kubectl, "", "-n", hubNamespace, "delete", "topic", "kept", "--wait=false")
+	s.eventually(t, reloadWithin, "the Topic is gone", func(ctx context.Context) error {
+		var topic switchboardv1alpha1.Topic
+		err := s.client.Get(ctx, client.ObjectKey{Namespace: hubNamespace, Name: "kept"}, &topic)
+		if err == nil {
+			return fmt.Errorf("conditions %+v", topic.Status.Conditions)
+		}
+		return client.IgnoreNotFound(err)
+	})
+	t.Logf("a Topic whose deletion purges is gone after %.1fs", time.Since(start).Seconds())
+
+	s.eventually(t, heardWithin, "no replica keeps any", func(context.Context) error { // a majority does at once
+		out, err := worker.hubctl("topics", "describe", "orders.kept.a", "--id", hubNamespace+"/asker", "-o", "json")
+		if err != nil {
+			return err
+		}
+		var described struct {
+			Replicas []struct {
+				Artifacts *int `json:"artifacts"`
+			} `json:"replicas"`
+		}
+		if err := json.Unmarshal([]byte(out), &described); err != nil {
+			return err
+		}
+		empty := 0
+		for _, r := range described.Replicas {
+			if r.Artifacts != nil && *r.Artifacts == 0 {
+				empty++
+			}
+		}
+		if empty != 3 {
+			return fmt.Errorf("%d of three replicas are empty: %s", empty, out)
+		}
+		return nil
+	})
+	publish("orders.kept.a", "4")
+	read("after", "orders.kept.a", 4, 4)
+	read("other", "orders.other", 1, 3)
 }
 
 func (s *suite) namespaceGrants(t *testing.T) {

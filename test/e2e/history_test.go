@@ -74,9 +74,13 @@ type historyTest struct {
 	asker *agent
 }
 
-func (h *historyTest) begin(t *testing.T) {
+func (h *historyTest) begin(t *testing.T) { h.beginWith(t, ledgerYAML) }
+
+// beginWith makes the Hub of that manifest, and the load.
+func (h *historyTest) beginWith(t *testing.T, manifest string) {
+	t.Helper()
 	start := time.Now()
-	h.mustRun(t, h.kubectl, ledgerYAML, "-n", hubNamespace, "apply", "-f", "-")
+	h.mustRun(t, h.kubectl, manifest, "-n", hubNamespace, "apply", "-f", "-")
 	h.waitNodes(t, 3)
 	t.Logf("three nodes are ready %.1fs after kubectl apply", time.Since(start).Seconds())
 	h.waitServed(t)

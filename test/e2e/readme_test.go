@@ -121,13 +121,13 @@ func (s *suite) tidyREADME(t *testing.T) {
 	)
 }
 
-// commands returns the lines of the shell blocks in the chapter of that title,
+// commands returns the lines of the shell blocks in a text's chapter of that title,
 // continued lines as one.
-func commands(t *testing.T, readme, title string) []string {
+func commands(t *testing.T, text, title string) []string {
 	t.Helper()
-	_, chapter, ok := strings.Cut(readme, "\n## "+title+"\n")
+	_, chapter, ok := strings.Cut(text, "\n## "+title+"\n")
 	if !ok {
-		t.Fatalf("the README has no chapter %q", title)
+		t.Fatalf("there is no chapter %q", title)
 	}
 	chapter, _, _ = strings.Cut(chapter, "\n## ")
 	var lines []string

@@ -22,28 +22,25 @@ import (
 
 const runbook = "../../docs/operations.md"
 
+// lostMachineChapter is the one that TestLostMachine types, as its commands are for a machine
+// that is off.
+const lostMachineChapter = "A machine is lost"
+
 // watchedFor is how long the test looks at what a person ends.
 const watchedFor = 3 * time.Second
 
-// TestRunbook types every command of the runbook, in its order, at a hub with volumes
-// and a load. Which of them may fail when all is well, mayFail says.
+// TestRunbook types every command of the runbook but those about a lost machine, in its order,
+// at a hub with volumes and a load. Which of them may fail when all is well, mayFail says.
 func TestRunbook(t *testing.T) {
 	h := newSuite(t).newHistoryTest(t)
 	if !t.Run("a hub in memory becomes available", h.begin) || !t.Run("its history moves to volumes", h.moveToVolumes) {
 		return
 	}
-	text, err := os.ReadFile(runbook)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &runbookTest{historyTest: h, dir: t.TempDir(), bin: h.binaries(t)}
-	if err := os.Symlink(buildPlugin(t), filepath.Join(r.bin, "kubectl-hub")); err != nil {
-		t.Fatal(err)
-	}
+	r := h.newRunbookTest(t)
 	if err := os.WriteFile(filepath.Join(r.dir, "hub.yaml"), []byte(r.mustRun(t, r.kubectl, "", "-n", hubNamespace, "get", "hub", hubName, "-o", "yaml")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lines := runbookCommands(t, string(text))
+	lines := runbookCommands(t, r.text)
 	// The one after which there is nothing to look at any more.
 	last := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "delete hub") })
 	if last < 0 {
@@ -58,11 +55,25 @@ func TestRunbook(t *testing.T) {
 	t.Run(lines[last], func(t *testing.T) { r.typed(t, lines[last]) })
 }
 
-// runbookTest is what the commands of TestRunbook share.
+// runbookTest is what the runbook's commands share.
 type runbookTest struct {
 	*historyTest
-	dir string // where they are typed
-	bin string // where kubectl and its plugin are
+	text string // of the runbook
+	dir  string // where they are typed
+	bin  string // where kubectl and its plugin are
+}
+
+func (h *historyTest) newRunbookTest(t *testing.T) *runbookTest {
+	t.Helper()
+	text, err := os.ReadFile(runbook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runbookTest{historyTest: h, text: string(text), dir: t.TempDir(), bin: h.binaries(t)}
+	if err := os.Symlink(buildPlugin(t), filepath.Join(r.bin, "kubectl-hub")); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // mayFail says of commands, by a part of them, with which words they may fail on a hub
@@ -100,7 +111,7 @@ func (r *runbookTest) command(t *testing.T, line string) {
 // typed runs a line as it stands there, but for the names of this suite.
 func (r *runbookTest) typed(t *testing.T, line string) {
 	t.Helper()
-	line = strings.NewReplacer("switchboard-system", operatorNamespace, "MACHINE", r.workers[len(r.workers)-1], `"image":"…"`, `"image":"`+r.image+`"`).Replace(line)
+	line = r.named(line)
 	ctx, watched := r.ctx, strings.Contains(line, "--watch")
 	if watched {
 		var cancel context.CancelFunc
@@ -126,10 +137,21 @@ func (r *runbookTest) typed(t *testing.T, line string) {
 	t.Fatal(err)
 }
 
+// named puts the names of this suite into a line.
+func (r *runbookTest) named(line string) string {
+	return strings.NewReplacer("switchboard-system", operatorNamespace, "MACHINE", r.workers[len(r.workers)-1], `"image":"…"`, `"image":"`+r.image+`"`).Replace(line)
+}
+
 // runbookCommands returns the lines of the runbook's shell blocks and the commands in its
-// tables, in its order.
+// tables, in its order, without those about a lost machine.
 func runbookCommands(t *testing.T, text string) []string {
 	t.Helper()
+	before, lost, ok := strings.Cut(text, "\n## "+lostMachineChapter+"\n")
+	_, after, also := strings.Cut(lost, "\n## ")
+	if !ok || !also {
+		t.Fatalf("the runbook has no chapter %q", lostMachineChapter)
+	}
+	text = before + "\n## " + after
 	var lines []string
 	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```|(?m)^\\| [^|]* \\| (`kubectl .*?`) \\| ").FindAllStringSubmatch(text, -1) {
 		for line := range strings.Lines(strings.ReplaceAll(m[1], "\\\n", "")) {
