@@ -241,6 +241,16 @@ func TestSummarize(t *testing.T) {
 			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
 			message: "agents-node-2: does not end; its machine m-1 seems to be lost. Once that is certainly off: kubectl taint node m-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute, until it is back; when it never will be: kubectl delete node m-1\n", clients: 20, poll: pollChanging,
 		},
+		"a pod was deleted whose machine is not heard of": {
+			seen:    settled(notReady(1, 2*time.Minute), silent, leaving(-10*time.Second)),
+			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
+			message: "agents-node-2: not ready for more than 1m0s; its machine m-1 seems to be lost. Once that is certainly off: kubectl taint node m-1", clients: 20, poll: pollChanging,
+		},
+		"a pod is ending for long": {
+			seen:    settled(notReady(1, 2*time.Minute), leaving(-10*time.Second)),
+			want:    []string{"Degraded=False AsExpected"},
+			clients: 20, poll: pollChanging,
+		},
 		"a pod is ending": {
 			seen:    settled(notReady(1, time.Second), leaving(time.Second)),
 			want:    []string{"Degraded=False AsExpected"},

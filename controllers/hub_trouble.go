@@ -134,12 +134,7 @@ func whyFailing(pod *corev1.Pod, now time.Time) string {
 	if why := whyDead(pod); why != "" {
 		return why
 	}
-	c := podCondition(pod, corev1.PodReady)
-	if c != nil && c.Status != corev1.ConditionTrue && now.Sub(c.LastTransitionTime.Time) > notReadyGrace {
-		why := "not ready for more than " + notReadyGrace.String()
-		if unheard(pod) {
-			why += "; " + machineLost(pod)
-		}
+	if why := whyNotReady(pod, now); why != "" {
 		return why
 	}
 	for _, cs := range pod.Status.ContainerStatuses {
@@ -150,13 +145,31 @@ func whyFailing(pod *corev1.Pod, now time.Time) string {
 	return ""
 }
 
-// whyNotGone says why a pod that was deleted is still there, or nothing when it may
-// yet be ending.
-func whyNotGone(pod *corev1.Pod, now time.Time) string {
-	if pod.DeletionTimestamp == nil || now.Sub(pod.DeletionTimestamp.Time) < notReadyGrace { // the timestamp is when its grace ends
+// whyNotReady says that a pod has not been ready for long, or nothing.
+func whyNotReady(pod *corev1.Pod, now time.Time) string {
+	c := podCondition(pod, corev1.PodReady)
+	if c == nil || c.Status == corev1.ConditionTrue || now.Sub(c.LastTransitionTime.Time) <= notReadyGrace {
 		return ""
 	}
-	return "does not end; " + machineLost(pod)
+	why := "not ready for more than " + notReadyGrace.String()
+	if unheard(pod) {
+		why += "; " + machineLost(pod)
+	}
+	return why
+}
+
+// whyNotGone says why a pod that was deleted is still there, or nothing when it may
+// yet be ending. One whose machine was lost before will not end.
+func whyNotGone(pod *corev1.Pod, now time.Time) string {
+	switch {
+	case pod.DeletionTimestamp == nil:
+		return ""
+	case now.Sub(pod.DeletionTimestamp.Time) >= notReadyGrace: // the timestamp is when its grace ends
+		return "does not end; " + machineLost(pod)
+	case unheard(pod):
+		return whyNotReady(pod, now)
+	}
+	return ""
 }
 
 // unheard says whether Kubernetes took a pod for not ready because it does not hear of the
