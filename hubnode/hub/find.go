@@ -161,7 +161,7 @@ func (h *Hub) sendFound(target, said string, unsure error) {
 		for _, w := range frames {
 			switch {
 			case w.p.frame.Kind() == wire.KindAck, w.p.frame.Kind() == wire.KindError:
-				in.answer(w.p.frame)
+				in.answerFound(w.p.frame, said)
 			case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
 			case in.passFound(w, said):
 			case unsure != nil:

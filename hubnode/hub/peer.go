@@ -170,17 +170,54 @@ func (b *Inbound) answered(f wire.Frame) {
 	b.in.answer(f)
 }
 
-// answer brings an Ack or Error to the client that it is for.
+// answer brings an Ack or Error to the client that it is for, or after it.
 func (in *intake) answer(f wire.Frame) {
+	switch {
+	case in.answerHere(f):
+	case f.Flags()&wire.FlagHop == 0:
+		_, link := in.hub.locate(string(f.Target()))
+		in.answerThere(link, f)
+	default: // it was sent after its client, which has moved on meanwhile
+		in.find(in.take(f, nil), origin{})
+	}
+}
+
+// answerFound is answer for one that waited: its client is here, or on the node that has
+// said so, or where the directory says, or nowhere.
+func (in *intake) answerFound(f wire.Frame, said string) {
+	if in.answerHere(f) {
+		return
+	}
+	link := in.hub.link(said)
+	if link == nil {
+		_, link = in.hub.locate(string(f.Target()))
+	}
+	in.answerThere(link, f)
+}
+
+// answerHere reports false when the client is not here, and its session is not or was not
+// just now.
+func (in *intake) answerHere(f wire.Frame) bool {
 	h := f.Header()
 	h.Flags &^= wire.FlagHop
 	answer := wire.AppendFrame(nil, h, "", "", f.Body())
 	if c, ok := in.client(f.Target()); ok {
 		c.answer(in, answer)
-	} else if s := in.hub.awaySession(string(f.Target())); s != nil {
-		s.reply(in, answer)
-	} else if _, link := in.hub.locate(string(f.Target())); link != nil && f.Flags()&wire.FlagHop == 0 {
-		h.Flags |= wire.FlagHop
-		in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
+		return true
 	}
+	s := in.hub.awaySession(string(f.Target()))
+	if s != nil {
+		s.reply(in, answer)
+	}
+	return s != nil
+}
+
+// answerThere sends an answer on; without a link nobody is there to hear it.
+func (in *intake) answerThere(link Link, f wire.Frame) {
+	if link == nil {
+		return
+	}
+	h := f.Header()
+	h.Flags |= wire.FlagHop
+	in.pushControl(link, wire.AppendFrame(nil, h, f.Target(), []byte(nil), f.Body()))
 }
