@@ -20,6 +20,7 @@ SOAK ?= 1h
 SEEDS ?= 300
 FROM ?= 1
 HUBS ?= 1000
+RATE ?= 10000
 # Narrows the test targets: make test PKG=./hubnode/hub
 PKG ?= ./...
 
@@ -172,6 +173,10 @@ soak: ## One fault after another under a load of history, for SOAK (1h; root, Li
 .PHONY: linear
 linear: ## Check that topics are linearizable in SEEDS (300) runs, from seed FROM (4 minutes)
 	go test -count=1 -timeout 0 -parallel 4 ./hubnode/shard -run TestTopicsAreLinearizable -linear.seeds $(SEEDS) -linear.from $(FROM)
+
+.PHONY: rotation
+rotation: ## Replace every key and certificate of a hub under RATE (10000) artifacts a second (a minute)
+	go test -count=1 -v ./test/cluster -run TestEveryKeyIsReplacedUnderLoad -rotation.rate $(RATE)
 
 .PHONY: many-hubs
 many-hubs: ## Measure the operator beside HUBS (1000) Hubs at rest (ten minutes; Linux)

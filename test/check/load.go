@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/client"
@@ -33,6 +34,7 @@ type Load struct {
 	clients []*client.Client
 	stop    context.CancelFunc
 	sending sync.WaitGroup
+	acked   atomic.Uint64
 
 	mu           sync.Mutex // guards the fields below
 	records      map[Route]*Record
@@ -110,8 +112,12 @@ func (l *Load) send(ctx context.Context, i int) {
 	settling.Go(func() {
 		for p := range acks {
 			_, err := p.ack.Wait(context.WithoutCancel(ctx)) // the client answers each in the end
+			what := outcome(err)
+			if what == Acknowledged {
+				l.acked.Add(1)
+			}
 			l.mu.Lock()
-			l.records[p.route].Sent[p.number] = outcome(err)
+			l.records[p.route].Sent[p.number] = what
 			l.mu.Unlock()
 		}
 	})
@@ -167,7 +173,7 @@ func outcome(err error) Outcome {
 }
 
 // Acknowledged returns how many artifacts were acknowledged so far.
-func (l *Load) Acknowledged() int { return l.Verdict().Acknowledged }
+func (l *Load) Acknowledged() int { return int(l.acked.Load()) }
 
 // Verdict judges what was sent and what came so far. What is on its way counts as
 // lost once it is acknowledged.

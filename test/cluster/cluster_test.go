@@ -41,18 +41,22 @@ func connect(t *testing.T, n *cluster.Node, id string, opts ...client.Option) *c
 }
 
 // startLedger puts a load of history on a hub, which says at the end whether it kept it.
-func startLedger(t *testing.T, c *cluster.Cluster, nodes int) *check.Ledger {
+func startLedger(t *testing.T, c *cluster.Cluster, nodes int, opts ...client.Option) *check.Ledger {
 	t.Helper()
-	var servers []string
-	for i := range nodes {
-		servers = append(servers, c.Node(i).Client())
-	}
-	ledger, err := check.StartLedger(patient(t), check.LedgerConfig{Servers: servers, Topics: 3, Publishers: 2, Window: 32, Pause: 5 * time.Millisecond})
+	ledger, err := check.StartLedger(patient(t), check.LedgerConfig{Servers: servers(c, nodes), Topics: 3, Publishers: 2, Window: 32, Pause: 5 * time.Millisecond, Options: opts})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(ledger.Close)
 	return ledger
+}
+
+// servers returns where the nodes' clients connect.
+func servers(c *cluster.Cluster, nodes int) (all []string) {
+	for i := range nodes {
+		all = append(all, c.Node(i).Client())
+	}
+	return all
 }
 
 // keepsPromises stops a load of history and checks that nothing of it was lost.

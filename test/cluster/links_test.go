@@ -46,7 +46,12 @@ func (c *linkCertificates) set(policy config.TLSPolicy) func(*config.Config) {
 // issue replaces the nodes' certificate by one of a CA.
 func (c *linkCertificates) issue(ca *throwaway.CA) {
 	c.t.Helper()
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), c.id())
+	c.issueUntil(ca, time.Now().Add(time.Hour))
+}
+
+func (c *linkCertificates) issueUntil(ca *throwaway.CA, end time.Time) {
+	c.t.Helper()
+	cert, key, err := ca.Issue(end, c.id())
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -240,7 +245,7 @@ func TestLinkCertificatesAreSwappedUnderLoad(t *testing.T) {
 	}
 	expiries := func() (all [nodes]string) {
 		for i := range all {
-			all[i] = metric(c, i, `certificate_expiry_timestamp_seconds{port="cluster"}`)
+			all[i] = expiryOf(c, i, "cluster")
 		}
 		return all
 	}
@@ -260,7 +265,7 @@ func TestLinkCertificatesAreSwappedUnderLoad(t *testing.T) {
 		case 250: // and issues
 			certs.issue(next)
 			onAll("the new certificate", func(i int) bool {
-				return metric(c, i, `certificate_expiry_timestamp_seconds{port="cluster"}`) != before[i]
+				return expiryOf(c, i, "cluster") != before[i]
 			})
 		case 450: // and is the only one
 			replaceFile(t, filepath.Join(certs.dir, "ca.crt"), next.PEM())

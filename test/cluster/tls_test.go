@@ -235,12 +235,7 @@ func TestCertificatesAreSwappedUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expiry := func(i int) string {
-		_, after, _ := strings.Cut(c.Metrics(i), "\nswitchboard_certificate_expiry_timestamp_seconds{port=\"client\"} ")
-		line, _, _ := strings.Cut(after, "\n")
-		return line
-	}
-	before := expiry(0)
+	before := expiryOf(c, 0, "client")
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // expiry has whole seconds
 	ca := newCA(t)
 	sendAll(t, sender, "to", artifacts, func(i int) {
@@ -259,7 +254,7 @@ func TestCertificatesAreSwappedUnderLoad(t *testing.T) {
 				}
 				replaceFile(t, filepath.Join(certs.dir, name), content)
 			}
-			c.WaitFor("the new certificate", func() bool { return expiry(0) != before && expiry(1) != before })
+			c.WaitFor("the new certificate", func() bool { return expiryOf(c, 0, "client") != before && expiryOf(c, 1, "client") != before })
 		case 1050:
 			replaceFile(t, certs.caFile(), ca.PEM())
 		}
