@@ -88,13 +88,11 @@ func (o *Outbox) PushParts(parts ...[]byte) Verdict {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case size <= copyMax || o.sorted != nil:
+	if size <= copyMax || o.sorted != nil {
 		return o.pushLocked(slices.Concat(parts...), nil, nil, o.cfg.LimitBytes)
-	case o.closed || o.sealed:
-		return Closed
-	case o.pending > 0 && o.pending+size > o.cfg.LimitBytes:
-		return Full
+	}
+	if v, refused := o.refusedLocked(size, o.cfg.LimitBytes); refused {
+		return v
 	}
 	o.pending += size
 	for _, p := range parts {
@@ -126,11 +124,10 @@ func (o *Outbox) PushLast(frame []byte) Verdict {
 
 func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdict {
 	size := len(head) + len(tail)
+	if v, refused := o.refusedLocked(size, limit); refused {
+		return v
+	}
 	switch {
-	case o.closed || o.sealed:
-		return Closed
-	case o.pending > 0 && o.pending+size > limit: // one frame always fits an empty queue
-		return Full
 	case o.sorted != nil && droppable(wire.Frame(head)):
 		return Full // has to be sorted
 	case o.sorted != nil:
@@ -143,6 +140,14 @@ func (o *Outbox) pushLocked(head, tail []byte, slab *wire.Slab, limit int) Verdi
 		o.referLocked(head, tail, slab)
 	}
 	return o.verdictLocked()
+}
+
+// refusedLocked reports whether a frame of a size can't be queued, and the verdict then.
+func (o *Outbox) refusedLocked(size, limit int) (v Verdict, refused bool) {
+	if o.closed || o.sealed {
+		return Closed, true
+	}
+	return Full, o.pending > 0 && o.pending+size > limit // one frame always fits an empty queue
 }
 
 // verdictLocked is that of a frame that was queued.
