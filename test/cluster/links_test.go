@@ -51,12 +51,7 @@ func (c *linkCertificates) issue(ca *throwaway.CA) {
 
 func (c *linkCertificates) issueUntil(ca *throwaway.CA, end time.Time) {
 	c.t.Helper()
-	cert, key, err := ca.Issue(end, c.id())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	replaceFile(c.t, filepath.Join(c.dir, "tls.key"), key)
-	replaceFile(c.t, filepath.Join(c.dir, "tls.crt"), cert)
+	replacePair(c.t, c.dir, ca, end, c.id())
 }
 
 // metric returns the value of a series that a node exposes, as text; empty: it has

@@ -76,15 +76,10 @@ func TestEveryKeyIsReplacedUnderLoad(t *testing.T) {
 	for i := range nodes {
 		forClients, forLinks = append(forClients, expiryOf(c, i, "client")), append(forLinks, expiryOf(c, i, "cluster"))
 	}
-	// Expiries have whole seconds: one of a minute later is another one.
-	cert, key, err := clientCA.Issue(time.Now().Add(2*time.Hour), "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	replaceFile(t, filepath.Join(certs.dir, "tls.key"), key)
-	replaceFile(t, filepath.Join(certs.dir, "tls.crt"), cert)
+	end := time.Now().Add(2 * time.Hour) // no certificate before ends in that second
+	replacePair(t, certs.dir, clientCA, end, "127.0.0.1")
 	renewed("client", forClients)
-	links.issueUntil(linkCA, time.Now().Add(2*time.Hour))
+	links.issueUntil(linkCA, end)
 	renewed("cluster", forLinks)
 	settled("the new certificates are used")
 

@@ -236,24 +236,13 @@ func TestCertificatesAreSwappedUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := expiryOf(c, 0, "client")
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // expiry has whole seconds
 	ca := newCA(t)
 	sendAll(t, sender, "to", artifacts, func(i int) {
 		switch i {
 		case 150:
 			replaceFile(t, certs.caFile(), append(old, ca.PEM()...))
 		case 550:
-			dir := t.TempDir()
-			if err := ca.Write(dir, "127.0.0.1"); err != nil {
-				t.Error(err)
-			}
-			for _, name := range []string{"tls.key", "tls.crt"} {
-				content, err := os.ReadFile(filepath.Join(dir, name))
-				if err != nil {
-					t.Error(err)
-				}
-				replaceFile(t, filepath.Join(certs.dir, name), content)
-			}
+			replacePair(t, certs.dir, ca, time.Now().Add(time.Hour), "127.0.0.1")
 			c.WaitFor("the new certificate", func() bool { return expiryOf(c, 0, "client") != before && expiryOf(c, 1, "client") != before })
 		case 1050:
 			replaceFile(t, certs.caFile(), ca.PEM())
@@ -266,6 +255,17 @@ func TestCertificatesAreSwappedUnderLoad(t *testing.T) {
 	})
 	expectAll(t, box, artifacts)
 	connect(t, c.Node(0), "new", certs.trust())
+}
+
+// replacePair replaces a certificate and its key by ones of a CA.
+func replacePair(t *testing.T, dir string, ca *throwaway.CA, end time.Time, names ...string) {
+	t.Helper()
+	cert, key, err := ca.Issue(end, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, filepath.Join(dir, "tls.key"), key)
+	replaceFile(t, filepath.Join(dir, "tls.crt"), cert)
 }
 
 func replaceFile(t *testing.T, path string, content []byte) {
