@@ -248,25 +248,45 @@ func TestACertificateIsUsedOnceItIsValid(t *testing.T) {
 }
 
 func TestAFolderThatGoesAwayChangesNothing(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "tls")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
+	for name, gone := range map[string]func(t *testing.T, s *certs.Store, l *log, dir string){
+		"while it is followed": func(t *testing.T, s *certs.Store, l *log, dir string) {
+			run(t, s)
+			cert, key := issue(t, newCA(t), time.Now().Add(2*time.Hour))
+			mount(t, dir, "..2", cert, key)
+			waitFor(t, "new certificate", func() bool { return l.count("certificate loaded") == 2 })
+			remove(t, dir)
+		},
+		"before it is": func(t *testing.T, s *certs.Store, _ *log, dir string) {
+			remove(t, dir)
+			run(t, s)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "tls")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			cert, key := issue(t, newCA(t), time.Now().Add(time.Hour))
+			mount(t, dir, "..1", cert, key)
+			var l log
+			s := certs.New(dir, l.logger())
+			if err := s.Open(); err != nil {
+				t.Fatal(err)
+			}
+			gone(t, s, &l, dir)
+			config := s.Config()
+			waitFor(t, "complaint", func() bool { return l.count("the folder "+dir+" is gone") == 1 && s.Stale() })
+			if config == nil || s.Config() != config {
+				t.Error("the certificate did not stay")
+			}
+		})
 	}
-	cert, key := issue(t, newCA(t), time.Now().Add(time.Hour))
-	mount(t, dir, "..1", cert, key)
-	var l log
-	s := certs.New(dir, l.logger())
-	if err := s.Open(); err != nil {
-		t.Fatal(err)
-	}
-	run(t, s)
-	config := s.Config()
+}
+
+func remove(t *testing.T, dir string) {
+	t.Helper()
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
-	}
-	waitFor(t, "complaint", func() bool { return l.count("is gone") == 1 && s.Stale() })
-	if s.Config() != config {
-		t.Error("the certificate did not stay")
 	}
 }
 

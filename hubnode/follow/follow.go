@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -59,8 +60,10 @@ func Folder(ctx context.Context, folder string, changed func(), failed func(erro
 		return err
 	}
 	defer func() { err = errors.Join(err, watcher.Close()) }()
-	if err := watcher.Add(folder); err != nil {
-		return err
+	if err := watcher.Add(folder); errors.Is(err, fs.ErrNotExist) {
+		return gone(folder)
+	} else if err != nil {
+		return fmt.Errorf("watch the folder %s: %w", folder, err)
 	}
 	changed()
 	var settled <-chan time.Time // nil while nothing has changed
@@ -70,7 +73,7 @@ func Folder(ctx context.Context, folder string, changed func(), failed func(erro
 			return nil
 		case event := <-watcher.Events:
 			if event.Name == folder && event.Has(fsnotify.Remove|fsnotify.Rename) {
-				return fmt.Errorf("the folder %s is gone", folder)
+				return gone(folder)
 			}
 			// Not put off by further events: a busy folder would put it off
 			// for ever.
@@ -87,4 +90,8 @@ func Folder(ctx context.Context, folder string, changed func(), failed func(erro
 			changed()
 		}
 	}
+}
+
+func gone(folder string) error {
+	return fmt.Errorf("the folder %s is gone: %w", folder, fs.ErrNotExist)
 }
