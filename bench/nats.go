@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -51,6 +52,13 @@ func (s *natsServer) start(ctx context.Context, n int) error {
 				return err
 			}
 			args = append(args, "-js", "-sd", dir)
+			if s.how.peersSync {
+				file := filepath.Join(dir, "sync.conf")
+				if err := os.WriteFile(file, []byte("jetstream { sync_interval: always }\n"), 0o600); err != nil {
+					return err
+				}
+				args = append(args, "-c", file)
+			}
 		}
 		if err := s.add(addr, s.binary, args...); err != nil {
 			return err

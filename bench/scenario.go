@@ -65,6 +65,7 @@ const (
 	manyCount = 150_000
 	replayAll = 1_000_000
 	keepAll   = 500_000
+	keepSlow  = 50_000
 	idleAll   = 10_000
 	dialers   = 16 // connect at a time
 )
@@ -88,9 +89,9 @@ func pumping(name string, servers, size int, targets map[string]float64, flows .
 }
 
 // keeping is a scenario of publishes that a topic's history keeps, each acknowledged.
-func keeping(name string, servers int, how storage, targets map[string]float64) scenario {
+func keeping(name string, servers, count int, how storage, targets map[string]float64) scenario {
 	return scenario{name: name, servers: servers, storage: how, targets: targets, run: func(ctx context.Context, s system, scale float64) (result, error) {
-		return keep(ctx, s, 128, scaled(keepAll, scale))
+		return keep(ctx, s, 128, scaled(count, scale))
 	}}
 }
 
@@ -165,10 +166,11 @@ func scenarios() []scenario {
 				return replay(ctx, s, 128, scaled(replayAll, scale))
 			},
 		},
-		keeping("k: publish to history, memory, one server, 128 B", node, storage{}, map[string]float64{perSecond: 1.5}),
-		keeping("k: publish to history, memory, three servers, 128 B", cluster, storage{everywhere: true}, goals(5, 0.2)),
-		keeping("k: publish to history, disk, three servers, 128 B", cluster, storage{everywhere: true, disk: true}, goals(3, 0.2)),
-		keeping("k: publish to history, disk synced, three servers, 128 B", cluster, storage{everywhere: true, disk: true, synced: true}, goals(1, 0.2)),
+		keeping("k: publish to history, memory, one server, 128 B", node, keepAll, storage{}, map[string]float64{perSecond: 1.5}),
+		keeping("k: publish to history, memory, three servers, 128 B", cluster, keepAll, storage{everywhere: true}, goals(5, 0.2)),
+		keeping("k: publish to history, disk, three servers, 128 B", cluster, keepAll, storage{everywhere: true, disk: true}, goals(3, 0.2)),
+		keeping("k: publish to history, disk synced, three servers, 128 B", cluster, keepAll, storage{everywhere: true, disk: true, synced: true}, goals(1, 0.2)),
+		keeping("k: publish to history, disk synced by peers too, three servers, 128 B", cluster, keepSlow, storage{everywhere: true, disk: true, synced: true, peersSync: true}, goals(1, 0.2)),
 		{
 			name: "j: 10,000 idle connections", servers: node, versus: "nats", targets: map[string]float64{connection: 2},
 			run: func(ctx context.Context, s system, scale float64) (result, error) {
@@ -193,7 +195,7 @@ func scenarios() []scenario {
 		guarded(byTLS, pumping("m: TLS between nodes, 16 KiB", cluster, 16<<10, nil, across)),
 		guarded(byTLS, echoing("m: TLS between nodes, echo, 64 in flight, 128 B", cluster, 64, manyCount, nil)),
 		guarded(byTLS, timing("m: TLS between nodes, open loop 50 k/s, 128 B", cluster, nil)),
-		guarded(byTLS, keeping("m: TLS between nodes, publish to history, memory, 128 B", cluster, storage{everywhere: true}, nil)),
+		guarded(byTLS, keeping("m: TLS between nodes, publish to history, memory, 128 B", cluster, keepAll, storage{everywhere: true}, nil)),
 		{
 			name: "l: TLS, 10,000 idle connections, resumed", servers: node, guard: byTLS,
 			run: func(ctx context.Context, s system, scale float64) (result, error) {

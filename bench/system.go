@@ -39,7 +39,8 @@ type keeper interface {
 type storage struct {
 	everywhere bool // on every server, and acknowledged by a majority
 	disk       bool
-	synced     bool // to disk before it is acknowledged, where a system can
+	synced     bool // to disk before it is acknowledged; peers only with peersSync
+	peersSync  bool
 }
 
 const startTime = 30 * time.Second
