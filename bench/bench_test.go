@@ -9,11 +9,18 @@ import (
 	"testing"
 )
 
-// TestMain makes the test's program a relay when a scenario runs it as one.
+// TestMain makes the test's program what a scenario runs it as.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == relayArg {
 		fmt.Fprintln(os.Stderr, runRelay(os.Args[2], os.Args[3:]))
 		os.Exit(1)
+	}
+	if len(os.Args) == 2 && os.Args[1] == siegeArg {
+		if err := runSiege(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }

@@ -26,6 +26,13 @@ func main() {
 		say(os.Stderr, "bench: relay: %v", runRelay(os.Args[2], os.Args[3:]))
 		os.Exit(1)
 	}
+	if len(os.Args) == 2 && os.Args[1] == siegeArg {
+		if err := runSiege(os.Stdin, os.Stdout); err != nil {
+			say(os.Stderr, "bench: hostile clients: %v", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := command(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

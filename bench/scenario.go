@@ -48,6 +48,7 @@ const (
 	connection = "connects/s"
 	calmP99    = "p99 µs before"
 	peakMiB    = "peak MiB"
+	assaults   = "malformed/s"
 	calmMiB    = "MiB before"
 )
 
@@ -55,7 +56,7 @@ const (
 var metrics = []struct {
 	name   string
 	higher bool
-}{{perSecond, true}, {p50, false}, {p99, false}, {connection, true}, {perConn, false}, {cpuPerMsg, false}, {calmP99, false}, {peakMiB, false}, {calmMiB, false}}
+}{{perSecond, true}, {p50, false}, {p99, false}, {connection, true}, {perConn, false}, {cpuPerMsg, false}, {calmP99, false}, {peakMiB, false}, {calmMiB, false}, {assaults, true}}
 
 const (
 	pumpTime  = time.Second
