@@ -238,7 +238,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 	n.clients = server.New(server.Config{
 		Hub: n.hub, HubName: n.Config().Hub, Node: n.self.Name, Log: n.log,
 		Limits: n.limits, Addresses: n.clientAddresses, TLS: n.clientTLS,
-		Door: n.admission, PerAddress: n.perAddress,
+		Door: n.admission, PerAddress: n.perAddress, PerSecond: n.perSecond,
 	}, p.client)
 	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
 	g.Go(func() error { return n.mesh.Run(lower) })

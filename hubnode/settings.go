@@ -64,6 +64,9 @@ func (n *Node) limits() server.Limits {
 	}
 }
 
+// perSecond is how many connections are taken in a second now.
+func (n *Node) perSecond() int { return n.Config().Limits.ConnectionsPerSecond }
+
 // perAddress is what is taken from one address now.
 func (n *Node) perAddress() server.PerAddress {
 	q := n.Config().Limits.PerAddress

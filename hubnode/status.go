@@ -230,6 +230,7 @@ func (n *Node) Counts() admin.Counts {
 	c.HandshakesCrowded = n.clients.Crowded()
 	number, rate := n.clients.TurnedAway()
 	c.TurnedAway = map[string]uint64{"connections": number, "rate": rate}
+	c.Delayed = n.clients.Delayed()
 	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
 	for why, count := range n.mesh.Refused() {
 		c.MeshRefused[string(why)] = count

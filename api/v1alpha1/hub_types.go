@@ -637,6 +637,14 @@ type LimitsSpec struct {
 	// +optional
 	ConflateKey string `json:"conflateKey,omitempty"`
 
+	// connectionsPerSecond is how many connections one node takes in a second, from wherever
+	// they come, with a tenth of that at once. More wait, so that clients that are connected
+	// are served meanwhile, however many come. Absent: as many as come.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	// +optional
+	ConnectionsPerSecond int32 `json:"connectionsPerSecond,omitempty"`
+
 	// perIdentity bounds what all clients of one identity, as authentication finds it,
 	// have of one node together. Absent: nothing does.
 	// +optional

@@ -64,6 +64,8 @@ func NodeConfig(hub *switchboardv1alpha1.Hub) config.Config {
 		MaxPendingBytes:  config.Bytes(spec.Limits.MaxPendingBytes.Value()),
 		SlowClientPolicy: config.SlowClientPolicy(spec.Limits.SlowClientPolicy),
 		ConflateKey:      spec.Limits.ConflateKey,
+
+		ConnectionsPerSecond: int(spec.Limits.ConnectionsPerSecond),
 	}
 	if q := spec.Limits.PerAddress; q != nil {
 		c.Limits.PerAddress = config.AddressQuota{Connections: int(q.Connections), ConnectionsPerSecond: int(q.ConnectionsPerSecond)}

@@ -68,6 +68,7 @@ func fullHub() *switchboardv1alpha1.Hub {
 	}
 	hub.Spec.Limits.SlowClientPolicy = switchboardv1alpha1.SlowClientConflate
 	hub.Spec.Limits.ConflateKey = "symbol"
+	hub.Spec.Limits.ConnectionsPerSecond = 2000
 	hub.Spec.Limits.PerAddress = &switchboardv1alpha1.AddressQuotaSpec{Connections: 500, ConnectionsPerSecond: 50}
 	hub.Spec.Limits.PerNamespace = &switchboardv1alpha1.NamespaceQuotaSpec{HistoryBytes: new(resource.MustParse("10Gi"))}
 	hub.Spec.Limits.PerIdentity = &switchboardv1alpha1.QuotaSpec{Clients: 100, Subscriptions: 1000, ArtifactsPerSecond: 5000, BytesPerSecond: new(resource.MustParse("8Mi"))}

@@ -77,6 +77,7 @@ var (
 	raftVoters       = describe("raft_voters", "Replicas of the shard that have a vote, by what this node knows.", "shard")
 	raftRecovered    = describe("raft_recoveries_total", "Shards that went on with what one replica had, because a majority was lost for good.")
 	turnedAway       = describe("connections_turned_away_total", "Connections to the client port that were one too many from their addresses, by the limit.", "limit")
+	delayed          = describe("connections_delayed_total", "Connections to the client port that waited because so many came within a second.")
 	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
 	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use on a port expires, in seconds since 1970; absent without one.", "port")
@@ -176,6 +177,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for limit, count := range n.TurnedAway {
 		counter(turnedAway, count, limit)
 	}
+	counter(delayed, n.Delayed)
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
 	}

@@ -115,6 +115,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"ActiveClients":      "clients",
 		"EncryptedClients":   "clients_encrypted",
 		"HandshakesCrowded":  "handshakes_crowded_out_total",
+		"Delayed":            "connections_delayed_total",
 		"TurnedAway":         "connections_turned_away_total{limit=%q}",
 		"TLSHandshakes":      "tls_handshakes_total{result=%q}",
 		"CertificateExpiry":  "certificate_expiry_timestamp_seconds{port=%q}",

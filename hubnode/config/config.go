@@ -208,6 +208,9 @@ type Limits struct {
 	// MaxMemory bounds the memory of the whole node: near it newcomers are refused, and
 	// then the slowest clients are let go. Zero: as much as GOMEMLIMIT allows, or the container.
 	MaxMemory Bytes `yaml:"maxMemory,omitempty"`
+	// ConnectionsPerSecond is how many connections to the client port this node takes in a
+	// second, from wherever they come; more wait. Zero: as many as come.
+	ConnectionsPerSecond int `yaml:"connectionsPerSecond,omitempty"`
 	// PerIdentity bounds what the clients of one identity have of this node together.
 	PerIdentity Quota `yaml:"perIdentity,omitempty"`
 	// PerAddress bounds what comes to this node from one IP address.

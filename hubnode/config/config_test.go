@@ -105,6 +105,7 @@ limits:
   slowClientPolicy: Conflate
   conflateKey: symbol
   maxMemory: 4Gi
+  connectionsPerSecond: 2000
   perIdentity:
     clients: 10
     subscriptions: 100
@@ -163,7 +164,7 @@ func fullConfig() config.Config {
 		},
 		Storage:  config.Storage{Dir: "/var/lib/switchboard", Sync: config.SyncInterval, SyncInterval: config.Duration(20 * time.Millisecond), Replicas: 5, Shards: 8},
 		Sessions: config.Sessions{ResumeWindow: config.Duration(45 * time.Second), Rebalance: true},
-		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", MaxMemory: 4 << 30, PerNamespace: config.NamespaceQuota{HistoryBytes: 10 << 30}, PerAddress: config.AddressQuota{Connections: 500, ConnectionsPerSecond: 50}, PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
+		Limits:   config.Limits{MaxClients: 7, MaxArtifactSize: 64 << 10, MaxPendingBytes: 1000001, SlowClientPolicy: config.Conflate, ConflateKey: "symbol", MaxMemory: 4 << 30, ConnectionsPerSecond: 2000, PerNamespace: config.NamespaceQuota{HistoryBytes: 10 << 30}, PerAddress: config.AddressQuota{Connections: 500, ConnectionsPerSecond: 50}, PerIdentity: config.Quota{Clients: 10, Subscriptions: 100, ArtifactsPerSecond: 1000, BytesPerSecond: 8 << 20}},
 		Drain:    config.Drain{Timeout: 0},
 		Log:      config.Log{Level: "debug", Format: "text"},
 	}

@@ -308,6 +308,7 @@ func (l *Limits) check(f *faults) {
 	if l.MaxMemory != 0 {
 		f.sizeBetween("limits.maxMemory", l.MaxMemory, MinMemory, MaxMemory)
 	}
+	f.between("limits.connectionsPerSecond", l.ConnectionsPerSecond, 0, MaxRate)
 	f.between("limits.perIdentity.clients", l.PerIdentity.Clients, 0, MaxRate)
 	f.between("limits.perIdentity.subscriptions", l.PerIdentity.Subscriptions, 0, MaxRate)
 	f.between("limits.perIdentity.artifactsPerSecond", l.PerIdentity.ArtifactsPerSecond, 0, MaxRate)

@@ -46,6 +46,9 @@ func (s *Server) TurnedAway() (number, rate uint64) {
 	return s.addresses.refused.number.Load(), s.addresses.refused.rate.Load()
 }
 
+// Delayed returns how many connections had to wait because so many came within a second.
+func (s *Server) Delayed() uint64 { return s.pace.delayed.Load() }
+
 // secure encrypts a connection whose client begins with TLS, and leaves others as
 // they are: state is nil then. It leaves a deadline for Hello.
 func (s *Server) secure(ctx context.Context, conn net.Conn) (secured net.Conn, state *tls.ConnectionState, err error) {

@@ -29,8 +29,8 @@ const handshakeTime = 5 * time.Second
 // DefaultNewcomers is the default of Config.Newcomers.
 const DefaultNewcomers = 4096
 
-// Config is what a server needs to know. All fields but Door,
-// Newcomers and PerAddress are required.
+// Config is what a server needs to know. All fields but Door, Newcomers, PerAddress and
+// PerSecond are required.
 type Config struct {
 	Hub     *hub.Hub
 	HubName string // shown to clients
@@ -50,7 +50,11 @@ type Config struct {
 	Newcomers int
 	// PerAddress says what is taken from one address now; nil: as much as comes.
 	PerAddress func() PerAddress
-	Log        *slog.Logger
+	// PerSecond says how many connections are taken in a second now, from wherever they
+	// come, with a tenth of that at once; 0, or nil: as many as come. More wait where the
+	// kernel keeps them.
+	PerSecond func() int
+	Log       *slog.Logger
 }
 
 // Door says which clients may come in, and what they may do then.
@@ -103,6 +107,7 @@ type Server struct {
 
 	handshakes handshakes
 	addresses  addresses
+	pace       pace
 	refusals   seldom.Log // by address and fault
 
 	mu       sync.Mutex // guards the fields below
@@ -114,6 +119,9 @@ type Server struct {
 func New(cfg Config, ln net.Listener) *Server {
 	if cfg.PerAddress == nil {
 		cfg.PerAddress = func() PerAddress { return PerAddress{} }
+	}
+	if cfg.PerSecond == nil {
+		cfg.PerSecond = func() int { return 0 }
 	}
 	if cfg.Newcomers == 0 {
 		cfg.Newcomers = DefaultNewcomers
@@ -142,6 +150,10 @@ func (s *Server) Run(ctx context.Context) error {
 			s.cfg.Log.Warn("client not accepted", slog.Any("error", err))
 			continue
 		}
+		if !rest(ctx, s.pace.take(s.cfg.PerSecond(), time.Now())) {
+			_ = conn.Close() // nobody serves it any more
+			return nil
+		}
 		left, err := s.addresses.enter(conn.RemoteAddr(), s.cfg.PerAddress(), time.Now())
 		if err != nil {
 			s.turnAway(conn, err) // without a wait: a new connection has room for what it is told
@@ -157,6 +169,21 @@ func (s *Server) Run(ctx context.Context) error {
 			defer s.end(place)
 			s.welcome(ctx, conn, func() { s.greeted(place) }, left)
 		})
+	}
+}
+
+// rest waits, and reports false when ctx ends first.
+func rest(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
