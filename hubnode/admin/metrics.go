@@ -60,7 +60,7 @@ var (
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
-	namespaceHistory = describe("namespace_history_bytes", "Bytes of artifacts that the topics of a namespace keep in the whole hub, as far as this node knows, of the namespaces with most; absent while there is no limit.", "namespace")
+	namespaceHistory = describe("namespace_history_bytes", "Bytes of artifacts that the topics of a namespace keep in the whole hub, as far as this node knows, of the namespaces with most; absent while there is no limit.", "tenant")
 	namespaceLimit   = describe("namespace_history_limit_bytes", "Bytes of artifacts that the topics of one namespace may keep in the whole hub; 0: there is no limit.")
 	overQuota        = describe("artifacts_over_quota_total", "Artifacts refused because the topics of their namespace keep as much as they may, on the topics that this node leads.")
 	memoryUsed       = describe("memory_used_bytes", "Memory of this node that collecting garbage does not give back, after the last collection.")

@@ -168,7 +168,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"DurablePending":     "durable_pending_artifacts{durable=%q}",
 		"DurableInFlight":    "durable_in_flight_artifacts{durable=%q}",
 
-		"NamespaceHistory":      "namespace_history_bytes{namespace=%q}",
+		"NamespaceHistory":      "namespace_history_bytes{tenant=%q}",
 		"NamespaceHistoryLimit": "namespace_history_limit_bytes",
 	} {
 		told[field] = true

@@ -71,7 +71,7 @@ func waitKnown(t *testing.T, c *cluster.Cluster, bytes int64, nodes ...int) {
 	t.Helper()
 	for _, n := range nodes {
 		c.WaitFor(fmt.Sprintf("node %d to know of %d bytes", n, bytes), func() bool {
-			return strings.Contains(c.Metrics(n), fmt.Sprintf("switchboard_namespace_history_bytes{namespace=\"shop\"} %d\n", bytes))
+			return strings.Contains(c.Metrics(n), fmt.Sprintf("switchboard_namespace_history_bytes{tenant=\"shop\"} %d\n", bytes))
 		})
 	}
 }

@@ -41,6 +41,7 @@ load 1m
 	switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-0",durable="orders.new/workers"} 3x20 stale
 	switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.new/workers"} _x20 3x10
 	switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+0.1x30
+	switchboard_artifacts_over_quota_total{namespace="team-a",hub="agents",pod="agents-node-0"} 7x30
 	switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+1x30
 	switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="filtered"} 0+1000x30
 	switchboard_artifacts_delivered_total{namespace="team-a",hub="agents",pod="agents-node-0",route="topic"} 0+1000x30
@@ -71,6 +72,7 @@ var unhealthy = map[string][]string{
 		`switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.old/workers"} _x20 5x10`,
 	},
 	"SwitchboardSlowClients":            {`switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+1x30`},
+	"SwitchboardTenantFull":             {`switchboard_artifacts_over_quota_total{namespace="team-a",hub="agents",pod="agents-node-0"} 7x20 8x10`},
 	"SwitchboardArtifactsDropped":       {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
 	"SwitchboardRolloutStuck":           {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
 	"SwitchboardConfigRefused":          {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
