@@ -41,9 +41,10 @@ type group struct {
 	keeps    int         // artifacts of each topic; 0: a million
 	weighs   func() bool // nil: nobody wants to know
 
-	mu    sync.Mutex // guards the fields below
-	size  int        // nodes that the hub has
-	nodes map[string]*member
+	unnamed atomic.Uint64 // publishers of which a test says nothing
+	mu      sync.Mutex    // guards the fields below
+	size    int           // nodes that the hub has
+	nodes   map[string]*member
 }
 
 // member is one node.
@@ -406,9 +407,14 @@ func frame(topic, payload string) wire.Frame {
 	return wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1}, topic, "pub", run.Body())
 }
 
-// publish stores one artifact through whoever leads, however often that takes.
+// publish stores one artifact through whoever leads, however often that takes. That of no
+// publisher gets one of its own: a leader that is replaced may have stored it, and say
+// that it failed.
 func (g *group) publish(topic, payload string, by Publisher) wire.Sequence {
 	g.t.Helper()
+	if by == (Publisher{}) {
+		by = Publisher{ID: 1<<32 + g.unnamed.Add(1), Number: 1}
+	}
 	var seq wire.Sequence
 	eventually(g.t, "publish to "+topic, func() bool {
 		result := make(chan Result, 1)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
@@ -17,7 +18,9 @@ import (
 func TestAReplicaWhoseAnswersWereLostGoesOnFromItsSnapshot(t *testing.T) {
 	storages(t, func(t *testing.T, dir string) {
 		t.Helper()
-		g := newGroup(t, 3, 1, dir)
+		timing := quick
+		timing.Heartbeat = 3 * time.Second // a new leader can't find out without answers what a replica lacks
+		g := newGroupWith(t, 3, 1, dir, timing)
 		var want []string
 		publish := func(n int) {
 			t.Helper()
