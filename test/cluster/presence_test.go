@@ -22,10 +22,6 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// leaveBound is what the documentation promises for the leave of a node that
-// died.
-const leaveBound = 5 * time.Second
-
 // watching is a client that watches presence.
 type watching struct {
 	*client.Client
@@ -189,6 +185,8 @@ func TestReasonsTravelBetweenNodes(t *testing.T) {
 	w.sees("cut left node-1 disconnected")
 }
 
+// Once a node is given up, the leaves of all who were on it are told, and not held back
+// as those of others are: who joins after that is told of after them.
 func TestDeathOfANodeIsToldAtOnce(t *testing.T) {
 	c := cluster.Start(t, 3, nil)
 	w := watch(t, c.Node(0).Client())
@@ -205,15 +203,19 @@ func TestDeathOfANodeIsToldAtOnce(t *testing.T) {
 	}
 	died := time.Now()
 	c.Kill(2)
-	u := w.next()
-	took := time.Since(died)
-	if t.Logf("told after %v", took); took > leaveBound {
-		t.Errorf("that is longer than %v", leaveBound)
-	}
-	got := texts(u.Events)
+	c.WaitFor("node-2 to be given up", func() bool {
+		return strings.Contains(c.Metrics(0), "switchboard_directory_entries 0\n")
+	})
+	t.Logf("given up after %v", time.Since(died))
+	connected(t, c.Node(1).Client(), "later")
+	want = append(want, "later joined node-1")
+	got := texts(w.next().Events)
 	slices.Sort(got)
+	if len(got) == len(want)-1 { // most often; on a slow machine all may be in one update
+		got = append(got, texts(w.next().Events)...)
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("one update (-want +got):\n%s", diff)
+		t.Errorf("first all leaves in one update, then the join (-want +got):\n%s", diff)
 	}
 }
 
