@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -31,11 +32,17 @@ func (f *fillable) MaybeError(op errorfs.Op) error {
 		return nil
 	}
 	if part := f.full.Load(); part != nil && strings.Contains(op.Path, *part) {
-		f.hits.Add(1)
+		if f.hits.Add(1) == spins {
+			f.full.Store(nil)
+		}
 		return &noSpaceError{op.Path}
 	}
 	return nil
 }
+
+// spins is how often a full disk is tried by who does so without a rest. Then there is
+// room, since in a bubble no time passes meanwhile.
+const spins = 10_000
 
 func (f *fillable) String() string { return "full disk" }
 
@@ -47,78 +54,83 @@ func (e *noSpaceError) Unwrap() error { return syscall.ENOSPC }
 func TestFullDiskRefusesAppendsUntilThereIsRoom(t *testing.T) {
 	for _, part := range []string{"", "MANIFEST", ".sst", "marker"} {
 		t.Run("files with "+part, func(t *testing.T) {
-			disk := &fillable{}
-			db, err := Open("db", Options{
-				FS: errorfs.Wrap(vfs.NewMem(), disk),
-				tune: func(o *pebble.Options) {
-					o.MemTableSize = 256 << 10
-					o.MaxManifestFileSize = 1 // a new one each time
-				},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := db.Shard(1)
-			next := wire.Sequence(1)
-			appendOne := func() error {
-				err := s.Append(after(int(next)), "a", roomy, history.Run{First: next, Count: 1, Body: bytes.Repeat([]byte{byte(next)}, 1000)})
-				if err == nil {
-					next++
-				}
-				return err
-			}
-			for next < 2000 {
-				if err := appendOne(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			disk.full.Store(&part)
-			began := time.Now()
-			for err = nil; err == nil; { // nobody waits: the test would
-				if err = appendOne(); time.Since(began) > time.Minute {
-					t.Fatal("appends go on though the disk is full")
-				}
-			}
-			if !errors.Is(err, history.ErrFull) {
-				t.Fatalf("append to a full disk = %v", err)
-			}
-			if err := db.Flush(); !errors.Is(err, history.ErrFull) {
-				t.Errorf("flush to a full disk = %v", err)
-			}
-			if err := db.Stats().Err; !errors.Is(err, history.ErrFull) {
-				t.Errorf("Stats().Err = %v", err)
-			}
-			checkBodies(t, s, next)
-			if err := s.Purge("a", 100); err != nil {
-				t.Errorf("purge on a full disk = %v", err)
-			}
-			hits := disk.hits.Load()
-			time.Sleep(3 * retryInterval)
-			if n := disk.hits.Load() - hits; n > 20 {
-				t.Errorf("the full disk was tried %d times in %v", n, 3*retryInterval)
-			}
-			if err := appendOne(); !errors.Is(err, history.ErrFull) {
-				t.Errorf("append to a full disk = %v", err)
-			}
-
-			disk.full.Store(nil)
-			soon := func(what string, try func() error) {
-				t.Helper()
-				began := time.Now()
-				for err := try(); err != nil; err = try() {
-					if time.Since(began) > time.Minute || !errors.Is(err, history.ErrFull) {
-						t.Fatalf("%s when there is room = %v", what, err)
-					}
-					time.Sleep(time.Millisecond)
-				}
-			}
-			soon("append", appendOne)
-			soon("flush", db.Flush) // a try that began on the full disk may still end, and say so
-			checkBodies(t, s, next)
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
+			synctest.Test(t, func(t *testing.T) { testFullDisk(t, part) })
 		})
+	}
+}
+
+// testFullDisk fills the disk for files whose names hold part.
+func testFullDisk(t *testing.T, part string) {
+	t.Helper()
+	disk := &fillable{}
+	db, err := Open("db", Options{
+		FS: errorfs.Wrap(vfs.NewMem(), disk),
+		tune: func(o *pebble.Options) {
+			o.MemTableSize = 256 << 10
+			o.MaxManifestFileSize = 1 // a new one each time
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := db.Shard(1)
+	next := wire.Sequence(1)
+	appendOne := func() error {
+		err := s.Append(after(int(next)), "a", roomy, history.Run{First: next, Count: 1, Body: bytes.Repeat([]byte{byte(next)}, 1000)})
+		if err == nil {
+			next++
+		}
+		return err
+	}
+	for next < 2000 {
+		if err := appendOne(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	disk.full.Store(&part)
+	for err = nil; err == nil; { // nobody waits: the test would
+		if err = appendOne(); next > 100_000 {
+			t.Fatal("appends go on though the disk is full")
+		}
+	}
+	if !errors.Is(err, history.ErrFull) {
+		t.Fatalf("append to a full disk = %v", err)
+	}
+	if err := db.Flush(); !errors.Is(err, history.ErrFull) {
+		t.Errorf("flush to a full disk = %v", err)
+	}
+	if err := db.Stats().Err; !errors.Is(err, history.ErrFull) {
+		t.Errorf("Stats().Err = %v", err)
+	}
+	checkBodies(t, s, next)
+	if err := s.Purge("a", 100); err != nil {
+		t.Errorf("purge on a full disk = %v", err)
+	}
+	hits := disk.hits.Load()
+	time.Sleep(3 * retryInterval)
+	if n := disk.hits.Load() - hits; n == 0 || n > 20 {
+		t.Errorf("the full disk was tried %d times in %v", n, 3*retryInterval)
+	}
+	if err := appendOne(); !errors.Is(err, history.ErrFull) {
+		t.Errorf("append to a full disk = %v", err)
+	}
+
+	disk.full.Store(nil)
+	soon := func(what string, try func() error) {
+		t.Helper()
+		began := time.Now()
+		for err := try(); err != nil; err = try() {
+			if time.Since(began) > time.Minute || !errors.Is(err, history.ErrFull) {
+				t.Fatalf("%s when there is room = %v", what, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	soon("append", appendOne)
+	soon("flush", db.Flush) // a try that began on the full disk may still end, and say so
+	checkBodies(t, s, next)
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
