@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,6 +64,14 @@ const (
 
 	retryFirst  = 100 * time.Millisecond
 	retryAtMost = 30 * time.Second
+
+	// reconcileTime bounds a reconciliation: what it waits for may never come, as when
+	// the cache is not told any more of what was written. One that goes well is done by
+	// far, also when none of a hub's nodes answers, the API server takes seconds for each
+	// object, or a Topic is purged.
+	reconcileTime = 2 * time.Minute
+	// tellTime bounds writing the statuses once that is over.
+	tellTime = 10 * time.Second
 )
 
 // HubReconciler reconciles Hubs. All fields are required, unless they say
@@ -200,7 +209,35 @@ func withDefaults(opts controller.Options) controller.Options {
 		// The usual limit is a quarter of an hour, long after a missing right was granted.
 		opts.RateLimiter = workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](retryFirst, retryAtMost)
 	}
+	if opts.ReconciliationTimeout == 0 {
+		opts.ReconciliationTimeout = reconcileTime
+	}
 	return opts
+}
+
+// errOutOfTime says of a reconciliation that what it waited for did not come in time.
+var errOutOfTime = errors.New("ran out of time")
+
+// stops reports whether the operator stops: what failed, failed for that, and nobody
+// has to be told.
+func stops(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// outOfTime adds to what a reconciliation ended with that it has run out of time, which
+// is an error in any case, if so.
+func outOfTime(ctx context.Context, err error) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errOutOfTime, cmp.Or(err, ctx.Err()))
+}
+
+// toTell returns the context to write statuses in: that of the reconciliation, unless it
+// has run out of time.
+func toTell(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), tellTime)
 }
 
 // hubByLabel finds the Hub of what the StatefulSet makes.
@@ -224,7 +261,7 @@ type pass struct {
 func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	hub, missing, err := r.findHub(ctx, req.NamespacedName)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, outOfTime(ctx, err)
 	}
 	if missing != "" {
 		// Of one that is being deleted Kubernetes removes what it owns; applying it
@@ -235,31 +272,17 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 
 	p := &pass{hub: hub}
 	p.seen.now = r.now()
-	if err := errors.Join(r.gatherTopics(ctx, p), r.gatherGrants(ctx, p)); err != nil {
-		return ctrl.Result{}, err
+	p.seen.err = outOfTime(ctx, r.bringCloser(ctx, p))
+	if stops(ctx) {
+		return ctrl.Result{}, nil
 	}
-	// Observed twice: what is there decides how far to scale, and what came of
-	// it is the status.
-	err = r.observe(ctx, p)
-	switch {
-	case err != nil:
-	case hub.Spec.Paused:
-		err = r.observeSettings(ctx, p)
-	default:
-		p.seen.err = r.applyAll(ctx, p)
-		err = errors.Join(p.seen.err, r.observe(ctx, p))
-		if err == nil { // by what is there now: the pod template may be a new one
-			p.seen.err = r.replaceOutdated(ctx, p)
-			err = p.seen.err
-		}
-	}
-	select {
-	case <-ctx.Done():
-		return ctrl.Result{}, nil // the operator stops: nothing was seen to be wrong
-	default:
-	}
+	tell, cancel := toTell(ctx)
+	defer cancel()
 	status := summarize(hub, &p.seen)
-	err = errors.Join(err, r.writeStatus(ctx, hub, status), r.writeTopics(ctx, p), r.writeGrants(ctx, p))
+	err = errors.Join(p.seen.err, r.writeStatus(tell, hub, status))
+	if !p.seen.blind {
+		err = errors.Join(err, r.writeTopics(tell, p), r.writeGrants(tell, p))
+	}
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return ctrl.Result{}, nil // the Hub goes with its namespace
 	}
@@ -276,6 +299,26 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 		}
 	}
 	return ctrl.Result{RequeueAfter: after}, nil
+}
+
+// bringCloser looks at what there is and brings it closer to the spec, up to the first
+// thing that goes wrong.
+func (r *HubReconciler) bringCloser(ctx context.Context, p *pass) error {
+	for _, look := range []func(context.Context, *pass) error{r.gatherTopics, r.gatherGrants, r.observe} {
+		if err := look(ctx, p); err != nil {
+			p.seen.blind = true
+			return err
+		}
+	}
+	if p.hub.Spec.Paused {
+		return r.observeSettings(ctx, p)
+	}
+	// Observed twice: what is there decides how far to scale, and what came of
+	// it is the status.
+	if err := cmp.Or(r.applyAll(ctx, p), r.observe(ctx, p)); err != nil {
+		return err
+	}
+	return r.replaceOutdated(ctx, p) // by what is there now: the pod template may be a new one
 }
 
 // applyAll applies every object of the Hub, up to the first that is refused or has to

@@ -28,7 +28,9 @@ const askAtOnce = 16
 // observed is what a pass saw of a Hub; all that its status is computed from.
 type observed struct {
 	now time.Time
-	// err is why applying stopped; nil when all is applied.
+	// blind says that what there is could not be seen; err says why.
+	blind bool
+	// err is why the pass stopped; nil when all is applied.
 	err error
 	// configHash is the hash of the settings that nodes should run; empty when
 	// there are none.
@@ -171,6 +173,9 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 	}
 	slices.SortFunc(p.seen.nodes, func(a, b observedNode) int { return cmp.Compare(a.pod.Name, b.pod.Name) })
 	r.askNodes(ctx, manifests.Identity(p.hub), p.seen.nodes)
+	if err := ctx.Err(); err != nil { // those who were still asked might have answered
+		return fmt.Errorf("ask the nodes: %w", err)
+	}
 	return nil
 }
 

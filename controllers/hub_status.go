@@ -22,6 +22,12 @@ const namedAtMost = 5
 // summarize says what was seen as a status. It reads nothing but its arguments.
 func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1.HubStatus {
 	status := *hub.Status.DeepCopy()
+	if seen.blind { // the rest is as it was when somebody last could
+		degraded := degradedCondition(seen)
+		setCondition(&status.Conditions, hub.Generation, seen.now, degraded)
+		mirror(&status.Conditions, hub.Generation, seen.now, switchboardv1alpha1.ConditionStalled, degraded, switchboardv1alpha1.NeedsPerson(degraded.Reason))
+		return status
+	}
 	status.ObservedGeneration = hub.Generation
 	status.Selector = manifests.Selector(hub).String()
 	status.Address = manifests.Address(hub)

@@ -56,6 +56,7 @@ type cluster struct {
 	client.Client
 	nodes    *fakeNodes
 	faults   *faults
+	watches  *heldWatches
 	purger   *fakePurger
 	issuer   *issuerInTest
 	requests *requestLog
@@ -63,6 +64,9 @@ type cluster struct {
 	role     *rbacv1.ClusterRole
 	clock    *testClock
 	log      *operatorLog
+	// reconcileTime bounds reconciliations of the operators that are started; 0 means
+	// as it is in operation.
+	reconcileTime time.Duration
 
 	env        *envtest.Environment
 	userConfig *rest.Config // of the operator
@@ -128,6 +132,7 @@ func startCluster() (_ *cluster, err error) {
 	c := &cluster{
 		nodes:    &fakeNodes{},
 		faults:   &faults{},
+		watches:  &heldWatches{},
 		purger:   &fakePurger{},
 		issuer:   &issuerInTest{},
 		requests: &requestLog{},
@@ -164,6 +169,7 @@ func startCluster() (_ *cluster, err error) {
 	}
 	c.userConfig = user.Config()
 	c.userConfig.Wrap(c.faults.wrap)
+	c.userConfig.Wrap(c.watches.wrap)
 	c.userConfig.Wrap(c.requests.wrap)
 	c.userConfig.Wrap(c.rights.wrap)
 	c.userConfig.QPS = -1
@@ -201,7 +207,7 @@ func (c *cluster) startOperator() error {
 		Now:       c.clock.now,
 	}
 	// There may be a second one in this process.
-	opts := controller.Options{SkipNameValidation: new(true)}
+	opts := controller.Options{SkipNameValidation: new(true), ReconciliationTimeout: c.reconcileTime}
 	topics := &controllers.TopicReconciler{Hubs: r, Purger: c.purger}
 	if err := errors.Join(r.SetupWithManager(ctx, mgr, opts), topics.SetupWithManager(mgr, opts)); err != nil {
 		stop()

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,7 +101,7 @@ func (r *TopicReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.Topic) (ctrl.Result, error) {
 	hub, pointless, err := r.hubToPurge(ctx, topic)
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, outOfTime(ctx, err)
 	}
 	if pointless != "" {
 		return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonNotPurged, "nothing was purged: " + pointless})
@@ -110,13 +111,18 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
 	}
 	done, err := r.purgeOn(ctx, hub, pattern)
-	select {
-	case <-ctx.Done():
-		return ctrl.Result{}, nil // the operator stops
-	default:
+	err = outOfTime(ctx, err)
+	if stops(ctx) {
+		return ctrl.Result{}, nil
 	}
 	if err != nil {
-		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", pattern, err))
+		tell, cancel := toTell(ctx)
+		defer cancel()
+		again, failed := r.waitToPurge(tell, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", pattern, err))
+		if errors.Is(err, errOutOfTime) {
+			return ctrl.Result{}, errors.Join(err, failed)
+		}
+		return again, failed
 	}
 	log.FromContext(ctx).Info("Purged", "pattern", pattern, "topics", done.Topics, "artifacts", done.Artifacts)
 	return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonPurged, fmt.Sprintf("deleted %d artifacts of %d topics that match %q", done.Artifacts, done.Topics, pattern)})

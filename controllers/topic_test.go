@@ -34,10 +34,18 @@ type fakePurger struct {
 	proofs map[string]*pki.Credentials // by which the operator proved who it was, last
 }
 
-func (f *fakePurger) PurgeTopics(_ context.Context, hub controllers.PurgedHub, pattern string) (controllers.Purged, error) {
+// errNoAnswer lets a purge wait until its time is over.
+var errNoAnswer = errors.New("no answer")
+
+func (f *fakePurger) PurgeTopics(ctx context.Context, hub controllers.PurgedHub, pattern string) (controllers.Purged, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.fails[hub.Identity]; err != nil {
+	if err := f.fails[hub.Identity]; errors.Is(err, errNoAnswer) {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return controllers.Purged{}, fmt.Errorf("connect to the hub: %w", ctx.Err())
+	} else if err != nil {
 		return controllers.Purged{}, err
 	}
 	call := fmt.Sprintf("%s %s on %d nodes", hub.Identity, pattern, len(hub.Addresses))
