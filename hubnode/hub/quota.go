@@ -6,11 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/rate"
 	"github.com/switchboardhub/switchboard/wire"
 )
-
-// burst is how much of its rate somebody may use at once.
-const burst = time.Second
 
 // accountsIdle is how many accounts without clients may be remembered.
 const accountsIdle = 1000
@@ -36,8 +34,8 @@ type account struct {
 	clients, subscriptions int // guarded by Hub.mu
 	away                   int // sessions that wait for a client; likewise
 
-	mu   sync.Mutex // guards paid
-	paid time.Time  // until when what was sent uses up the rates
+	mu   sync.Mutex // guards used
+	used rate.Meter // of the rates
 }
 
 // accountLocked returns the account that a client is one of, nil when nobody asked who it is.
@@ -90,7 +88,7 @@ func (h *Hub) forgetAccountsLocked() {
 func (a *account) idle(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.clients == 0 && a.away == 0 && !a.paid.After(now)
+	return a.clients == 0 && a.away == 0 && a.used.Idle(now)
 }
 
 // roomLocked returns nil, or why a client's identity may have no further one.
@@ -111,8 +109,7 @@ func (h *Hub) roomLocked(c *Client) error {
 }
 
 // pace holds the client's reader up for as long as its identity is ahead of its rates: the
-// connection then does the same to the client. By the generic cell rate algorithm, in its
-// form as virtual scheduling (ITU-T I.371, annex A).
+// connection then does the same to the client.
 func (c *Client) pace(in *intake, f wire.Frame) {
 	a := c.account
 	if a == nil {
@@ -122,7 +119,7 @@ func (c *Client) pace(in *intake, f wire.Frame) {
 	if quota.ArtifactsPerSecond == 0 && quota.BytesPerSecond == 0 {
 		return
 	}
-	wait := a.take(max(cost(f.Count(), quota.ArtifactsPerSecond), cost(len(f), quota.BytesPerSecond)), time.Now())
+	wait := a.take(max(rate.Cost(f.Count(), quota.ArtifactsPerSecond), rate.Cost(len(f), quota.BytesPerSecond)), time.Now())
 	if wait <= 0 {
 		return
 	}
@@ -136,21 +133,9 @@ func (c *Client) pace(in *intake, f wire.Frame) {
 	}
 }
 
-// cost is how long it takes at a rate to earn an amount.
-func cost(amount, perSecond int) time.Duration {
-	if perSecond == 0 {
-		return 0
-	}
-	return time.Duration(float64(amount) / float64(perSecond) * float64(time.Second))
-}
-
 // take notes what is used up, and returns how long to wait before going on.
 func (a *account) take(cost time.Duration, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.paid.Before(now) {
-		a.paid = now
-	}
-	a.paid = a.paid.Add(cost)
-	return a.paid.Sub(now) - burst
+	return a.used.Take(cost, now)
 }

@@ -8,14 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/rate"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
 const (
 	// addressesIdle is how many addresses without connections may be remembered.
 	addressesIdle = 1000
-	// burst is how much of its rate an address may use at once.
-	burst = time.Second
 	// siteBits of an IPv6 address are what one customer of a network has: whoever has one of
 	// these addresses has them all.
 	siteBits = 64
@@ -42,7 +41,7 @@ type addresses struct {
 // address is where connections come from.
 type address struct {
 	open int
-	paid time.Time // until when what came uses up the rate
+	used rate.Meter // of the rate
 }
 
 // enter counts a connection and returns what is to be called, once, when it has ended; or
@@ -56,7 +55,7 @@ func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (le
 	defer a.mu.Unlock()
 	at := a.known[from]
 	if at == nil {
-		if len(a.known) >= a.open+addressesIdle && now.Sub(a.swept) >= burst { // they are all remembered for that long
+		if len(a.known) >= a.open+addressesIdle && now.Sub(a.swept) >= rate.Burst { // they are all remembered for that long
 			a.swept = now
 			maps.DeleteFunc(a.known, func(_ netip.Addr, at *address) bool { return at.idle(now) })
 		}
@@ -66,17 +65,9 @@ func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (le
 		a.refused.number.Add(1)
 		return nil, errAddressNumber
 	}
-	if limits.ConnectionsPerSecond > 0 {
-		paid := at.paid
-		if paid.Before(now) {
-			paid = now
-		}
-		paid = paid.Add(time.Second / time.Duration(limits.ConnectionsPerSecond))
-		if paid.Sub(now) > burst {
-			a.refused.rate.Add(1)
-			return nil, errAddressRate
-		}
-		at.paid = paid
+	if !at.used.TryTake(rate.Cost(1, limits.ConnectionsPerSecond), now) {
+		a.refused.rate.Add(1)
+		return nil, errAddressRate
 	}
 	if a.known == nil {
 		a.known = make(map[netip.Addr]*address)
@@ -98,7 +89,7 @@ func (a *addresses) leave(from netip.Addr, at *address) {
 }
 
 // idle reports whether nothing is to be remembered of an address.
-func (at *address) idle(now time.Time) bool { return at.open == 0 && !at.paid.After(now) }
+func (at *address) idle(now time.Time) bool { return at.open == 0 && at.used.Idle(now) }
 
 // siteOf returns what stands for where a connection comes from.
 func siteOf(remote net.Addr) (netip.Addr, bool) {
