@@ -14,7 +14,8 @@ type (
 	NoClientError = wire.NoClientError
 	// SessionReplacedError ends a client whose id connected elsewhere.
 	SessionReplacedError = wire.SessionReplacedError
-	// HistoryGapError tells a subscription what retention took.
+	// HistoryGapError tells a subscription what retention took, or what it has missed
+	// and has no right to read from history.
 	HistoryGapError = wire.HistoryGapError
 	// ArtifactTooLargeError refuses an artifact above the hub's limit.
 	ArtifactTooLargeError = wire.ArtifactTooLargeError

@@ -225,8 +225,9 @@ func Group(name string) SubscribeOption {
 	return func(s *Subscription) { s.want.Group = name }
 }
 
-// OnGap is called, in order with the artifacts, when retention took some that
-// the subscription should have had. The default is OnError.
+// OnGap is called, in order with the artifacts, when the subscription does not get some
+// that it should have had: retention took them, or it missed them and the client has no
+// right to the topic's history. The default is OnError.
 func OnGap(f func(*HistoryGapError)) SubscribeOption {
 	return func(s *Subscription) { s.onGap = f }
 }

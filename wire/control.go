@@ -167,7 +167,7 @@ func DecodeJSON(b []byte, into any) error {
 }
 
 // AppendGap appends the frame that tells a subscription which artifacts of a
-// topic, from and to included, are gone.
+// topic, from and to included, it does not get.
 func AppendGap(b []byte, subscription uint32, topic string, from, to Sequence) []byte {
 	h := Header{Kind: KindGap, Sequence: from, Ref: subscription}
 	return AppendFrame(b, h, topic, "", binary.BigEndian.AppendUint64(nil, uint64(to)))

@@ -87,15 +87,16 @@ func (e *SessionReplacedError) Error() string {
 	return fmt.Sprintf("client %q connected again elsewhere: this older session is closed", e.ID)
 }
 
-// HistoryGapError says that retention took the artifacts From to To, both
-// included, before the subscriber could have them.
+// HistoryGapError says that the subscriber can't have the artifacts From to To, both
+// included: retention took them before it could, or it missed them and has no right to
+// the topic's history.
 type HistoryGapError struct {
 	Topic    string
 	From, To Sequence
 }
 
 func (e *HistoryGapError) Error() string {
-	return fmt.Sprintf("topic %q: artifacts %d to %d are no longer kept", e.Topic, e.From, e.To)
+	return fmt.Sprintf("topic %q: artifacts %d to %d are no longer kept, or this client may not read them", e.Topic, e.From, e.To)
 }
 
 // ArtifactTooLargeError refuses an artifact; the connection goes on. Size and

@@ -58,3 +58,12 @@ func TestFaultThatCantBeDecodedIsAFault(t *testing.T) {
 		t.Errorf("ParseFault = %+v, want code Malformed", got)
 	}
 }
+
+// A gap has two causes, and the frame does not say which: its text is true of both.
+func TestGapNamesBothCauses(t *testing.T) {
+	gap := &HistoryGapError{Topic: "orders", From: 3, To: 9}
+	want := `topic "orders": artifacts 3 to 9 are no longer kept, or this client may not read them`
+	if got := gap.Error(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -23,7 +23,7 @@ type (
 	SessionReplacedError = wire.SessionReplacedError
 	// NoQuorumError says that history can't be appended to now.
 	NoQuorumError = wire.NoQuorumError
-	// HistoryGapError says what retention took.
+	// HistoryGapError says what retention took, or what is missed for want of a right.
 	HistoryGapError = wire.HistoryGapError
 	// ArtifactTooLargeError refuses an artifact over the limit.
 	ArtifactTooLargeError = wire.ArtifactTooLargeError
