@@ -46,6 +46,7 @@ load 1m
 	switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="filtered"} 0+1000x30
 	switchboard_artifacts_delivered_total{namespace="team-a",hub="agents",pod="agents-node-0",route="topic"} 0+1000x30
 	controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+0.1x30
+	controller_runtime_reconcile_timeouts_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0x30
 	up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 1x30
 	up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-1"} 0x30
 `
@@ -82,10 +83,13 @@ var unhealthy = map[string][]string{
 		`switchboard_certificate_stale{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 1x30`,
 		`switchboard_gossip_keys_stale{namespace="team-a",hub="agents",pod="agents-node-1"} 1x30`,
 	},
-	"SwitchboardLinksRefused":    {`switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 0+1x30`},
-	"SwitchboardHubStalled":      {`switchboard_hub_condition{namespace="team-a",hub="other",type="Stalled",status="True",reason="NameTaken"} 1x30`},
-	"SwitchboardOperatorDown":    {`up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 0x30`},
-	"SwitchboardReconcileErrors": {`controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+2x30`},
+	"SwitchboardLinksRefused": {`switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 0+1x30`},
+	"SwitchboardHubStalled":   {`switchboard_hub_condition{namespace="team-a",hub="other",type="Stalled",status="True",reason="NameTaken"} 1x30`},
+	"SwitchboardOperatorDown": {`up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 0x30`},
+	"SwitchboardReconcileErrors": {
+		`controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+2x30`,
+		`controller_runtime_reconcile_timeouts_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+0.4x30`,
+	},
 }
 
 // firing evaluates an alert's expression at the end of the samples.
