@@ -88,7 +88,7 @@ func (h *Hub) forgetAccountsLocked() {
 func (a *account) idle(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.clients == 0 && a.away == 0 && a.used.Idle(now)
+	return a.clients == 0 && a.away == 0 && a.used.Ahead(now) == 0
 }
 
 // roomLocked returns nil, or why a client's identity may have no further one.

@@ -6,7 +6,7 @@ package rate
 
 import "time"
 
-// Burst is how much of its rate somebody may use at once.
+// Burst is how much of its rate somebody may use at once, where nothing else is said.
 const Burst = time.Second
 
 // Cost is how long it takes at a rate to earn an amount; nothing at a rate of 0, which is
@@ -44,5 +44,6 @@ func (m *Meter) TryTake(cost time.Duration, now time.Time) bool {
 	return true
 }
 
-// Idle reports whether nothing is to be remembered any more.
-func (m *Meter) Idle(now time.Time) bool { return !m.paid.After(now) }
+// Ahead returns how long it is until what was used is earned; 0: there is nothing to
+// remember any more.
+func (m *Meter) Ahead(now time.Time) time.Duration { return max(0, m.paid.Sub(now)) }

@@ -48,11 +48,11 @@ func TestRefusedCostsNothing(t *testing.T) {
 			t.Fatal("it may go on though it has used all up")
 		}
 	}
-	if idle := m.Idle(now.Add(rate.Burst - 1)); idle {
-		t.Error("forgotten while there is something to remember")
+	if got := m.Ahead(now.Add(rate.Burst - 1)); got != 1 {
+		t.Errorf("ahead by %v just before all is earned, want 1ns", got)
 	}
-	if !m.Idle(now.Add(rate.Burst)) || !m.TryTake(time.Second, now.Add(rate.Burst)) {
-		t.Error("what was refused was taken into account")
+	if got := m.Ahead(now.Add(rate.Burst + 1)); got != 0 || !m.TryTake(time.Second, now.Add(rate.Burst)) {
+		t.Errorf("what was refused was taken into account: ahead by %v", got)
 	}
 }
 

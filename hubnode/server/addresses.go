@@ -89,7 +89,7 @@ func (a *addresses) leave(from netip.Addr, at *address) {
 }
 
 // idle reports whether nothing is to be remembered of an address.
-func (at *address) idle(now time.Time) bool { return at.open == 0 && at.used.Idle(now) }
+func (at *address) idle(now time.Time) bool { return at.open == 0 && at.used.Ahead(now) == 0 }
 
 // siteOf returns what stands for where a connection comes from.
 func siteOf(remote net.Addr) (netip.Addr, bool) {

@@ -3,6 +3,8 @@ package server
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/switchboardhub/switchboard/hubnode/rate"
 )
 
 // paceBurst is how much of its rate a node may use at once: what comes together is what
@@ -11,7 +13,7 @@ const paceBurst = 100 * time.Millisecond
 
 // pace spreads connections over time. The zero value is ready.
 type pace struct {
-	paid    time.Time // until when what came uses up the rate
+	used    rate.Meter
 	delayed atomic.Uint64
 }
 
@@ -21,11 +23,8 @@ func (p *pace) take(perSecond int, now time.Time) time.Duration {
 	if perSecond <= 0 {
 		return 0
 	}
-	if p.paid.Before(now) {
-		p.paid = now
-	}
-	wait := p.paid.Sub(now) - paceBurst
-	p.paid = p.paid.Add(time.Second / time.Duration(perSecond))
+	wait := p.used.Ahead(now) - paceBurst
+	p.used.Take(rate.Cost(1, perSecond), now)
 	if wait <= 0 {
 		return 0
 	}
