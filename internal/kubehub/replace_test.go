@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -129,20 +128,18 @@ func TestRestartGoesOnAfterCtrlC(t *testing.T) {
 	h := startHub(t, switchboardv1alpha1.HubSpec{Replicas: new(int32(1))})
 	h.freeze()
 	ctx, cancel := context.WithCancel(t.Context())
-	var out, notes bytes.Buffer
+	var out, notes lines
 	ended := make(chan int, 1)
 	go func() {
 		ended <- kubectlhub.Run(ctx, "v1", []string{"restart", "agents", "-n", h.namespace, "--kubeconfig", h.kubeconfig}, strings.NewReader(""), &out, &notes)
 	}()
-	eventually(t, func() error {
-		if err := h.Get(t.Context(), h.key("agents"), h.hub); err != nil {
-			return err
-		}
-		if h.hub.Annotations[manifests.AnnotationRestartedAt] == "" {
-			return errors.New("the Hub has no annotation")
-		}
-		return nil
-	})
+	notes.await(t, "kubectl hub: waiting for the last node; Ctrl-C stops the waiting, not the restart")
+	if err := h.Get(t.Context(), h.key("agents"), h.hub); err != nil {
+		t.Fatal(err)
+	}
+	if h.hub.Annotations[manifests.AnnotationRestartedAt] == "" {
+		t.Error("the Hub has no annotation")
+	}
 	cancel()
 	if status := <-ended; status != 1 || !strings.Contains(notes.String(), "waiting is over, what has begun goes on") {
 		t.Errorf("restart exited with %d and tells: %s", status, &notes)
