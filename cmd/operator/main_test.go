@@ -33,7 +33,7 @@ import (
 
 const (
 	systemNamespace = "switchboard-system"
-	patience        = 30 * time.Second
+	patience        = time.Minute
 )
 
 // beOperator makes the test's binary be the operator: loggers are global, and
