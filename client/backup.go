@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -37,7 +38,9 @@ type BackupSummary struct {
 // Backup writes what the hub keeps of topics with history to w, while it runs: of each
 // topic a beginning that holds all that was acknowledged before Backup was called, with
 // its sequences, ids and times, and the positions of its durable subscriptions. It
-// calls progress, which may be nil, for each topic that is done.
+// calls progress, which may be nil, for each topic that is done. While the hub can't
+// list all topics and subscriptions, because a node does not answer or a shard has no
+// leader, it waits for a minute, and then fails.
 func (c *Client) Backup(ctx context.Context, w io.Writer, progress func(topic string, artifacts uint64)) (BackupSummary, error) {
 	topics, err := c.keptTopics(ctx)
 	if err != nil {
@@ -142,7 +145,7 @@ func (c *Client) keptTopics(ctx context.Context) ([]string, error) {
 			History bool   `json:"history"`
 		} `json:"topics"`
 	}
-	if err := c.askHub(ctx, "topics", &list); err != nil {
+	if err := c.askWhole(ctx, "topics", &list); err != nil {
 		return nil, err
 	}
 	var topics []string
@@ -158,7 +161,7 @@ func (c *Client) durablePositions(ctx context.Context) (map[string][]wire.Durabl
 	var list struct {
 		Durables []wire.DurableInfo `json:"durables"`
 	}
-	if err := c.askHub(ctx, "durables", &list); err != nil {
+	if err := c.askWhole(ctx, "durables", &list); err != nil {
 		return nil, err
 	}
 	byTopic := make(map[string][]wire.DurableInfo)
@@ -168,13 +171,36 @@ func (c *Client) durablePositions(ctx context.Context) (map[string][]wire.Durabl
 	return byTopic, nil
 }
 
-// askHub puts a question to the hub itself.
-func (c *Client) askHub(ctx context.Context, question string, into any) error {
-	answer, err := c.Request(ctx, "$hub."+question, &wire.Artifact{})
-	if err != nil {
-		return err
+// wholeTime bounds how long a list is asked for again that is not complete.
+const wholeTime = time.Minute
+
+// askWhole asks the hub itself for a list, again while some of it may be missing: a
+// backup without a topic would be taken for one of all.
+func (c *Client) askWhole(ctx context.Context, question string, into any) error {
+	missing := fmt.Errorf("not all %s can be listed: a node of the hub does not answer, or a shard has no leader; see hubctl topics, and try again", question)
+	ctx, cancel := context.WithTimeoutCause(ctx, wholeTime, missing)
+	defer cancel()
+	for round := 0; ; round++ {
+		answer, err := c.Request(ctx, "$hub."+question, &wire.Artifact{})
+		if err != nil {
+			return err
+		}
+		var list struct {
+			Incomplete bool `json:"incomplete"`
+		}
+		if err := json.Unmarshal(answer.Payload, &list); err != nil {
+			return err
+		}
+		if !list.Incomplete {
+			return json.Unmarshal(answer.Payload, into)
+		}
+		if !sleep(ctx, c.wait(round)) {
+			if errors.Is(context.Cause(ctx), missing) {
+				return missing
+			}
+			return fmt.Errorf("%w: %w", context.Cause(ctx), missing)
+		}
 	}
-	return json.Unmarshal(answer.Payload, into)
 }
 
 // Restore stores a backup in a hub: with the same sequences, ids and times, under the

@@ -3,9 +3,14 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"hash/crc32"
+	"io"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -39,4 +44,67 @@ func FuzzReadBackup(f *testing.F) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// tell answers a question to the hub.
+func (p *peer) tell(question, answer string) {
+	p.t.Helper()
+	f := p.want(wire.KindSend)
+	if string(f.Target()) != question {
+		p.t.Fatalf("the client asks %q, want %q", f.Target(), question)
+	}
+	p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", question, answer)
+}
+
+// A list that may lack something is no list of all: a backup by it would lack that, too.
+func TestBackupAsksUntilTheListsAreComplete(t *testing.T) {
+	c, p := connect(t, newNetwork("a:1"))
+	type result struct {
+		total BackupSummary
+		err   error
+	}
+	done := background(func() result {
+		total, err := c.Backup(t.Context(), io.Discard, nil)
+		return result{total, err}
+	})
+	for _, list := range []string{"topics", "durables"} {
+		p.tell("$hub."+list, `{"`+list+`":[],"incomplete":true}`)
+		p.tell("$hub."+list, `{"`+list+`":[],"incomplete":true}`)
+		p.tell("$hub."+list, `{"`+list+`":[]}`)
+	}
+	if r := got(t, done); r.err != nil || r.total.Topics != 0 {
+		t.Errorf("Backup = %+v, %v", r.total, r.err)
+	}
+}
+
+func TestBackupFailsWhenTheListsStayIncomplete(t *testing.T) {
+	for name, limit := range map[string]time.Duration{"by itself": time.Hour, "at the caller's deadline": 10 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, p := connect(t, newNetwork("a:1"))
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				done := background(func() error {
+					_, err := c.Backup(ctx, io.Discard, nil)
+					return err
+				})
+				for {
+					synctest.Wait()
+					select {
+					case err := <-done:
+						if err == nil || !strings.Contains(err.Error(), "not all topics can be listed") || errors.Is(err, context.DeadlineExceeded) != (limit < wholeTime) {
+							t.Errorf("Backup = %v", err)
+						}
+						return
+					default:
+						_ = p.conn.SetReadDeadline(time.Now().Add(time.Second))
+						f, err := p.r.Next()
+						if err == nil {
+							p.artifacts(wire.Header{Kind: wire.KindReply, Ref: f.Ref()}, "me", "$hub.topics", `{"topics":[],"incomplete":true}`)
+						}
+					}
+				}
+			})
+		})
+	}
 }

@@ -23,7 +23,14 @@ type durableQuestion struct {
 
 // DurableList is the answer to "durables".
 type DurableList struct {
-	Durables []wire.DurableInfo `json:"durables"`
+	Durables   []wire.DurableInfo `json:"durables"`
+	Incomplete bool               `json:"incomplete,omitempty"` // some may be missing
+}
+
+// localDurableList is one node's part of it.
+type localDurableList struct {
+	DurableList
+	Replicas []ReplicaState `json:"replicas"` // nil: the node is of a version that does not tell
 }
 
 // askDurables answers a question about durable subscriptions, or with here set another
@@ -41,7 +48,7 @@ func (h *Hub) askDurables(ctx context.Context, question string, here bool, body 
 	}
 	switch {
 	case question == systemDurables && here:
-		return h.durablesHere(q), true, nil
+		return h.localDurables(q), true, nil
 	case question == systemDurables:
 		return h.durables(ctx, q), true, nil
 	}
@@ -51,21 +58,29 @@ func (h *Hub) askDurables(ctx context.Context, question string, here bool, body 
 
 // durables lists the durable subscriptions of all nodes' topics.
 func (h *Hub) durables(ctx context.Context, q durableQuestion) DurableList {
-	list := h.durablesHere(q)
-	h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-		var there DurableList
+	all, told := h.localDurables(q), true
+	answered := h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+		var there localDurableList
 		err := h.askJSON(ctx, node, localPrefix+systemDurables, q, &there)
-		return func() { list.Durables = append(list.Durables, there.Durables...) }, err
+		return func() {
+			all.Durables, all.Replicas = append(all.Durables, there.Durables...), append(all.Replicas, there.Replicas...)
+			all.Incomplete, told = all.Incomplete || there.Incomplete, told && there.Replicas != nil
+		}, err
 	})
+	list := all.DurableList
+	list.Incomplete = list.Incomplete || !answered || told && leaderless(shardsOf(all.Replicas))
 	slices.SortFunc(list.Durables, func(a, b wire.DurableInfo) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Name, b.Name))
 	})
 	return list
 }
 
-func (h *Hub) durablesHere(q durableQuestion) DurableList {
+func (h *Hub) localDurables(q durableQuestion) localDurableList {
+	before := h.keeper.Replicas()
 	all := slices.DeleteFunc(h.keeper.Durables(), func(d wire.DurableInfo) bool { return q.Topic != "" && d.Topic != q.Topic })
-	return DurableList{Durables: append([]wire.DurableInfo{}, all...)}
+	now := h.keeper.Replicas()
+	list := DurableList{Durables: append([]wire.DurableInfo{}, all...), Incomplete: !slices.Equal(leading(before), leading(now))}
+	return localDurableList{list, append([]ReplicaState{}, now...)}
 }
 
 // deleteDurable deletes a durable subscription, on its topic's leader.

@@ -46,6 +46,11 @@ func shardsOf(all []ReplicaState) []ShardInfo {
 	return shards
 }
 
+// leaderless reports whether a shard has no leader: that would list what the shard keeps.
+func leaderless(shards []ShardInfo) bool {
+	return slices.ContainsFunc(shards, func(s ShardInfo) bool { return s.Leader == "" })
+}
+
 func shardOf(replicas []ReplicaState) ShardInfo {
 	s := ShardInfo{Shard: replicas[0].Shard}
 	var logged uint64 // by the leader

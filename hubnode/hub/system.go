@@ -111,8 +111,7 @@ func (h *Hub) ask(ctx context.Context, question string, body []byte) ([]byte, er
 			}, err
 		})
 		shards := shardsOf(all.Replicas)
-		leaderless := slices.ContainsFunc(shards, func(s ShardInfo) bool { return s.Leader == "" }) // it would list the topics
-		return json.Marshal(topicList{mergeTopics(all.Topics), shards, all.Incomplete || !answered || leaderless})
+		return json.Marshal(topicList{mergeTopics(all.Topics), shards, all.Incomplete || !answered || leaderless(shards)})
 	}
 	if answer, ok, err := h.askTopic(ctx, question, false, body); ok {
 		return marshal(answer, err)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/hubnode/config"
@@ -99,6 +100,40 @@ func TestBackupAndRestore(t *testing.T) {
 
 // A later backup goes on where an earlier one ended, also in the middle of a frame and
 // where the hub has less than it had.
+// A backup of what can be listed while nobody leads some topics would be one without them.
+func TestBackupWantsAllTopics(t *testing.T) {
+	root := t.TempDir()
+	c := cluster.Start(t, 3, func(c *config.Config) {
+		keepHistory(c)
+		c.Storage.Dir = root + "/" + c.Node
+	})
+	cl := join(t, c.Node(0).Client(), "cl")
+	topics := []string{"a", "b", "c", "d", "e", "f"}
+	for _, topic := range topics {
+		publish(t, cl, topic, 3)
+	}
+	c.Kill(1)
+	c.Kill(2)
+	soon, cancel := context.WithTimeout(patient(t), 3*time.Second)
+	defer cancel()
+	var file bytes.Buffer
+	if made, err := cl.Backup(soon, &file, nil); err == nil || !strings.Contains(err.Error(), "can be listed") {
+		t.Errorf("Backup of a hub without a majority = %+v, %v", made, err)
+	}
+	for _, list := range []string{"$hub.topics", "$hub.durables"} {
+		answer, err := cl.Request(patient(t), list, &wire.Artifact{})
+		if err != nil || !strings.Contains(string(answer.Payload), `"incomplete":true`) {
+			t.Errorf("%s = %s, %v", list, answer.Payload, err)
+		}
+	}
+	c.Revive(1)
+	file.Reset()
+	made, err := cl.Backup(patient(t), &file, nil)
+	if err != nil || made.Topics != len(topics) || made.Artifacts != uint64(3*len(topics)) {
+		t.Errorf("Backup once there is a majority = %+v, %v", made, err)
+	}
+}
+
 func TestRestoreTakesWhatIsMissing(t *testing.T) {
 	from, to := cluster.Start(t, 1, keepHistory), cluster.Start(t, 1, keepHistory)
 	pub, cl := join(t, from.Node(0).Client(), "pub"), join(t, to.Node(0).Client(), "cl")

@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/tls"
@@ -69,8 +70,10 @@ func TestOperatorPurges(t *testing.T) {
 		}
 	}
 	purge := func(who *client.Client, topic string) error {
-		_, err := who.Request(patient(t), "$hub.topics.purge", text(`{"topic":"`+topic+`"}`))
-		return err
+		return settled(t, func(ctx context.Context) error {
+			_, err := who.Request(ctx, "$hub.topics.purge", text(`{"topic":"`+topic+`"}`))
+			return err
+		})
 	}
 	id, token := links.operator("orders.>")
 	operator := connect(t, c.Node(1), id, token)
