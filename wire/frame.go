@@ -42,6 +42,7 @@ const (
 	KindRaft     Kind = 70 // a call between replicas of the shard in Sequence; target and from are their ids
 	KindRafted   Kind = 71 // its answer
 	KindLeads    Kind = 72 // the shards that the sender leads
+	KindBundle   Kind = 73 // calls between replicas, or answers, that travel together: the body is their frames
 )
 
 // Flags qualify a frame. Unknown ones are ignored.

@@ -8,9 +8,11 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-func hello(hub, node string, version int) []byte {
+func hello(hub, node string, version int) []byte { return helloRange(hub, node, version, version) }
+
+func helloRange(hub, node string, minimum, maximum int) []byte {
 	return wire.AppendControl(nil, wire.Header{Kind: wire.KindMesh}, "", map[string]any{
-		"minVersion": version, "maxVersion": version, "hub": hub, "node": node, "incarnation": 1,
+		"minVersion": minimum, "maxVersion": maximum, "hub": hub, "node": node, "incarnation": 1,
 	})
 }
 

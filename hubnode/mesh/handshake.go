@@ -8,6 +8,15 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
+// The versions of the protocol between nodes. This node speaks those from
+// wire.Version to VersionBundles; a link has the highest that both its ends speak.
+const (
+	// VersionBundles is the first whose nodes take wire.KindBundle.
+	VersionBundles = wire.Version + 1
+
+	versionMin, versionMax = wire.Version, VersionBundles
+)
+
 // hello is both halves of the handshake between nodes.
 type hello struct {
 	MinVersion  int    `json:"minVersion"`
@@ -19,7 +28,7 @@ type hello struct {
 
 func (m *Mesh) hello() []byte {
 	return wire.AppendControl(nil, wire.Header{Kind: wire.KindMesh}, "", hello{
-		MinVersion: wire.Version, MaxVersion: wire.Version,
+		MinVersion: versionMin, MaxVersion: versionMax,
 		Hub: m.cfg.Hub, Node: m.cfg.Self.Name, Incarnation: m.cfg.Self.Incarnation,
 	})
 }
@@ -69,10 +78,9 @@ func (m *Mesh) receive(r *wire.Reader) (hello, error) {
 	if err := wire.DecodeControl(f, &got); err != nil {
 		return hello{}, err
 	}
-	if _, err := wire.NegotiateVersion(got.MinVersion, got.MaxVersion); err != nil {
-		return hello{}, err
-	}
 	switch {
+	case got.MinVersion > versionMax || got.MaxVersion < max(got.MinVersion, versionMin):
+		return hello{}, &wire.Error{Code: wire.CodeUnsupportedVersion, Detail: fmt.Sprintf("the other node speaks versions %d to %d of the protocol between nodes, this one %d to %d", got.MinVersion, got.MaxVersion, versionMin, versionMax)}
 	case got.Hub != m.cfg.Hub:
 		return hello{}, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "a node of another hub"}
 	case got.Node == "" || got.Node == m.cfg.Self.Name:
@@ -80,3 +88,6 @@ func (m *Mesh) receive(r *wire.Reader) (hello, error) {
 	}
 	return got, nil
 }
+
+// version returns the highest one that both speak, of a hello that was accepted.
+func (h hello) version() int { return min(h.MaxVersion, versionMax) }

@@ -25,6 +25,7 @@ const (
 type Link struct {
 	*outbox.Outbox
 	peer      Peer
+	version   int
 	conn      net.Conn
 	encrypted bool
 	gone      chan struct{} // closed when the link has ended
@@ -45,6 +46,9 @@ type answer struct {
 // Peer returns the node at the other end.
 func (l *Link) Peer() Peer { return l.peer }
 
+// Version returns the version of the protocol that both ends speak.
+func (l *Link) Version() int { return l.version }
+
 // close ends the link, once.
 func (l *Link) close() {
 	l.shut.Do(func() {
@@ -57,10 +61,10 @@ func (l *Link) close() {
 func (l *Link) Break() { l.close() }
 
 // serve runs a link until it breaks or ctx ends.
-func (m *Mesh) serve(ctx context.Context, conn net.Conn, encrypted bool, r *wire.Reader, peer Peer) error {
+func (m *Mesh) serve(ctx context.Context, conn net.Conn, encrypted bool, r *wire.Reader, peer Peer, version int) error {
 	r.SetLimit(frameLimit)
 	defer r.Close()
-	link := &Link{peer: peer, conn: conn, encrypted: encrypted, gone: make(chan struct{}), asks: make(map[uint32]chan<- answer)}
+	link := &Link{peer: peer, version: version, conn: conn, encrypted: encrypted, gone: make(chan struct{}), asks: make(map[uint32]chan<- answer)}
 	link.Outbox = outbox.New(conn, outbox.Config{LimitBytes: linkBytes, Failed: func(error) { link.close() }})
 	stop := context.AfterFunc(ctx, link.close)
 	defer stop()

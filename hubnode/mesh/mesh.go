@@ -259,7 +259,7 @@ func (m *Mesh) dial(ctx context.Context, p Peer) error {
 		_ = conn.Close() // the next line's error matters
 		return fmt.Errorf("node %q answers at the address of %q", got.Node, p.Name)
 	}
-	return m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation, Addr: p.Addr, TLS: p.TLS})
+	return m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation, Addr: p.Addr, TLS: p.TLS}, got.version())
 }
 
 // accept serves the links that other nodes open.
@@ -297,7 +297,7 @@ func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
 	}
 	stop()
 	if err == nil {
-		err = m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation})
+		err = m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation}, got.version())
 	} else {
 		if ctx.Err() == nil {
 			m.refused[reasonOf(err)].Add(1)

@@ -302,6 +302,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	}{
 		"a node of another hub":        {hello(`{"minVersion":1,"maxVersion":1,"hub":"other","node":"node-1"}`), wire.CodeInvalidRequest},
 		"a version from the future":    {hello(`{"minVersion":7,"maxVersion":9,"hub":"hub","node":"node-1"}`), wire.CodeUnsupportedVersion},
+		"a version from the past":      {hello(`{"minVersion":0,"maxVersion":0,"hub":"hub","node":"node-1"}`), wire.CodeUnsupportedVersion},
+		"no version, but a range":      {hello(`{"minVersion":2,"maxVersion":1,"hub":"hub","node":"node-1"}`), wire.CodeUnsupportedVersion},
 		"one that says it is this one": {hello(`{"minVersion":1,"maxVersion":1,"hub":"hub","node":"node-0"}`), wire.CodeInvalidRequest},
 		"a client":                     {wire.AppendFrame(nil, wire.Header{Kind: wire.KindHello}, "", "", nil), wire.CodeUnknownKind},
 		"garbage":                      {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\n\r\n"), wire.CodeFrameTooLarge},
@@ -356,5 +358,34 @@ func TestPeersMayBeSetAtAnyTime(t *testing.T) {
 			t.Errorf("Run = %v", err)
 		}
 		setting.Wait()
+	}
+}
+
+// A link speaks the highest version that both ends do.
+func TestALinkHasTheVersionOfBothEnds(t *testing.T) {
+	_, _, toB, toA := pair(t)
+	if toB.Version() != mesh.VersionBundles || toA.Version() != mesh.VersionBundles {
+		t.Errorf("links between nodes of this version speak %d and %d, want %d", toB.Version(), toA.Version(), mesh.VersionBundles)
+	}
+	for name, tt := range map[string]struct{ minimum, maximum, want int }{
+		"a node of the version before":                  {1, 1, 1},
+		"a node of this version":                        {1, 2, 2},
+		"a node of this version that knows none before": {2, 2, 2},
+		"a node of a later one":                         {2, 9, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, "node-1", 1)
+			conn, err := net.Dial("tcp", e.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := conn.Write(helloRange("hub", "node-0", tt.minimum, tt.maximum)); err != nil {
+				t.Fatal(err)
+			}
+			if got := wait(t, "link", e.linked).Version(); got != tt.want {
+				t.Errorf("the link speaks version %d, want %d", got, tt.want)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -17,7 +18,7 @@ func TestWhoDoesNotBelongHereIsRefused(t *testing.T) {
 		"a node of another hub":  hello("other", "node-0", wire.Version),
 		"a node of this name":    hello("hub", "node-1", wire.Version),
 		"a node without a name":  hello("hub", "", wire.Version),
-		"a node of a later time": hello("hub", "node-0", wire.Version+1),
+		"a node of a later time": hello("hub", "node-0", mesh.VersionBundles+1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, "node-1", 1)
