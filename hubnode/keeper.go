@@ -101,7 +101,7 @@ func (n *Node) newShards() *shard.Shards {
 		Weighs:  n.shares.on,
 		Outlet:  func() shard.Outlet { return outlet{n.hub.NewStage()} },
 		Desired: n.replicasOf,
-		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view,
+		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view, Bundles: n.view.takesBundles,
 		Moved: func(moved int) {
 			n.hub.LeaderMoved(func(topic string) bool { return n.keeper.Of(topic) == moved })
 			n.shares.wake()

@@ -114,6 +114,14 @@ func (v *view) Carry(node string, parts ...[]byte) bool {
 	return false
 }
 
+// takesBundles reports whether a node takes the shards' frames also as bundles.
+func (v *view) takesBundles(node string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	link := v.links[node]
+	return link != nil && link.Version() >= mesh.VersionBundles
+}
+
 // Locate returns where a client is by what the directory says.
 func (v *view) Locate(id wire.ClientID) (string, uint64, bool) {
 	at, ok := v.table.Locate(id)

@@ -150,7 +150,7 @@ func TestOpeningAReplicaHoldsUpNoOther(t *testing.T) {
 		Outlet:  func() Outlet { return &member{} },
 		Desired: func(int) []string { return []string{"n-0"} }, Linked: func() []string { return nil }, Settled: func() bool { return true },
 		Ask:     func(context.Context, string, string, []byte) ([]byte, error) { return nil, errNoLink },
-		Carrier: nowhere{}, Moved: func(int) {}, Looked: func() {},
+		Carrier: nowhere{}, Bundles: func(string) bool { return true }, Moved: func(int) {}, Looked: func() {},
 	})
 	s.Want(true)
 	ctx, stop := context.WithCancel(t.Context())

@@ -40,6 +40,7 @@ type group struct {
 	replicas int
 	keeps    int         // artifacts of each topic; 0: a million
 	weighs   func() bool // nil: nobody wants to know
+	old      string      // a node of the version before, which neither sends nor takes bundles
 
 	unnamed atomic.Uint64 // publishers of which a test says nothing
 	mu      sync.Mutex    // guards the fields below
@@ -49,19 +50,21 @@ type group struct {
 
 // member is one node.
 type member struct {
-	g      *group
-	name   string
-	shards *Shards
-	stop   context.CancelFunc
-	ended  chan error
-	db     *disk.DB     // nil: in memory
-	use    sync.RWMutex // held by who reads from the stores, and when they are closed
-	closed bool         // guarded by use
-	still  sync.RWMutex // held while the node stands still: it neither hears nor says anything
-	mu     sync.Mutex   // guards the fields below
-	links  map[string]*pipe
-	stores map[int]history.Store
-	heard  map[string][]wire.Sequence // what was delivered
+	g       *group
+	name    string
+	old     bool // of the version before
+	shards  *Shards
+	stop    context.CancelFunc
+	ended   chan error
+	db      *disk.DB     // nil: in memory
+	use     sync.RWMutex // held by who reads from the stores, and when they are closed
+	closed  bool         // guarded by use
+	still   sync.RWMutex // held while the node stands still: it neither hears nor says anything
+	mu      sync.Mutex   // guards the fields below
+	links   map[string]*pipe
+	stores  map[int]history.Store
+	heard   map[string][]wire.Sequence // what was delivered
+	bundled map[string]int             // by nodes: how many calls were in the largest bundle for it
 }
 
 // pipe is one direction of a link.
@@ -104,7 +107,7 @@ func (g *group) begin(nodes, shards int) *group {
 func name(i int) string { return fmt.Sprintf("n-%d", i) }
 
 func (g *group) start(node string) {
-	m := &member{g: g, name: node, links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
+	m := &member{g: g, name: node, old: node == g.old, bundled: make(map[string]int), links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
 	var (
 		dir string
 		fs  files
@@ -129,7 +132,7 @@ func (g *group) start(node string) {
 		Weighs:  g.weighs,
 		Outlet:  func() Outlet { return m },
 		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
-		Ask: m.ask, Carrier: m, Moved: func(int) {}, Looked: func() {},
+		Ask: m.ask, Carrier: m, Bundles: func(to string) bool { return !m.old && !g.node(to).isOld() }, Moved: func(int) {}, Looked: func() {},
 	})
 	m.shards.Want(true)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -264,6 +267,7 @@ func (m *member) connect(to *member) {
 			select {
 			case f := <-p.frames:
 				to.goesOn()
+				m.countBundle(to, f)
 				to.shards.Take(m.name, wire.Frame(f), nil)
 			case <-p.end:
 				return
@@ -292,6 +296,30 @@ func (m *member) linked() []string {
 	}
 	return names
 }
+
+// countBundle looks at a frame that a node gets.
+func (m *member) countBundle(to *member, f wire.Frame) {
+	if f.Kind() != wire.KindBundle {
+		return
+	}
+	if m.old || to.old {
+		m.g.t.Errorf("%s sends a bundle to %s", m.name, to.name)
+	}
+	_, calls, _ := unbundled(f.Body())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bundled[to.name] = max(m.bundled[to.name], calls)
+}
+
+// together returns how many calls were in the largest bundle for a node.
+func (m *member) together(to string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bundled[to]
+}
+
+// isOld reports whether a node is of the version before, or not there.
+func (m *member) isOld() bool { return m == nil || m.old }
 
 // goesOn returns once the node does not stand still.
 func (m *member) goesOn() {

@@ -103,6 +103,36 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
+func FuzzBundle(f *testing.F) {
+	f.Add([]byte(calls(1)))
+	f.Add(calls(3).Body())
+	answer := encodeAppended(&raft.AppendEntriesResponse{Term: 3, Success: true})
+	f.Add(slices.Concat(head(wire.KindRafted, 2, 7, "a/1", "b/1", len(answer)), answer, calls(2).Body()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		frames, calls, err := unbundled(b)
+		if err != nil {
+			return
+		}
+		var again [][]byte
+		for _, f := range frames {
+			again = append(again, f)
+			if f.Kind() == wire.KindRaft {
+				calls--
+			}
+		}
+		if calls != 0 || !bytes.Equal(slices.Concat(again...), b) {
+			t.Errorf("%x became %x, with %d calls too many", b, again, calls)
+		}
+		if len(again) < 2 {
+			return
+		}
+		whole, err := wire.ParseFrame(slices.Concat(bundled(again)...))
+		if err != nil || whole.Kind() != wire.KindBundle || !bytes.Equal(whole.Body(), b) {
+			t.Errorf("%x became the bundle %x: %v", b, whole, err)
+		}
+	})
+}
+
 func FuzzRuns(f *testing.F) {
 	f.Add(appendRun(nil, history.Run{First: 3, Count: 2, From: "me", Time: time.Unix(0, 9), Body: []byte("xy")}))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -228,7 +228,7 @@ func (r *replica) start() error {
 		return err
 	}
 	r.machine = m
-	r.trans = newTransport(r.n, r.id, r.s.cfg.Self, r.s.cfg.Carrier)
+	r.trans = newTransport(r.n, r.id, r.s.cfg.Self, r.s.bundles)
 	node, err := r.newRaft()
 	if err != nil {
 		return errors.Join(err, r.trans.Close())
@@ -637,7 +637,11 @@ func (r *replica) verify(ctx context.Context) error {
 		r.mu.Unlock()
 		return errNotLeader
 	}
-	r.verifying.Go(func() { done <- r.raft.VerifyLeader().Error() })
+	r.verifying.Go(func() {
+		r.s.bundles.hurry(r.trans) // it waits for the next heartbeats
+		defer r.s.bundles.calm(r.trans)
+		done <- r.raft.VerifyLeader().Error()
+	})
 	r.mu.Unlock()
 	select {
 	case err := <-done:

@@ -28,7 +28,8 @@ type Timing struct {
 	// chosen: up to twice as long, by chance. 0: 500 ms.
 	Heartbeat time.Duration
 	// Commit is how long a follower may be behind in hearing what is committed
-	// while nothing new comes. 0: 200 ms.
+	// while nothing new comes; up to twice as long by chance, and a fifth of Heartbeat for
+	// what goes along. 0: 200 ms.
 	Commit time.Duration
 	// Tend is how often a replica looks whether the group is as it should be.
 	// 0: 500 ms.
@@ -78,6 +79,9 @@ type Config struct {
 	Ask func(ctx context.Context, node, question string, body []byte) ([]byte, error)
 	// Carrier brings Raft's frames to other nodes.
 	Carrier Carrier
+	// Bundles reports whether a node takes such frames also as bundles: one of the version
+	// before does not.
+	Bundles func(node string) bool
 	// Moved is called when the leader of a shard has changed.
 	Moved func(shard int)
 	// Looked is called after each look at the replicas: Ready may have changed.
@@ -95,6 +99,7 @@ type Shards struct {
 	cfg     Config
 	raftLog hclog.Logger
 	leaders []atomic.Pointer[leadership]
+	bundles *bundles
 
 	pulling   chan struct{} // holds one for each replica that fetches history
 	recovered atomic.Uint64 // groups whose majority was lost for good
@@ -127,7 +132,7 @@ func New(cfg Config) *Shards {
 	cfg.segment = cmp.Or(cfg.segment, segmentBytes)
 	return &Shards{
 		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
-		leaders:  make([]atomic.Pointer[leadership], cfg.Shards),
+		leaders: make([]atomic.Pointer[leadership], cfg.Shards), bundles: newBundles(cfg),
 		replicas: make(map[int]*replica), changing: make(map[int]bool), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
 	}
 }
@@ -193,6 +198,7 @@ func (s *Shards) stopAll() {
 		stopping.Go(r.close)
 	}
 	stopping.Wait()
+	s.bundles.close()
 }
 
 // look starts the replicas that belong here, and makes those anew that failed.
@@ -521,6 +527,7 @@ func (s *Shards) nextLink() <-chan struct{} {
 
 // Unlinked forgets what a node led, and fails the calls to it.
 func (s *Shards) Unlinked(node string) {
+	s.bundles.forget(node)
 	s.eachReplica(func(r *replica) {
 		r.trans.fail(node, errNoLink)
 		r.succeeds(node)
@@ -539,16 +546,11 @@ func (s *Shards) Unlinked(node string) {
 func (s *Shards) Take(node string, f wire.Frame, slab *wire.Slab) bool {
 	switch f.Kind() {
 	case wire.KindRaft:
-		r := s.replica(int(f.Sequence()))
-		if r == nil || string(r.id) != string(f.Target()) {
-			refuse(s.cfg.Carrier, node, f)
-			return true
-		}
-		r.trans.take(node, f, slab)
+		s.called(f, slab, answers{node: node, carrier: s.cfg.Carrier})
 	case wire.KindRafted:
-		if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) {
-			r.trans.answered(f.Ref(), append([]byte(nil), f.Body()...), nil)
-		}
+		s.answered(f)
+	case wire.KindBundle:
+		s.takeBundle(node, f, slab)
 	case wire.KindLeads:
 		leads, err := decodeLeads(f.Body())
 		if err != nil {
@@ -561,6 +563,23 @@ func (s *Shards) Take(node string, f wire.Frame, slab *wire.Slab) bool {
 		return false
 	}
 	return true
+}
+
+// called handles a call to a replica, which is answered by back.
+func (s *Shards) called(f wire.Frame, slab *wire.Slab, back answers) {
+	r := s.replica(int(f.Sequence()))
+	if r == nil || string(r.id) != string(f.Target()) {
+		refuse(f, back)
+		return
+	}
+	r.trans.take(f, slab, back)
+}
+
+// answered handles the answer to a replica's call.
+func (s *Shards) answered(f wire.Frame) {
+	if r := s.replica(int(f.Sequence())); r != nil && string(r.id) == string(f.Target()) {
+		r.trans.answered(f.Ref(), append([]byte(nil), f.Body()...), nil)
+	}
 }
 
 // Append stores the artifacts of a frame whose body begins with skip bytes that

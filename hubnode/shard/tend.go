@@ -321,7 +321,7 @@ func (s *Shards) revive(old *replica) error {
 	m := newMachine(old.store)
 	m.limits, m.outlet = s.cfg.Limits, s.cfg.Outlet()
 	m.pull = func(*snapshot) error { return nil } // the store has it
-	trans := newTransport(old.n, old.id, s.cfg.Self, s.cfg.Carrier)
+	trans := newTransport(old.n, old.id, s.cfg.Self, s.bundles)
 	only := raft.Configuration{Servers: []raft.Server{server(old.id)}}
 	err := errors.Join(raft.RecoverCluster(old.config(), m, old.logs.entries, old.logs.votes, old.snaps, trans, only), trans.Close())
 	r := s.vacant(old.n, old.dir, old.id, old.store)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,8 @@ type transport struct {
 	id      raft.ServerID
 	node    string
 	carrier Carrier
+	bundles *bundles
+	hurried int // how many want its calls not to wait; guarded by the mu of bundles
 
 	consumer chan raft.RPC
 	stop     chan struct{}
@@ -56,6 +59,7 @@ type transport struct {
 	mu        sync.Mutex // guards the fields below
 	ref       uint32
 	calls     map[uint32]*call
+	beats     map[string]time.Time // when the next heartbeat to a node is due
 	inbox     []inCall
 	arrived   chan struct{} // holds one when the inbox has something
 	heartbeat func(raft.RPC)
@@ -73,16 +77,16 @@ type call struct {
 
 // inCall is a call from another replica.
 type inCall struct {
-	node string
+	back answers
 	from raft.ServerID
 	ref  uint32
 	call byte
 	rpc  raft.RPC
 }
 
-func newTransport(shard int, id raft.ServerID, node string, carrier Carrier) *transport {
+func newTransport(shard int, id raft.ServerID, node string, bundles *bundles) *transport {
 	t := &transport{
-		shard: shard, id: id, node: node, carrier: carrier,
+		shard: shard, id: id, node: node, carrier: bundles.carrier, bundles: bundles, beats: make(map[string]time.Time),
 		consumer: make(chan raft.RPC), stop: make(chan struct{}),
 		calls: make(map[uint32]*call), arrived: make(chan struct{}, 1),
 	}
@@ -131,8 +135,9 @@ func (t *transport) fail(node string, err error) {
 	}
 }
 
-// send makes a call, whose body is given in parts; done hears what comes of it.
-func (t *transport) send(id raft.ServerID, node string, body [][]byte, by *pipeline, done func([]byte, error)) uint32 {
+// send makes a call, whose body is given in parts; done hears what comes of it. A call that
+// has a time when it is due may wait until then, for others to the same node.
+func (t *transport) send(id raft.ServerID, node string, body [][]byte, by *pipeline, due time.Time, done func([]byte, error)) uint32 {
 	t.mu.Lock()
 	if t.stopped {
 		t.mu.Unlock()
@@ -143,7 +148,14 @@ func (t *transport) send(id raft.ServerID, node string, body [][]byte, by *pipel
 	ref := t.ref
 	t.calls[ref] = &call{node: node, by: by, done: done}
 	t.mu.Unlock()
-	if !t.carrier.Carry(node, append([][]byte{head(wire.KindRaft, t.shard, ref, id, t.id, sizeOf(body))}, body...)...) {
+	parts := append([][]byte{head(wire.KindRaft, t.shard, ref, id, t.id, sizeOf(body))}, body...)
+	if !due.IsZero() {
+		c := waitingCall{by: t, ref: ref, frame: slices.Concat(parts...)}
+		if by == nil {
+			c.sent = func() { t.beaten(node) }
+		}
+		t.bundles.send(node, c, due)
+	} else if !t.carrier.Carry(node, parts...) {
 		t.answered(ref, nil, errNoLink)
 	}
 	return ref
@@ -186,14 +198,14 @@ func (t *transport) forget(p *pipeline) {
 	}
 }
 
-// ask makes a call and waits for its answer.
-func (t *transport) ask(id raft.ServerID, body [][]byte, within time.Duration, into any) error {
+// ask makes a call, which may wait until it is due, and waits for its answer.
+func (t *transport) ask(id raft.ServerID, body [][]byte, due time.Time, within time.Duration, into any) error {
 	type outcome struct {
 		body []byte
 		err  error
 	}
 	result := make(chan outcome, 1)
-	ref := t.send(id, nodeOf(id), body, nil, func(b []byte, err error) { result <- outcome{b, err} })
+	ref := t.send(id, nodeOf(id), body, nil, due, func(b []byte, err error) { result <- outcome{b, err} })
 	timer := time.NewTimer(within)
 	defer timer.Stop()
 	select {
@@ -213,15 +225,15 @@ func (t *transport) askRare(call byte, id raft.ServerID, args any, data []byte, 
 	if err != nil {
 		return err
 	}
-	return t.ask(id, [][]byte{body}, within, into)
+	return t.ask(id, [][]byte{body}, time.Time{}, within, into)
 }
 
-// take handles a call from another node. The frame is valid until take returns, but for
+// take handles a call from another node, which hears the answer by back. The frame is valid until take returns, but for
 // what its slab, which may be nil, lets be kept.
-func (t *transport) take(node string, f wire.Frame, slab *wire.Slab) {
+func (t *transport) take(f wire.Frame, slab *wire.Slab, back answers) {
 	body := slab.Keep(f.Body())
 	rpc, err := decodeCall(body)
-	in := inCall{node: node, from: raft.ServerID(f.From()), ref: f.Ref(), rpc: rpc}
+	in := inCall{back: back, from: raft.ServerID(f.From()), ref: f.Ref(), rpc: rpc}
 	if err != nil {
 		t.reply(in, raft.RPCResponse{Error: err})
 		return
@@ -258,9 +270,9 @@ func (t *transport) take(node string, f wire.Frame, slab *wire.Slab) {
 }
 
 // refuse answers a call to a replica that is not here.
-func refuse(carrier Carrier, node string, f wire.Frame) {
+func refuse(f wire.Frame, back answers) {
 	body := append([]byte{callFailed}, noReplica...)
-	carrier.Carry(node, head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body)
+	back.say(head(wire.KindRafted, int(f.Sequence()), f.Ref(), raft.ServerID(f.From()), raft.ServerID(f.Target()), len(body)), body)
 }
 
 // pendingAnswer is a call that Raft has, and what will say its answer.
@@ -284,7 +296,7 @@ func (t *transport) feed(answers chan<- pendingAnswer) {
 		t.mu.Unlock()
 		for _, in := range inbox {
 			if in.call == callSnapshot {
-				t.source.Store(&in.node)
+				t.source.Store(&in.back.node)
 			}
 			answer := make(chan raft.RPCResponse, 1)
 			in.rpc.RespChan = answer
@@ -318,7 +330,7 @@ func (t *transport) answer(answers <-chan pendingAnswer) {
 
 func (t *transport) reply(in inCall, r raft.RPCResponse) {
 	body := encodeAnswer(in.call, r)
-	t.carrier.Carry(in.node, head(wire.KindRafted, t.shard, in.ref, in.from, t.id, len(body)), body)
+	in.back.say(head(wire.KindRafted, t.shard, in.ref, in.from, t.id, len(body)), body)
 }
 
 // stand makes this replica's own Raft stand for leader at once, as if the leader had
@@ -360,11 +372,11 @@ func (t *transport) SetHeartbeatHandler(cb func(raft.RPC)) {
 // each failure Raft waits itself, up to ten seconds, whatever happens meanwhile.
 func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if isHeartbeat(args) {
-		return t.ask(id, encodeAppend(args), callTime, resp)
+		return t.beat(id, args, resp)
 	}
 	var err error
 	for range callTime / absentWait {
-		if err = t.ask(id, encodeAppend(args), callTime, resp); !absent(err) {
+		if err = t.ask(id, encodeAppend(args), time.Time{}, callTime, resp); !absent(err) {
 			return err
 		}
 		args.Entries = nil // who comes back is asked first how far it is; until then nothing is held for it
@@ -378,6 +390,32 @@ func (t *transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 		}
 	}
 	return err
+}
+
+// beat sends a heartbeat. It may wait for others until as much time has passed since the
+// one before as Raft lets pass at most, answered at once.
+func (t *transport) beat(id raft.ServerID, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	node := nodeOf(id)
+	t.mu.Lock()
+	due := t.beats[node]
+	t.mu.Unlock()
+	if due.IsZero() {
+		due = time.Now()
+	}
+	err := t.ask(id, encodeAppend(args), due, callTime, resp)
+	if err != nil {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.beats, node) // the next one is due
+	}
+	return err
+}
+
+// beaten notes that a heartbeat to a node is sent.
+func (t *transport) beaten(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.beats[node] = time.Now().Add(t.bundles.pause)
 }
 
 // absent reports whether a call failed because the other replica is not there now.
@@ -464,8 +502,11 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	body := encodeAppend(args)
 	size := int64(sizeOf(body))
 	p.bytes.Add(size)
-	p.calls.Add(1)
-	p.t.send(p.id, p.node, body, p, func(answer []byte, err error) {
+	var due time.Time
+	if before := p.calls.Add(1) - 1; before == 0 && len(args.Entries) == 0 { // at rest: it only tells what is committed
+		due = time.Now().Add(p.t.bundles.pause)
+	}
+	p.t.send(p.id, p.node, body, p, due, func(answer []byte, err error) {
 		if err == nil {
 			err = decodeAnswer(answer, resp)
 		}

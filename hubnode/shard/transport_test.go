@@ -10,7 +10,7 @@ import (
 // A pipeline that was full when its link was lost ends. Raft reads the first answer
 // that is none, and may have sent more before it notices.
 func TestAFullPipelineEndsWithItsLink(t *testing.T) {
-	tr := newTransport(0, "n-0/1", "n-0", everywhere{})
+	tr := newTransport(0, "n-0/1", "n-0", newBundles(Config{Carrier: everywhere{}, Bundles: func(string) bool { return true }}))
 	defer func() { _ = tr.Close() }()
 	p, err := tr.AppendEntriesPipeline("n-1/1", "")
 	if err != nil {
