@@ -54,6 +54,8 @@ type view struct {
 	// before mu and the hub's lock.
 	learning sync.Mutex
 
+	lately lately
+
 	mu    sync.Mutex // guards the fields below
 	told  map[*mesh.Link]*directory.Telling
 	links map[string]*mesh.Link // of told, by their nodes
@@ -145,6 +147,7 @@ func (v *view) ClientUp(id wire.ClientID, epoch uint64) {
 // ClientDown records that a client has left, and why.
 func (v *view) ClientDown(id wire.ClientID, epoch uint64, reason wire.LeaveReason) {
 	v.own.ClientDown(id, epoch, reason)
+	v.lately.note(id, was{v.owner.Node, epoch}, time.Now())
 	v.presence.note(directory.Event{Kind: directory.ClientVanished, Node: v.owner.Node, Name: id, Epoch: epoch, Reason: reason})
 	v.poke()
 }
@@ -260,14 +263,14 @@ func (v *view) Answer(ctx context.Context, question string, body []byte) ([]byte
 	switch question {
 	case questionShares:
 		return json.Marshal(v.node.shares.led())
-	case hub.QuestionPassed:
+	case hub.QuestionPassed, hub.QuestionSettled:
 		v.announceAll()
 	}
 	return v.node.hub.Answer(ctx, question, body)
 }
 
 // Waits reports whether the answer to a question may wait for something to happen.
-func (v *view) Waits(question string) bool { return question == hub.QuestionFetch }
+func (v *view) Waits(question string) bool { return hub.Waits(question) }
 
 // forget drops the parts of nodes that are no longer members, and deafens this
 // node to their links: a straggler would bring a part back for good, and a link
@@ -374,6 +377,8 @@ func (v *view) learn(link *mesh.Link, a directory.Announcement) {
 	if !v.listens(link) {
 		return
 	}
+	now := time.Now()
+	v.lately.turn(now)
 	for from, ids := range v.moves(a) {
 		v.node.hub.Moving(ids, from, a.Owner.Node)
 	}
@@ -381,6 +386,7 @@ func (v *view) learn(link *mesh.Link, a directory.Announcement) {
 	if result.Hole {
 		link.Say(wire.AppendFrame(nil, wire.Header{Kind: wire.KindRepair, Sequence: wire.Sequence(result.Have)}, "", "", nil))
 	}
+	v.remember(result.Events, now)
 	v.happened(result.Events)
 }
 
@@ -389,8 +395,17 @@ func (v *view) IsMember(node string) bool {
 	return slices.ContainsFunc(*v.node.members.Load(), func(m cluster.Member) bool { return m.Name == node })
 }
 
+// remember notes which node the clients were on that have left it.
+func (v *view) remember(events []directory.Event, now time.Time) {
+	for _, e := range events {
+		if e.Kind == directory.ClientVanished && e.Reason != wire.LeaveGoodbye {
+			v.lately.note(e.Name, was{e.Node, e.Epoch}, now)
+		}
+	}
+}
+
 // moves returns the clients that an announcement moves to its owner, by the node
-// that they were on.
+// that they were on: that may have announced already that they left.
 func (v *view) moves(a directory.Announcement) map[string][]wire.ClientID {
 	var moves map[string][]wire.ClientID
 	for _, c := range a.Changes {
@@ -398,13 +413,20 @@ func (v *view) moves(a directory.Announcement) map[string][]wire.ClientID {
 			continue
 		}
 		at, ok := v.table.Locate(c.Name)
-		if !ok || at.Node == a.Owner.Node || !directory.Newer(c.Epoch, a.Owner.Node, at.Epoch, at.Node) {
+		if ok && !directory.Newer(c.Epoch, a.Owner.Node, at.Epoch, at.Node) {
+			continue
+		}
+		from := was{at.Node, at.Epoch}
+		if last, left := v.lately.at(c.Name); left && (!ok || last.epoch > at.Epoch) {
+			from, ok = last, true
+		}
+		if !ok || from.node == a.Owner.Node {
 			continue
 		}
 		if moves == nil {
 			moves = make(map[string][]wire.ClientID)
 		}
-		moves[at.Node] = append(moves[at.Node], c.Name)
+		moves[from.node] = append(moves[from.node], c.Name)
 	}
 	return moves
 }

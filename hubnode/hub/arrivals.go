@@ -41,6 +41,13 @@ func (a *arrivals) end(ctx context.Context) {
 	a.none.wait(ctx, &a.mu, func() bool { return a.under == 0 })
 }
 
+// over reports whether no session is taken any more.
+func (a *arrivals) over() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ended
+}
+
 // vacancy is for waiting until what a lock guards is empty.
 type vacancy struct {
 	reached chan struct{} // closed once it is; nil while nobody waits

@@ -30,6 +30,11 @@ const (
 	// that the answering node has to announce.
 	QuestionPassed = "link.passed"
 
+	// QuestionSettled asks a node the same, and whether what it passed on, to whichever
+	// node, has been handled there; and whether it goes on waiting for others before it
+	// sends to clients that have moved.
+	QuestionSettled = "link.settled"
+
 	questionSession = "session.take" // give me this client's session: it came here
 	questionKeep    = "session.keep" // fetch this client's session and keep it: I am about to stop
 
@@ -40,6 +45,16 @@ const (
 	askTime  = 5 * time.Second
 	findTime = askTime
 )
+
+// Waits reports whether the answer to a question may wait for something to happen.
+func Waits(question string) bool {
+	switch question {
+	case QuestionFetch, QuestionPassed, QuestionSettled, questionSession, questionKeep, questionLeaving:
+		return true
+	default:
+		return false
+	}
+}
 
 // Answer answers a question that another node's hub asked through Remote.Ask.
 func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte, error) {
@@ -68,6 +83,9 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		return h.answerHeld(ctx, string(body))
 	case QuestionPassed:
 		return nil, h.answerPassed(ctx, string(body))
+	case QuestionSettled:
+		h.answerSettled(ctx)
+		return nil, nil
 	case questionSession:
 		return h.giveSession(ctx, body)
 	case questionKeep:

@@ -173,6 +173,8 @@ func (c *cluster) setDeaf(deaf bool) {
 
 func (n *node) Self() string { return n.name }
 
+func (n *node) IsMember(string) bool { return n.c.roads != nil && n.c.roads.members }
+
 // keeper keeps the topics of the test's cluster: its one store is what all replicas
 // would hold, and its home leads them all.
 type keeper struct {

@@ -24,7 +24,7 @@
 //
 // # Lock order
 //
-// A local keeper's lock of a topic, then subscription.mu or Hub.sending, then Hub.mu, then session.mu, then the locks
+// A local keeper's lock of a topic, then subscription.mu or finder.passing, then Hub.sending, then Hub.mu, then session.mu, then the locks
 // that call nothing: of outboxes, of the Remote, of listeners to events, of what waits for
 // answers and for clients to be found. No lock is held across network I/O or a callback.
 //

@@ -20,9 +20,13 @@ const (
 type finder struct {
 	asking atomic.Int32 // targets being asked for; 0 on almost every message
 
+	passing sync.RWMutex // held for reading from when frames are taken until they are sent on; before mu
+
 	mu      sync.Mutex // guards the fields below
 	waiting map[string][]stray
-	held    map[string]int // targets that are just being taken over: who holds them releases what waits
+	held    map[string]int  // targets that are just being taken over: who holds them releases what waits
+	sending map[string]bool // those whose frames somebody is just sending on
+	fetched map[string]bool // those of held whose session is somewhere else yet
 	frames  int
 	bytes   int
 	none    vacancy
@@ -60,13 +64,31 @@ func (f *finder) add(w stray) (first, ok bool) {
 	return !asked, true
 }
 
+// begin reports whether nobody else is sending what waits for a target: who does takes
+// all of it, in order. Whoever begins goes on until take returns nothing.
+func (f *finder) begin(target string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sending[target] {
+		return false
+	}
+	if f.sending == nil {
+		f.sending = make(map[string]bool)
+	}
+	f.sending[target] = true
+	return true
+}
+
 // take returns the frames that wait for a target; none means that the target
-// is no longer asked for.
+// is no longer asked for, or that somebody holds it.
 func (f *finder) take(target string) []stray {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	frames := f.waiting[target]
-	if len(frames) == 0 && f.held[target] > 0 {
+	frames, asked := f.waiting[target]
+	if len(frames) == 0 || f.held[target] > 0 {
+		delete(f.sending, target)
+	}
+	if !asked || f.held[target] > 0 {
 		return nil
 	}
 	if len(frames) == 0 {
@@ -82,6 +104,33 @@ func (f *finder) take(target string) []stray {
 	for _, w := range frames {
 		f.bytes -= len(w.p.frame)
 	}
+	return frames
+}
+
+// withdraw takes back the artifacts of a client that wait. What it sent and is not
+// among them has been sent on when withdraw returns.
+func (f *finder) withdraw(from wire.ClientID) []stray {
+	if f.asking.Load() == 0 {
+		return nil
+	}
+	var frames []stray
+	f.mu.Lock()
+	for target, all := range f.waiting {
+		var rest []stray
+		for _, w := range all {
+			if k := w.p.frame.Kind(); k != wire.KindSend && k != wire.KindReply || string(w.p.frame.From()) != from {
+				rest = append(rest, w)
+				continue
+			}
+			frames = append(frames, w)
+			f.frames--
+			f.bytes -= len(w.p.frame)
+		}
+		f.waiting[target] = rest
+	}
+	f.mu.Unlock()
+	f.passing.Lock() // who took frames before sends them on first
+	defer f.passing.Unlock()
 	return frames
 }
 
@@ -105,6 +154,26 @@ func (f *finder) hold(target string) {
 		f.asking.Add(1)
 	}
 	f.held[target]++
+}
+
+// fetch notes that the session of a held target is somewhere else yet, or is no longer.
+func (f *finder) fetch(target string, elsewhere bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !elsewhere {
+		delete(f.fetched, target)
+		return
+	}
+	if f.fetched == nil {
+		f.fetched = make(map[string]bool)
+	}
+	f.fetched[target] = true
+}
+
+func (f *finder) fetches(target string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fetched[target]
 }
 
 // release undoes hold, and reports whether nobody else holds the target.
@@ -152,27 +221,36 @@ func (h *Hub) findAndSend(target string) {
 // directory names, or on the one that has said so. Where it is on none, unsure is
 // why it may be somewhere all the same, nil when it is nowhere.
 func (h *Hub) sendFound(target, said string, unsure error) {
+	if !h.finds.begin(target) {
+		return
+	}
 	in := h.newIntake()
-	for {
-		frames := h.finds.take(target)
-		if frames == nil {
-			break
-		}
-		for _, w := range frames {
-			switch {
-			case w.p.frame.Kind() == wire.KindAck, w.p.frame.Kind() == wire.KindError:
-				in.answerFound(w.p.frame, said)
-			case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
-			case in.passFound(w, said):
-			case unsure != nil:
-				h.metrics.dropped(dropNoClient, w.p.frame.Count())
-				w.o.refuse(in, unsure)
-			default:
-				w.o.lost(in, w.p)
-			}
-		}
+	in.resends = true
+	for in.sendSomeFound(target, said, unsure) {
 	}
 	in.flush()
+}
+
+// sendSomeFound reports false when nothing waited.
+func (in *intake) sendSomeFound(target, said string, unsure error) bool {
+	h := in.hub
+	h.finds.passing.RLock()
+	defer h.finds.passing.RUnlock()
+	frames := h.finds.take(target)
+	for _, w := range frames {
+		switch {
+		case w.p.frame.Kind() == wire.KindAck, w.p.frame.Kind() == wire.KindError:
+			in.answerFound(w.p.frame, said)
+		case in.handHere([]byte(target), w.p, w.o): // it connected here meanwhile
+		case in.passFound(w, said):
+		case unsure != nil:
+			h.metrics.dropped(dropNoClient, w.p.frame.Count())
+			w.o.refuse(in, unsure)
+		default:
+			w.o.lost(in, w.p)
+		}
+	}
+	return frames != nil
 }
 
 // passFound queues a frame that waited for the node that its target is on.

@@ -129,9 +129,11 @@ func (h *Hub) keepSession(ctx context.Context, body []byte) error {
 	if waits := h.awaySession(want.ID); here || waits != nil && !waits.hasLeft() {
 		return &wire.Error{Code: wire.CodeUnavailable, Detail: "client " + want.ID + " has another session here"}
 	}
+	h.finds.fetch(want.ID, true)
 	h.holdBack(want.ID)
 	defer h.releaseHeld(want.ID)
 	s, _, err := h.takeSession(want.To, want)
+	h.finds.fetch(want.ID, false)
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,13 @@ type roads struct {
 
 	mu      sync.Mutex // guards the fields below
 	cargo   map[uint32]func()
-	blocks  map[[2]string]*block      // by from and to
-	asked   func(to, question string) // called before a question is answered; may be nil
-	answers func(by, question string) // called before an answer is sent; may be nil
+	blocks  map[[2]string]*block            // by from and to
+	asked   func(to, question string)       // called before a question is answered; may be nil
+	answers func(by, question string)       // called before an answer is sent; may be nil
+	refuses func(by, question string) error // called before both; an error is the answer; may be nil
 	known   map[string]map[wire.ClientID]placement
+	members bool                                   // nodes stay members when they lose a link
+	lately  map[string]map[wire.ClientID]placement // where clients were last that are nowhere
 }
 
 // block holds up what goes from one node to another.
@@ -38,10 +41,10 @@ func newRoads(t *testing.T, names ...string) *roads {
 	t.Helper()
 	r := &roads{
 		cargo: make(map[uint32]func()), blocks: make(map[[2]string]*block),
-		known: make(map[string]map[wire.ClientID]placement),
+		known: make(map[string]map[wire.ClientID]placement), lately: make(map[string]map[wire.ClientID]placement),
 	}
 	for _, name := range names {
-		r.known[name] = make(map[wire.ClientID]placement)
+		r.known[name], r.lately[name] = make(map[wire.ClientID]placement), make(map[wire.ClientID]placement)
 	}
 	r.cluster = &cluster{t: t, roads: r, nodes: make(map[string]*node), home: names[0], opts: []hub.Option{
 		hub.WithSettings(hub.Settings{ResumeWindow: time.Minute}),
@@ -123,12 +126,19 @@ func (r *roads) ask(ctx context.Context, from *node, to, question string, body [
 	r.carry(there, func() {
 		r.asking.Go(func() {
 			r.mu.Lock()
-			asked, answers := r.asked, r.answers
+			asked, answers, refuses := r.asked, r.answers, r.refuses
 			r.mu.Unlock()
 			if asked != nil {
 				asked(to, question)
 			}
-			answer, err := r.nodes[to].Answer(ctx, question, body)
+			var answer []byte
+			var err error
+			if refuses != nil {
+				err = refuses(to, question)
+			}
+			if err == nil {
+				answer, err = r.nodes[to].Answer(ctx, question, body)
+			}
 			if answers != nil {
 				answers(to, question)
 			}
@@ -161,6 +171,13 @@ func (r *roads) onAnswer(f func(by, question string)) {
 	r.answers = f
 }
 
+// onQuestionRefuse makes nodes refuse the questions that f returns an error for.
+func (r *roads) onQuestionRefuse(f func(by, question string) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refuses = f
+}
+
 // tell carries news of a client to the other nodes.
 func (r *roads) tell(by *node, id wire.ClientID, epoch uint64, up bool) {
 	r.cluster.mu.Lock()
@@ -174,6 +191,11 @@ func (r *roads) tell(by *node, id wire.ClientID, epoch uint64, up bool) {
 
 func (r *roads) learn(n *node, id wire.ClientID, at placement, up bool) {
 	before, ok := r.locate(n, id)
+	if !ok {
+		r.mu.Lock()
+		before, ok = r.lately[n.name][id]
+		r.mu.Unlock()
+	}
 	if up && ok && before.node != at.node {
 		n.Moving([]wire.ClientID{id}, before.node, at.node)
 	}
@@ -182,6 +204,7 @@ func (r *roads) learn(n *node, id wire.ClientID, at placement, up bool) {
 		r.known[n.name][id] = at
 	} else if before == at {
 		delete(r.known[n.name], id)
+		r.lately[n.name][id] = at
 	}
 	r.mu.Unlock()
 	if up {
@@ -196,11 +219,11 @@ func (r *roads) locate(n *node, id wire.ClientID) (placement, bool) {
 	return at, ok
 }
 
-// knows waits until a node has heard where a client is.
-func (r *roads) knows(name string, id wire.ClientID, at string) {
+// knows waits until a node has heard where the client "to" is.
+func (r *roads) knows(name, at string) {
 	r.t.Helper()
-	eventually(r.t, fmt.Sprintf("%s knows that %s is on %s", name, id, at), func() bool {
-		p, _ := r.locate(r.nodes[name], id)
+	eventually(r.t, fmt.Sprintf("%s knows that the client is on %s", name, at), func() bool {
+		p, _ := r.locate(r.nodes[name], "to")
 		return p.node == at
 	})
 }
@@ -214,23 +237,44 @@ func (r *roads) leave(name string) {
 	}
 }
 
-// guest is the client "to", with a session.
+// guest is a client with a session.
 type guest struct {
 	*peer
 	resume hub.Resume
 }
 
-// visit connects it to a node: anew, or to go on with the session that it has.
+// visit connects the client "to" to a node: anew, or to go on with the session that
+// it has.
 func (r *roads) visit(name string, before hub.Resume) *guest {
 	r.t.Helper()
-	g := &guest{resume: hub.Resume{Node: name, Attempt: before.Attempt + 1}}
+	return r.visitAs("to", name, before)
+}
+
+func (r *roads) visitAs(id wire.ClientID, name string, before hub.Resume) *guest {
+	r.t.Helper()
+	g, err := r.tryVisit(id, name, before)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return g
+}
+
+// tryVisit is visitAs for a node that may refuse.
+func (r *roads) tryVisit(id wire.ClientID, name string, before hub.Resume) (*guest, error) {
+	r.t.Helper()
 	before.Attempt++
-	g.peer = join(r.t, r.nodes[name].Hub, "to", hub.WithSession(before), hub.WithGreeting(func(greeting hub.Greeting) []byte {
+	g := &guest{resume: hub.Resume{Node: name, Attempt: before.Attempt}}
+	hubs, clients := pair(r.t, "pipe")
+	err := r.nodes[name].RegisterClient(id, hubs, hub.WithSession(before), hub.WithGreeting(func(greeting hub.Greeting) []byte {
 		g.resume.Key = greeting.Session
 		return control(wire.KindWelcome, 0, "", wire.Welcome{})
 	}))
+	if err != nil {
+		return nil, err
+	}
+	g.peer = newPeer(r.t, id, clients)
 	g.expect(wire.KindWelcome, 0)
-	return g
+	return g, nil
 }
 
 func (p *peer) send(ref uint32) {
@@ -244,7 +288,7 @@ func TestANodeThatLeavesWaitsForWhatIsOnItsWay(t *testing.T) {
 	r := newRoads(t, "a", "b", "c")
 	from := join(t, r.nodes["c"].Hub, "from")
 	to := r.visit("a", hub.Resume{})
-	r.knows("c", "to", "a")
+	r.knows("c", "a")
 
 	var arrive func()
 	r.onAnswer(func(_, question string) {
@@ -277,7 +321,7 @@ func TestASessionIsHandedOverWithWhatComesMeanwhile(t *testing.T) {
 	r := newRoads(t, "a", "b", "c")
 	from := join(t, r.nodes["c"].Hub, "from")
 	to := r.visit("a", hub.Resume{})
-	r.knows("c", "to", "a")
+	r.knows("c", "a")
 	_ = to.conn.Close()
 	<-to.done
 	eventually(t, "the client is away", func() bool { return len(r.nodes["a"].Clients()) == 0 })
@@ -345,7 +389,7 @@ func TestSenderHearsThatTheNodeBehindTheNextOneWasLost(t *testing.T) {
 	r := newRoads(t, "a", "b", "c")
 	from := join(t, r.nodes["c"].Hub, "from")
 	to := r.visit("a", hub.Resume{})
-	r.knows("c", "to", "a")
+	r.knows("c", "a")
 	r.onAnswer(func(_, question string) {
 		if question == "session.take" {
 			r.block("b", "a")

@@ -66,6 +66,8 @@ type Hub struct {
 	flips    atomic.Uint64 // rises when a client goes from clients to away, or back
 	turns    turns
 	fence    fence
+	moves    moves
+	onward   onward
 	routes   sync.Map // topic → *route
 	peers    atomic.Pointer[map[string]Link]
 	finds    finder
@@ -100,7 +102,8 @@ type Hub struct {
 	early     []func() // goroutines that wait for Start
 	listeners []*listener
 	stopped   chan struct{}
-	relinked  chan struct{} // closed when a link comes or goes
+	relinked  chan struct{}        // closed when a link comes or goes
+	lost      map[string]time.Time // when the link to a node went; those that came back are not in it
 }
 
 // New returns a hub that runs nothing before Start.
@@ -121,6 +124,7 @@ func New(opts ...Option) (*Hub, error) {
 		retick:    make(chan struct{}, 1),
 		stopped:   make(chan struct{}),
 		relinked:  make(chan struct{}),
+		lost:      make(map[string]time.Time),
 	}
 	if h.keeper = b.keeper; h.keeper == nil {
 		h.keeper = newLocal(h)

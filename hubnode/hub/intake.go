@@ -23,6 +23,7 @@ type intake struct {
 	routes   map[string]*route
 	targets  map[string]*Client
 	touched  []flusher
+	resends  bool                  // what has waited, in its order
 	missed   *undelivered          // who could not be given what is routed; nil: nobody asked
 	parcel   parcel                // of the frame being routed
 	head     [wire.HeaderSize]byte // of the frame being queued

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -23,8 +24,10 @@ func (h *Hub) SetPeer(node string, link Link) {
 	h.relinked = make(chan struct{})
 	if link == nil {
 		delete(peers, node)
+		h.lost[node] = time.Now()
 	} else {
 		peers[node] = link
+		delete(h.lost, node)
 	}
 	h.peers.Store(&peers)
 	for _, s := range h.peerSubs[node] {
@@ -45,12 +48,17 @@ func (h *Hub) SetPeer(node string, link Link) {
 // cluster, or after a moment: it may be just coming back. It reports whether there
 // is one.
 func (h *Hub) waitForLink(ctx context.Context, node string) bool {
+	ctx, cancel := context.WithTimeout(ctx, relinkTime)
+	defer cancel()
+	return h.waitForLinkUntil(ctx, node)
+}
+
+// waitForLinkUntil is waitForLink until ctx ends.
+func (h *Hub) waitForLinkUntil(ctx context.Context, node string) bool {
 	members, ok := h.remote.(interface{ IsMember(node string) bool })
 	if !ok || !members.IsMember(node) {
 		return h.link(node) != nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, relinkTime)
-	defer cancel()
 	for {
 		h.mu.Lock()
 		changed := h.relinked

@@ -32,7 +32,9 @@ func (c *Client) send(in *intake, f wire.Frame) error {
 func (in *intake) direct(p *parcel, o origin) {
 	target := p.frame.Target()
 	if in.hub.finds.busy(target) { // keep the order behind those that wait
-		in.find(p, o)
+		if !in.passAfter(p, o) {
+			in.find(p, o)
+		}
 		return
 	}
 	if in.handHere(target, p, o) {
@@ -42,7 +44,7 @@ func (in *intake) direct(p *parcel, o origin) {
 		if in.passThere(p, o) {
 			return
 		}
-		if o.client != nil && len(*in.hub.peers.Load()) > 0 {
+		if (o.client != nil || in.hub.finds.fetches(string(p.frame.From()))) && len(*in.hub.peers.Load()) > 0 { // fetches: it comes before its sender
 			in.find(p, o)
 			return
 		}
@@ -65,6 +67,27 @@ func (in *intake) passThere(p *parcel, o origin) bool {
 		in.pass(node, link, p, o)
 	}
 	return link != nil
+}
+
+// passAfter queues what another node has sent for a client whose session this one is
+// just fetching for where the client still is: whoever sent it waits until it has arrived
+// there. What that node passes on comes behind the session, and waits for it. So does what
+// comes with a session of its sender.
+func (in *intake) passAfter(p *parcel, o origin) bool {
+	h, target := in.hub, string(p.frame.Target())
+	if o.link == nil || !h.finds.fetches(target) || h.finds.fetches(string(p.frame.From())) {
+		return false
+	}
+	node, link := h.locate(target)
+	if s := h.awaySession(target); s != nil && s.movedTo() != "" { // and nobody has said yet that it arrived there
+		node = s.movedTo()
+		link = h.link(node)
+	}
+	if link == nil || link == o.link {
+		return false
+	}
+	in.pass(node, link, p, o)
+	return true
 }
 
 // locate returns the node that the directory names for a client, and the link to
@@ -110,14 +133,28 @@ func (in *intake) hand(c *Client, p *parcel, o origin) bool {
 // another node now is passed on.
 func (in *intake) handAway(s *session, p *parcel, o origin) bool {
 	if node := s.movedTo(); node != "" {
-		link := in.hub.link(node)
-		if link != nil {
-			in.pass(node, link, p, o)
-		}
-		return link != nil
+		return in.follow(node, p, o)
 	}
 	head := in.stamp(p, p.frame.Kind(), forReceiver(p.frame.Flags()), o.ref)
 	return in.handed(s.id, in.keep(s, nil, head, p), p, o)
+}
+
+// follow queues a direct frame for the node that a session went to, and reports false
+// when there is no link to it. What is held back from now on does not pass.
+func (in *intake) follow(node string, p *parcel, o origin) bool {
+	h := in.hub
+	h.sending.RLock()
+	defer h.sending.RUnlock()
+	link := h.link(node)
+	switch {
+	case link == nil:
+		return false
+	case !in.resends && o.failed == nil && h.finds.busy(p.frame.Target()):
+		in.find(p, o)
+	default:
+		in.pass(node, link, p, o)
+	}
+	return true
 }
 
 // handed tells the sender what became of a direct frame.
@@ -156,12 +193,21 @@ func forReceiver(flags wire.Flags) wire.Flags {
 // pass queues a direct frame for the node that holds its target, or refuses it.
 // That node tells the sender what became of it.
 func (in *intake) pass(node string, link Link, p *parcel, o origin) {
+	in.passAs(hopFlag(o.client == nil), node, link, p, o)
+}
+
+// passAs is pass with a hop flag of its own.
+func (in *intake) passAs(hop wire.Flags, node string, link Link, p *parcel, o origin) {
 	in.hub.awaiting.add(node, &o)
-	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hopFlag(o.client == nil), o.ref)
+	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hop, o.ref)
 	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
 		in.hub.awaiting.forget(&o)
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
 		in.missed.link(link)
 		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"})
+		return
+	}
+	if o.client == nil {
+		in.hub.onward.note(node) // once it is queued: what is noted is fenced by whoever comes now
 	}
 }

@@ -27,6 +27,11 @@ type session struct {
 	// the reader of the connection and, once that has ended, to who resumes.
 	taken uint64
 
+	// settled is closed once all that the client of settledFor sent has arrived; nil:
+	// nobody waited for that. Both belong to who has the client's turn.
+	settled    <-chan struct{}
+	settledFor *Client
+
 	mu      sync.Mutex       // guards the fields below; Hub.mu may be held, and is not taken
 	client  *Client          // nil while it is away
 	last    *Client          // the newest one, connected or not

@@ -98,6 +98,10 @@ func (h *Hub) reclaim(c *Client) (release func(), err error) {
 	if err != nil || c.resume.Key == "" {
 		return done, err
 	}
+	if _, here := h.sessionHere(c.id); !here {
+		h.finds.fetch(c.id, true)
+		defer h.finds.fetch(c.id, false)
+	}
 	h.holdBack(c.id)
 	release = func() {
 		h.releaseHeld(c.id)
@@ -125,10 +129,7 @@ func (c *Client) hasHungUp() bool {
 
 // findHere sets c.session to the one that c comes back to, when that is here.
 func (h *Hub) findHere(c *Client) (moved string, err error) {
-	s := h.awaySession(c.id)
-	if older, ok := h.Client(c.id); ok {
-		s = older.session
-	}
+	s, _ := h.sessionHere(c.id)
 	if s == nil || s.key != c.resume.Key {
 		return "", nil
 	}
@@ -140,6 +141,16 @@ func (h *Hub) findHere(c *Client) (moved string, err error) {
 		c.session = s
 	}
 	return moved, nil
+}
+
+// sessionHere returns the session that a client has here or had until just now, and
+// whether it still is here.
+func (h *Hub) sessionHere(id wire.ClientID) (s *session, here bool) {
+	s = h.awaySession(id)
+	if c, ok := h.Client(id); ok {
+		s = c.session
+	}
+	return s, s != nil && s.movedTo() == ""
 }
 
 // isNewest returns an error for an attempt to connect that comes late.
@@ -210,12 +221,11 @@ func (s *session) movedTo() string {
 
 // takeSession returns a session that a node has and gives up, nil when it has not,
 // and where it is then if that node knows. A session that is given is this node's
-// alone: its answer is waited for even where the client has no time left.
+// alone: the answer is waited for even where the client has no time left. The other
+// node does not take long, or loses the link.
 func (h *Hub) takeSession(node string, want sessionState) (s *session, moved string, err error) {
-	ctx, cancel := context.WithTimeout(h.life, askTime)
-	defer cancel()
 	want.To = h.remote.Self()
-	answer, err := h.remote.Ask(ctx, node, questionSession, want.encode(nil))
+	answer, err := h.remote.Ask(h.life, node, questionSession, want.encode(nil))
 	if err != nil {
 		return nil, "", err
 	}
@@ -243,19 +253,21 @@ func (h *Hub) giveSession(ctx context.Context, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer done()
-	s := h.awaySession(want.ID)
-	if c, ok := h.Client(want.ID); ok {
-		s = c.session
-	}
+	s, here := h.sessionHere(want.ID)
 	if s == nil || s.key != want.Key {
 		node, _, _ := h.remote.Locate(want.ID)
 		return (&sessionState{Moved: node}).encode(nil), nil
+	}
+	if !here {
+		return (&sessionState{Moved: s.movedTo()}).encode(nil), nil
 	}
 	if err := s.isNewest(want.Attempt); err != nil {
 		return nil, err
 	}
 	h.quiesce(s)
-	h.allPassed(ctx) // or what the client sends from there could overtake what it sent from here
+	if err := h.sendAhead(ctx, s, want.To); err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.mu.Lock()
@@ -268,6 +280,58 @@ func (h *Hub) giveSession(ctx context.Context, body []byte) ([]byte, error) {
 	s.newest = want.Attempt
 	h.waitForLocked(s, askTime) // until the other node has announced the client, or has failed to
 	return st.encode(frames), nil
+}
+
+// sendAhead returns once all that the client of a quiet session has sent by way of this
+// node is where the client it is for is, but for what waits here: that is sent to the
+// node that the session goes to, before it. Else what the client sends from there could
+// overtake what it sent from here. The error says that it takes too long; whoever asks
+// again goes on waiting for the same.
+func (h *Hub) sendAhead(ctx context.Context, s *session, node string) error {
+	in := h.newIntake()
+	defer in.flush()
+	waiting := h.finds.withdraw(s.id)
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if s.settled == nil || s.settledFor != last {
+		s.settled, s.settledFor = h.allArrived(), last
+	}
+	late := time.NewTimer(fenceTime)
+	defer late.Stop()
+	var err error
+	select {
+	case <-s.settled:
+	case <-late.C:
+		err = &wire.Error{Code: wire.CodeUnavailable, Detail: "what this client sent is still on its way"}
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	link := h.link(node)
+	if err != nil && h.arrivals.over() {
+		err = nil // this node stops: what its sessions keep is worth more than order
+	}
+	if err == nil && link == nil {
+		err = noNode(node)
+	}
+	if err == nil {
+		back := h.finds.withdraw(s.id) // what had gone on from here, and came back meanwhile, is older
+		for _, w := range append(back, waiting...) {
+			in.passAs(0, node, link, w.p, w.o)
+		}
+		return nil
+	}
+	if len(waiting) > 0 {
+		s.settled = nil // these have yet to be sent
+	}
+	for _, w := range waiting {
+		in.direct(w.p, w.o)
+	}
+	return err
+}
+
+func noNode(node string) error {
+	return &wire.Error{Code: wire.CodeUnavailable, Detail: "there is no link to node " + node}
 }
 
 func (s *session) stateLocked() *sessionState {
