@@ -250,6 +250,7 @@ func TestACertificateIsUsedOnceItIsValid(t *testing.T) {
 func TestAFolderThatGoesAwayChangesNothing(t *testing.T) {
 	for name, gone := range map[string]func(t *testing.T, s *certs.Store, l *log, dir string){
 		"while it is followed": func(t *testing.T, s *certs.Store, l *log, dir string) {
+			t.Helper()
 			run(t, s)
 			cert, key := issue(t, newCA(t), time.Now().Add(2*time.Hour))
 			mount(t, dir, "..2", cert, key)
@@ -257,6 +258,7 @@ func TestAFolderThatGoesAwayChangesNothing(t *testing.T) {
 			remove(t, dir)
 		},
 		"before it is": func(t *testing.T, s *certs.Store, _ *log, dir string) {
+			t.Helper()
 			remove(t, dir)
 			run(t, s)
 		},

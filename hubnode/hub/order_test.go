@@ -22,12 +22,12 @@ func (g *guest) inOrder(from, last uint32) {
 	}
 }
 
-// acknowledged checks that both are, in whichever order.
-func (p *peer) acknowledged(one, other uint32) {
+// bothAcknowledged checks that the first two are, in whichever order.
+func (p *peer) bothAcknowledged() {
 	p.t.Helper()
 	first, second := p.next(), p.next()
 	for _, f := range []got{first, second} {
-		if f.Kind() != wire.KindAck || f.Ref() != one && f.Ref() != other {
+		if f.Kind() != wire.KindAck || f.Ref() != 1 && f.Ref() != 2 {
 			p.t.Errorf("got %v, want an acknowledgement", f)
 		}
 	}
@@ -85,7 +85,7 @@ func TestWhatWaitsForAClientThatMovedIsNotOvertakenByItsSender(t *testing.T) {
 	from.send(2)
 	to.inOrder(1, 2)
 	free()
-	from.acknowledged(1, 2)
+	from.bothAcknowledged()
 }
 
 // What the receiver's old node passes on is still on its way when the sender moves to
@@ -110,7 +110,7 @@ func TestWhatIsPassedOnIsNotOvertakenByItsSender(t *testing.T) {
 	from = r.visitAs("from", "b", from.resume)
 	from.send(2)
 	to.inOrder(1, 2)
-	from.acknowledged(1, 2)
+	from.bothAcknowledged()
 }
 
 // The receiver moves twice while something is on its way to where it was first.
@@ -136,7 +136,7 @@ func TestWhatIsOnItsWayIsNotOvertakenWhenItsReceiverMovesTwice(t *testing.T) {
 	to.inOrder(1, 1)
 	free()
 	to.inOrder(2, 2)
-	from.acknowledged(1, 2)
+	from.bothAcknowledged()
 }
 
 // The receiver moves and comes back while something is on its way to where it is again.
@@ -159,7 +159,7 @@ func TestWhatIsOnItsWayIsNotOvertakenWhenItsReceiverComesBack(t *testing.T) {
 	r.onceAsked("a", "link.settled", func() { late() })
 	to = r.visit("c", to.resume)
 	to.inOrder(1, 2)
-	from.acknowledged(1, 2)
+	from.bothAcknowledged()
 }
 
 // A node that gave the session away passes on at once what still comes, though it may
@@ -186,7 +186,7 @@ func TestTheNodeThatGaveASessionHoldsNothingBack(t *testing.T) {
 	late()
 	from.send(2)
 	to.inOrder(1, 2)
-	from.acknowledged(1, 2)
+	from.bothAcknowledged()
 }
 
 // A slow way is waited for as long as it takes, also where a node has no room for the
@@ -214,7 +214,7 @@ func TestASlowWayIsNotOvertaken(t *testing.T) {
 				time.Sleep(time.Minute)
 				free()
 				to.inOrder(1, 2)
-				from.acknowledged(1, 2)
+				from.bothAcknowledged()
 			})
 		})
 	}
@@ -246,7 +246,7 @@ func TestASessionIsNotGivenBeforeWhatItsClientSentHasArrived(t *testing.T) {
 				from = r.visitAs("from", "b", from.resume)
 				from.send(2)
 				to.inOrder(1, 2)
-				from.acknowledged(1, 2)
+				from.bothAcknowledged()
 			})
 		})
 	}
@@ -287,7 +287,7 @@ func TestABrokenLinkDoesNotEndTheWaitForWhatIsBehindIt(t *testing.T) {
 		from.resume.Attempt++
 		from = r.visitAs("from", "a", from.resume)
 		from.expectFault(wire.KindError, 1, wire.CodeUnavailable) // once more: it never said that it has it
-		from.acknowledged(1, 2)
+		from.bothAcknowledged()
 	})
 }
 
@@ -315,7 +315,7 @@ func TestWhatWaitsIsSentWhenTheSessionOfItsSenderStays(t *testing.T) {
 		late()
 		free()
 		to.inOrder(1, 2)
-		from.acknowledged(1, 2)
+		from.bothAcknowledged()
 	})
 }
 
