@@ -46,6 +46,18 @@ func (r *roads) onceGiven(f func()) {
 	})
 }
 
+// sentLate lets from send its first one when c is about to say that it gives the session,
+// by a way from a to c that is slow until it is freed.
+func (r *roads) sentLate(from *peer) (free func()) {
+	slow := func() {}
+	r.onceGiven(func() {
+		_, slow = r.block("a", "c")
+		from.send(1)
+		from.quiet()
+	})
+	return func() { slow() }
+}
+
 // refuse makes a node refuse a question as often.
 func (r *roads) refuse(times int, node, question string, code wire.Code) {
 	r.onQuestionRefuse(func(by, asked string) error {
@@ -95,12 +107,7 @@ func TestWhatIsPassedOnIsNotOvertakenByItsSender(t *testing.T) {
 	from := r.visitAs("from", "a", hub.Resume{})
 	to := r.visit("c", hub.Resume{})
 	r.knows("a", "c")
-	late := func() {}
-	r.onceGiven(func() {
-		_, late = r.block("a", "c")
-		from.send(1)
-		from.quiet()
-	})
+	late := r.sentLate(from.peer)
 	to = r.visit("b", to.resume)
 	passed, free := r.block("c", "b")
 	late()
@@ -119,16 +126,11 @@ func TestWhatIsOnItsWayIsNotOvertakenWhenItsReceiverMovesTwice(t *testing.T) {
 	from := join(t, r.nodes["a"].Hub, "from")
 	to := r.visit("c", hub.Resume{})
 	r.knows("a", "c")
-	late := func() {}
-	r.onceGiven(func() {
-		_, late = r.block("a", "c")
-		from.send(1)
-		from.quiet()
-	})
+	late := r.sentLate(from)
 	to = r.visit("b", to.resume)
 	r.knows("a", "b")
 
-	r.onceAsked("a", "link.settled", func() { late() })
+	r.onceAsked("a", "link.settled", late)
 	to = r.visit("d", to.resume)
 	_, free := r.block("b", "d")
 	late()
@@ -145,18 +147,13 @@ func TestWhatIsOnItsWayIsNotOvertakenWhenItsReceiverComesBack(t *testing.T) {
 	from := join(t, r.nodes["a"].Hub, "from")
 	to := r.visit("c", hub.Resume{})
 	r.knows("a", "c")
-	late := func() {}
-	r.onceGiven(func() {
-		_, late = r.block("a", "c")
-		from.send(1)
-		from.quiet()
-	})
+	late := r.sentLate(from)
 	to = r.visit("b", to.resume)
 	r.knows("a", "b")
 	from.send(2)
 	from.quiet()
 
-	r.onceAsked("a", "link.settled", func() { late() })
+	r.onceAsked("a", "link.settled", late)
 	to = r.visit("c", to.resume)
 	to.inOrder(1, 2)
 	from.bothAcknowledged()
@@ -199,12 +196,7 @@ func TestASlowWayIsNotOvertaken(t *testing.T) {
 				from := join(t, r.nodes["a"].Hub, "from")
 				to := r.visit("c", hub.Resume{})
 				r.knows("a", "c")
-				late := func() {}
-				r.onceGiven(func() {
-					_, late = r.block("a", "c")
-					from.send(1)
-					from.quiet()
-				})
+				late := r.sentLate(from)
 				to = r.visit("b", to.resume)
 				r.knows("a", "b")
 				_, free := r.block("c", "b")
@@ -261,12 +253,7 @@ func TestABrokenLinkDoesNotEndTheWaitForWhatIsBehindIt(t *testing.T) {
 		from := r.visitAs("from", "a", hub.Resume{})
 		to := r.visit("c", hub.Resume{})
 		r.knows("a", "c")
-		late := func() {}
-		r.onceGiven(func() {
-			_, late = r.block("a", "c")
-			from.send(1)
-			from.quiet()
-		})
+		late := r.sentLate(from.peer)
 		to = r.visit("b", to.resume)
 		r.knows("a", "b")
 		passed, free := r.block("c", "b")
