@@ -11,15 +11,10 @@ import (
 
 // TestMain makes the test's program what a scenario runs it as.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 2 && os.Args[1] == relayArg {
-		fmt.Fprintln(os.Stderr, runRelay(os.Args[2], os.Args[3:]))
+	if ran, err := runPart(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
-	}
-	if len(os.Args) == 2 && os.Args[1] == siegeArg {
-		if err := runSiege(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	} else if ran {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())

@@ -22,15 +22,10 @@ const onceTime = 2 * time.Minute
 const quickScale = 0.02
 
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == relayArg {
-		say(os.Stderr, "bench: relay: %v", runRelay(os.Args[2], os.Args[3:]))
+	if ran, err := runPart(os.Args[1:]); err != nil {
+		say(os.Stderr, "bench: %v", err)
 		os.Exit(1)
-	}
-	if len(os.Args) == 2 && os.Args[1] == siegeArg {
-		if err := runSiege(os.Stdin, os.Stdout); err != nil {
-			say(os.Stderr, "bench: hostile clients: %v", err)
-			os.Exit(1)
-		}
+	} else if ran {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -40,6 +35,21 @@ func main() {
 		say(os.Stderr, "bench: %v", err)
 		os.Exit(1)
 	}
+}
+
+// runPart runs what a scenario starts this program as besides itself, if the arguments
+// ask for that: a relay, or hostile clients.
+func runPart(args []string) (ran bool, err error) {
+	switch {
+	case len(args) > 1 && args[0] == relayArg:
+		return true, fmt.Errorf("relay: %w", runRelay(args[1], args[2:]))
+	case len(args) == 1 && args[0] == siegeArg:
+		if err := runSiege(os.Stdin, os.Stdout); err != nil {
+			return true, fmt.Errorf("hostile clients: %w", err)
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 // say writes a line; a terminal that is gone is no reason to stop.
