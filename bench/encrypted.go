@@ -15,7 +15,7 @@ import (
 // withoutGuard is the peer of what is guarded: the same servers without.
 const withoutGuard = "plain"
 
-// plain is what encrypted and ruled are compared with.
+// plain is what encrypted, ruled and paced are compared with.
 type plain struct{ switchboard }
 
 func (s *plain) name() string { return withoutGuard }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,6 +40,17 @@ func assaulted(name string, a assault) scenario {
 	}}
 }
 
+// pacedRate is how many connections in a second a paced hub takes.
+const pacedRate = 2000
+
+// paced runs hubnode processes that take no more connections in a second than that.
+type paced struct{ switchboard }
+
+func (s *paced) start(ctx context.Context, n int) error {
+	s.takes = pacedRate
+	return s.switchboard.start(ctx, n)
+}
+
 // besieged is a system that can be told what is malformed in its protocol.
 type besieged interface {
 	system
@@ -65,7 +77,7 @@ func (s *natsServer) malformed() [][]byte {
 // without hostile clients and beside them.
 func beset(ctx context.Context, s system, a assault, calm time.Duration) (result, error) {
 	b, ok := s.(besieged)
-	if !ok || s.name() != ours && s.name() != natsName { // the same servers with other clients
+	if !ok || !slices.Contains([]string{ours, withoutGuard, natsName}, s.name()) { // the same servers with other clients
 		return result{}, errCannot
 	}
 	r, err := openLoop(ctx, s, 0, 128, ordinaryRate, calm)

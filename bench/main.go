@@ -107,7 +107,7 @@ func prepare(ctx context.Context, dir, with string, progress io.Writer) ([]syste
 	}
 	node := switchboard{binary: hubnode, dir: dir}
 	natsd := natsServer{binary: nats, dir: dir}
-	all := []system{&node, &switchboardClient{node}, &encrypted{switchboard: node}, &ruled{switchboard: node}, &plain{node}, &natsd, &natsClient{natsd}}
+	all := []system{&node, &switchboardClient{node}, &encrypted{switchboard: node}, &ruled{switchboard: node}, &paced{node}, &plain{node}, &natsd, &natsClient{natsd}}
 	if redis, ok := installed("redis-server", progress); ok {
 		all = append(all, &redisServer{binary: redis, dir: dir})
 	}
@@ -128,6 +128,8 @@ func forScenario(sc scenario, systems []system) []system {
 			return sc.guard != byTLS
 		case *ruled:
 			return sc.guard != byRules
+		case *paced:
+			return sc.guard != byPace
 		case *plain:
 			return sc.guard == unguarded
 		default:

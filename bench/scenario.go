@@ -29,6 +29,7 @@ const (
 	unguarded guard = iota
 	byTLS           // it encrypts
 	byRules         // clients prove who they are, and do what rules allow
+	byPace          // it takes so many connections in a second
 )
 
 // result is what one run of a scenario found. Keys are metrics; wrong says what
@@ -180,6 +181,7 @@ func scenarios() []scenario {
 		},
 		assaulted("o: beside hostile clients, 2,000 a second, 128 B", assault{malformed: hostileMin, rate: 2000, halfOpen: halfOpenAll}),
 		assaulted("o: beside 1,000,000 hostile clients, 5,000 a second, 128 B", assault{malformed: hostileAll, rate: 5000, halfOpen: halfOpenAll}),
+		guarded(byPace, assaulted("o: beside hostile clients, 5,000 a second, 2,000 taken, 128 B", assault{malformed: hostileMin, rate: 5000, halfOpen: halfOpenAll})),
 		guarding(byTLS, "l: TLS, one to one, 128 B", 128, nil, here),
 		guarding(byTLS, "l: TLS, one to one, 1 KiB", 1<<10, map[string]float64{cpuPerMsg: 1.6}, here),
 		guarding(byTLS, "l: TLS, one to one, 16 KiB", 16<<10, nil, here),

@@ -28,6 +28,7 @@ type switchboard struct {
 	tls         config.TLS // the zero value: the default
 	auth        config.Authentication
 	rules       []config.Rule
+	takes       int // connections in a second; 0: as many as come
 	fleet
 }
 
@@ -51,6 +52,7 @@ func (s *switchboard) start(ctx context.Context, n int) error {
 			c.TLS = s.tls
 		}
 		c.Authentication, c.Authorization.Rules = s.auth, s.rules
+		c.Limits.ConnectionsPerSecond = s.takes
 		c.Topics = []config.Topic{{Pattern: keptTopics, History: kept()}}
 		if s.how.disk {
 			dir, err := os.MkdirTemp(s.dir, "history-")
