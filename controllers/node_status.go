@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -100,33 +101,45 @@ type HTTPNodes struct {
 // nodeClient opens a connection for each question: questions are seconds apart
 // and pods come and go. Proxies are not for pod addresses. How long an answer may
 // take is up to the question's context.
-var nodeClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+func nodeClient(secure *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure}}
+}
+
+// anybody asks what nodes tell everybody.
+var anybody = asker{client: nodeClient(nil), scheme: "http"}
+
+// asker is who asks, and how.
+type asker struct {
+	client *http.Client
+	scheme string
+	token  string // empty: nobody in particular
+}
 
 // Status implements NodeStatus.
 func (n HTTPNodes) Status(ctx context.Context, address string) (NodeReport, error) {
 	var report NodeReport
-	if err := n.ask(ctx, address, "status", "", nodeAnswerBytes, &report); err != nil {
+	if err := n.ask(ctx, address, "status", anybody, nodeAnswerBytes, &report); err != nil {
 		return NodeReport{}, err
 	}
 	return report, nil
 }
 
 // ask puts a question to the node at address and decodes its answer, of which it
-// reads no more than limit bytes. token says who asks; empty: nobody in particular.
-func (n HTTPNodes) ask(ctx context.Context, address, question, token string, limit int64, answer any) error {
+// reads no more than limit bytes.
+func (n HTTPNodes) ask(ctx context.Context, address, question string, who asker, limit int64, answer any) error {
 	port := n.Port
 	if port == 0 {
 		port = int(manifests.PortHTTP)
 	}
-	url := "http://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/" + question
+	url := who.scheme + "://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/" + question
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask a node: %w", err)
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
+	if who.token != "" {
+		req.Header.Set("Authorization", "Bearer "+who.token)
 	}
-	resp, err := nodeClient.Do(req)
+	resp, err := who.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask a node: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -101,11 +102,23 @@ func explainRefusal(err error) error {
 	return err
 }
 
+// explainPlain says more of an error when a node's HTTP port took no TLS.
+func explainPlain(err error) error {
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return fmt.Errorf("%w. Nodes of a version whose HTTP port takes no TLS have to be replaced, as by a restart (kubectl hub restart)", err)
+	}
+	return err
+}
+
 // keeping returns the topics that match the pattern and keep artifacts.
 func (h HubClient) keeping(ctx context.Context, hub PurgedHub, address, pattern string) ([]string, error) {
-	// The HTTP port is plain: who overhears this proof can list topics by it, and no more.
-	token, err := hub.prove(auth.OperatorProof{})
-	if err != nil {
+	who := anybody
+	if hub.TLS != nil {
+		who = asker{client: nodeClient(hub.TLS), scheme: "https"}
+	}
+	var err error
+	// On a plain connection this proof can be overheard: it lets list topics, and no more.
+	if who.token, err = hub.prove(auth.OperatorProof{}); err != nil {
 		return nil, err
 	}
 	var list struct {
@@ -115,8 +128,8 @@ func (h HubClient) keeping(ctx context.Context, hub PurgedHub, address, pattern 
 		} `json:"topics"`
 		Incomplete bool `json:"incomplete"`
 	}
-	if err := h.HTTP.ask(ctx, address, "topics", token, topicsAnswerBytes, &list); err != nil {
-		return nil, err
+	if err := h.HTTP.ask(ctx, address, "topics", who, topicsAnswerBytes, &list); err != nil {
+		return nil, explainPlain(err)
 	}
 	if list.Incomplete {
 		return nil, errors.New("not every node of the hub answers, or a shard has no leader")

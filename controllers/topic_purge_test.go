@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -158,11 +157,29 @@ func TestPurgeOnARealHub(t *testing.T) {
 	hub.WaitFor("a purge that is refused for want of a leader", leaderless)
 }
 
+// A hub whose clients have to encrypt is asked over TLS for its topics, too.
 func TestPurgeOverTLS(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	hub := hubcluster.Start(t, 1, func(c *config.Config) { c.History.MaxArtifacts = 100 })
+	authority, err := pki.NewAuthority("agents", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	creds, err := authority.Issue(pki.Names{DNS: []string{"agents.default.svc"}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := written(t, creds)
+	hub := hubcluster.Start(t, 1, func(c *config.Config) {
+		c.History.MaxArtifacts = 100
+		c.TLS.Clients, c.TLS.Directory = config.TLSRequired, dir
+	})
 	node := hub.Node(0)
-	c, err := client.Connect(t.Context(), node.Client())
+	trust := func(name string) *tls.Config {
+		pool := x509.NewCertPool()
+		pool.AddCert(authority.Certificate)
+		return &tls.Config{RootCAs: pool, ServerName: name, MinVersion: tls.VersionTLS13}
+	}
+	c, err := client.Connect(t.Context(), node.Client(), client.WithTLS(trust("agents.default.svc")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,23 +187,18 @@ func TestPurgeOverTLS(t *testing.T) {
 	if _, err := c.Publish(t.Context(), "orders", &wire.Artifact{Payload: []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
-	authority, err := pki.NewAuthority("agents", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	front := tlsInFrontOf(t, node.Client(), authority)
-	purger := controllers.HubClient{HTTP: controllers.HTTPNodes{Port: port(t, node.HTTP()[len("http://"):])}, Port: port(t, front)}
-	trust := func(authority *pki.Authority, name string) *tls.Config {
-		pool := x509.NewCertPool()
-		pool.AddCert(authority.Certificate)
-		return &tls.Config{RootCAs: pool, ServerName: name, MinVersion: tls.VersionTLS12}
-	}
-	this := controllers.PurgedHub{Identity: c.Server().Hub, Addresses: []string{"127.0.0.1"}}
-	this.TLS = trust(authority, "another.default.svc")
+	purger := controllers.HubClient{HTTP: controllers.HTTPNodes{Port: port(t, node.HTTP()[len("http://"):])}, Port: port(t, node.Client())}
+	this := controllers.PurgedHub{Identity: c.Server().Hub, Addresses: []string{"127.0.0.1"}, TLS: trust("another.default.svc")}
 	if _, err := purger.PurgeTopics(t.Context(), this, ">"); err == nil || !strings.Contains(err.Error(), "certificate is valid for") {
 		t.Errorf("purge by a certificate of another name: %v, want it refused", err)
 	}
-	this.TLS = trust(authority, "agents.default.svc")
+	this.TLS = trust("agents.default.svc")
+
+	plain := purger
+	plain.HTTP.Port = port(t, hubcluster.Start(t, 1, func(*config.Config) {}).Node(0).HTTP()[len("http://"):])
+	if _, err := plain.PurgeTopics(t.Context(), this, ">"); err == nil || !strings.Contains(err.Error(), "kubectl hub restart") {
+		t.Errorf("purge where the list would cross the network in the clear: %v, want it refused, and what to do", err)
+	}
 	eventually(t, func() error {
 		done, err := purger.PurgeTopics(t.Context(), this, ">")
 		if err == nil && done.Topics != 1 {
@@ -194,6 +206,22 @@ func TestPurgeOverTLS(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// written returns a folder with credentials as nodes read them.
+func written(t *testing.T, creds *pki.Credentials) string {
+	t.Helper()
+	data, err := creds.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range data {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // fromAfar serves a node's HTTP port as to those who are not on the node's machine: lists
@@ -240,16 +268,7 @@ func TestPurgeProvesWhoItIs(t *testing.T) {
 	}
 	identity := "test/" + t.Name()
 	creds := nodesOf(t, identity, authorities[0])
-	data, err := creds.Data()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, text := range data {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := written(t, creds)
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -311,53 +330,4 @@ func TestPurgeProvesWhoItIs(t *testing.T) {
 		want[topic] = 0
 	}
 	waitForKept(t, node, want)
-}
-
-// tlsInFrontOf serves TLS for a node and returns its address.
-func tlsInFrontOf(t *testing.T, node string, authority *pki.Authority) string {
-	t.Helper()
-	creds, err := authority.Issue(pki.Names{DNS: []string{"agents.default.svc"}}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := creds.Data()
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(data[pki.CertificateKey], data[pki.PrivateKeyKey])
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	t.Cleanup(func() {
-		_ = listener.Close()
-		serving.Wait()
-	})
-	serving.Go(func() {
-		for {
-			outside, err := listener.Accept()
-			if err != nil {
-				return // only the cleanup closes it
-			}
-			serving.Go(func() {
-				defer outside.Close()
-				inside, err := net.Dial("tcp", node)
-				if err != nil {
-					t.Errorf("reach the node: %v", err)
-					return
-				}
-				defer inside.Close()
-				serving.Go(func() {
-					_, _ = io.Copy(outside, inside)
-					_ = outside.Close()
-				})
-				_, _ = io.Copy(inside, outside)
-			})
-		}
-	})
-	return listener.Addr().String()
 }

@@ -240,7 +240,7 @@ func (n *Node) serve(ctx context.Context, p *ports) error {
 		Limits: n.limits, Addresses: n.clientAddresses, TLS: n.clientTLS,
 		Door: n.admission, PerAddress: n.perAddress, PerSecond: n.perSecond,
 	}, p.client)
-	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log}, p.http)
+	web := admin.New(admin.Config{Node: n, Hub: n.hub, Log: n.log, TLS: n.webTLS}, p.http)
 	g.Go(func() error { return n.mesh.Run(lower) })
 	g.Go(func() error { return n.view.announce(lower) })
 	g.Go(func() error { return n.runShards(lower) })

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/switchboardhub/switchboard/hubnode/admin"
 	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/mesh"
 	"github.com/switchboardhub/switchboard/hubnode/server"
@@ -73,6 +74,16 @@ func (n *Node) clientTLS() server.TLS {
 		secure = askingForCertificates(secure)
 	}
 	return server.TLS{Config: secure, Required: policy == config.TLSRequired}
+}
+
+// webTLS is how connections to the HTTP port may be encrypted now: as those to the client
+// port, but that nobody is asked for a certificate.
+func (n *Node) webTLS() admin.TLS {
+	policy := n.Config().TLS.Clients
+	if policy == config.TLSDisabled {
+		return admin.TLS{}
+	}
+	return admin.TLS{Config: n.certs.Config(), Required: policy == config.TLSRequired}
 }
 
 // asked marks sessions of TLS that began when clients were asked for a certificate.

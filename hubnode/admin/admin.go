@@ -93,6 +93,8 @@ type Config struct {
 	Node Node
 	Hub  *hub.Hub
 	Log  *slog.Logger
+	// TLS returns how connections that begin now may be encrypted.
+	TLS func() TLS
 }
 
 // Server is the HTTP API. Make it with [New] and run it with Run.
@@ -103,8 +105,8 @@ type Server struct {
 
 // New returns an API on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Server {
-	return &Server{ln: ln, web: &http.Server{
-		Handler: routes(cfg), ReadHeaderTimeout: headerTime,
+	return &Server{ln: listener{ln, cfg.TLS}, web: &http.Server{
+		Handler: routes(cfg), ReadHeaderTimeout: headerTime, ConnContext: withConnection,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}}
 }
@@ -143,7 +145,7 @@ func routes(cfg Config) http.Handler {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, "status", w, r) })
 	for _, question := range []string{"clients", "topics", "nodes", "namespaces"} {
-		mux.HandleFunc("GET /v1/"+question, allowed(cfg.Node, question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
+		mux.HandleFunc("GET /v1/"+question, allowed(cfg, question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
 	}
 	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
 		cfg.Node.Drain()
@@ -165,12 +167,17 @@ func routes(cfg Config) http.Handler {
 }
 
 // allowed lets those through who may see lists: programs on the node's own machine, or in
-// its pod, and whoever has a token that a rule lets view.
-func allowed(node Node, question string, handle http.HandlerFunc) http.HandlerFunc {
+// its pod, and whoever has a token that a rule lets view. Where clients have to encrypt, so
+// have these: what they are told, and their token, is nobody else's.
+func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !isHere(r) {
+			if cfg.TLS().Required && !isEncrypted(r) {
+				say(w, http.StatusForbidden, "ask over https: tls.clients is Required, so lists are not told, nor tokens taken, on plain connections")
+				return
+			}
 			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if err := node.MayView(r.Context(), token, "$hub."+question); err != nil {
+			if err := cfg.Node.MayView(r.Context(), token, "$hub."+question); err != nil {
 				status := http.StatusUnauthorized
 				if denied := new(wire.PermissionError); errors.As(err, &denied) {
 					status = http.StatusForbidden

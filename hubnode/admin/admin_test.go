@@ -46,7 +46,7 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 	if err := h.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	api := routes(Config{Node: new(someNode), Hub: h, Log: slog.New(slog.DiscardHandler)})
+	api := routes(Config{Node: new(someNode), Hub: h, Log: slog.New(slog.DiscardHandler), TLS: plainly})
 	for name, test := range map[string]struct {
 		path, from, header string
 		want               int
@@ -88,7 +88,7 @@ func TestAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	node := new(someNode)
-	s := New(Config{Node: node, Hub: h, Log: slog.New(slog.DiscardHandler)}, ln)
+	s := New(Config{Node: node, Hub: h, Log: slog.New(slog.DiscardHandler), TLS: plainly}, ln)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context()) }() // ended by the test's context, waited for below
 	t.Cleanup(func() {
@@ -146,7 +146,7 @@ func TestOnlyTheNodeItselfMayMoveClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: h})
+	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: h, TLS: plainly})
 	for _, path := range []string{"/v1/drain", "/v1/rebalance"} {
 		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "what": http.StatusForbidden} {
 			req := httptest.NewRequest(http.MethodPost, path, nil)
