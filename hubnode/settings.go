@@ -9,6 +9,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -68,7 +69,7 @@ func (n *Node) limits() server.Limits {
 func (n *Node) perSecond() int { return n.Config().Limits.ConnectionsPerSecond }
 
 // perAddress is what is taken from one address now.
-func (n *Node) perAddress() server.PerAddress {
+func (n *Node) perAddress() strangers.PerAddress {
 	q := n.Config().Limits.PerAddress
-	return server.PerAddress{Connections: q.Connections, ConnectionsPerSecond: q.ConnectionsPerSecond}
+	return strangers.PerAddress{Connections: q.Connections, ConnectionsPerSecond: q.ConnectionsPerSecond}
 }

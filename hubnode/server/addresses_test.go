@@ -7,6 +7,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/server"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -14,7 +15,7 @@ import (
 // of those that never shook hands, of those that were refused, and of clients.
 func TestAnAddressHasSoManyConnections(t *testing.T) {
 	h, s, addr := serveWith(t, hub.Settings{}, func(cfg *server.Config) {
-		cfg.PerAddress = func() server.PerAddress { return server.PerAddress{Connections: 2} }
+		cfg.PerAddress = func() strangers.PerAddress { return strangers.PerAddress{Connections: 2} }
 	})
 	// try returns a client, nil when it is turned away.
 	try := func(id string) *raw {

@@ -28,7 +28,6 @@ type Handshakes struct {
 
 type handshakes struct {
 	full, resumed, refused, timedOut, failed atomic.Uint64
-	crowded                                  atomic.Uint64 // of any kind, not of TLS alone
 }
 
 // Handshakes returns the counts so far.
@@ -38,12 +37,12 @@ func (s *Server) Handshakes() Handshakes {
 }
 
 // Crowded returns how many connections were ended because so many others began.
-func (s *Server) Crowded() uint64 { return s.handshakes.crowded.Load() }
+func (s *Server) Crowded() uint64 { return s.newcomers.Ended() }
 
 // TurnedAway returns how many connections were one too many from their addresses: at a time,
 // and within a second.
 func (s *Server) TurnedAway() (number, rate uint64) {
-	return s.addresses.refused.number.Load(), s.addresses.refused.rate.Load()
+	return s.addresses.Refused()
 }
 
 // Delayed returns how many connections had to wait because so many came within a second.

@@ -3,7 +3,6 @@
 package server
 
 import (
-	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -49,7 +49,7 @@ type Config struct {
 	// addresses.
 	Newcomers int
 	// PerAddress says what is taken from one address now; nil: as much as comes.
-	PerAddress func() PerAddress
+	PerAddress func() strangers.PerAddress
 	// PerSecond says how many connections are taken in a second now, from wherever they
 	// come, with a tenth of that at once; 0, or nil: as many as come. More wait where the
 	// kernel keeps them.
@@ -94,31 +94,22 @@ type Limits struct {
 	PingTimeout  time.Duration // silence after which the node gives a client up
 }
 
-// newcomer is a connection that is not the hub's yet.
-type newcomer struct {
-	conn    net.Conn
-	greeted bool // it has said who it is, and is being registered; guarded by Server.mu
-}
-
 // Server is a listener for clients. Make it with [New] and run it with Run.
 type Server struct {
 	cfg Config
 	ln  net.Listener
 
 	handshakes handshakes
-	addresses  addresses
+	newcomers  *strangers.Crowd // those that are not the hub's yet
+	addresses  strangers.Addresses
 	pace       pace
 	refusals   seldom.Log // by address and fault
-
-	mu       sync.Mutex // guards the fields below
-	shaking  list.List  // of *newcomer, the oldest first
-	stopping bool
 }
 
 // New returns a server that accepts on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Server {
 	if cfg.PerAddress == nil {
-		cfg.PerAddress = func() PerAddress { return PerAddress{} }
+		cfg.PerAddress = func() strangers.PerAddress { return strangers.PerAddress{} }
 	}
 	if cfg.PerSecond == nil {
 		cfg.PerSecond = func() int { return 0 }
@@ -126,7 +117,7 @@ func New(cfg Config, ln net.Listener) *Server {
 	if cfg.Newcomers == 0 {
 		cfg.Newcomers = DefaultNewcomers
 	}
-	return &Server{cfg: cfg, ln: ln}
+	return &Server{cfg: cfg, ln: ln, newcomers: strangers.NewCrowd(cfg.Newcomers)}
 }
 
 // Run accepts clients until ctx ends. Clients that have been handed to the hub
@@ -154,20 +145,20 @@ func (s *Server) Run(ctx context.Context) error {
 			_ = conn.Close() // nobody serves it any more
 			return nil
 		}
-		left, err := s.addresses.enter(conn.RemoteAddr(), s.cfg.PerAddress(), time.Now())
+		left, err := s.addresses.Enter(conn.RemoteAddr(), s.cfg.PerAddress(), time.Now())
 		if err != nil {
-			s.turnAway(conn, err) // without a wait: a new connection has room for what it is told
+			s.turnAway(conn, tooMany(err)) // without a wait: a new connection has room for what it is told
 			continue
 		}
 		conn = socket.Wrap(conn)
-		place := s.begin(conn)
+		place := s.newcomers.Enter(conn)
 		if place == nil {
 			left()
 			continue
 		}
 		shaking.Go(func() {
-			defer s.end(place)
-			s.welcome(ctx, conn, func() { s.greeted(place) }, left)
+			defer place.Leave()
+			s.welcome(ctx, conn, place.Known, left)
 		})
 	}
 }
@@ -188,13 +179,16 @@ func rest(ctx context.Context, d time.Duration) bool {
 }
 
 func (s *Server) stop() {
-	_ = s.ln.Close() // unblocks Accept
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopping = true
-	for e := s.shaking.Front(); e != nil; e = e.Next() {
-		_ = who(e).conn.Close() // unblocks the handshake
+	_ = s.ln.Close()    // unblocks Accept
+	s.newcomers.Close() // unblocks the handshakes
+}
+
+// tooMany returns why a connection is one too many from its address, as its client is told.
+func tooMany(err error) error {
+	if errors.Is(err, strangers.ErrNumber) {
+		return &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many connections from this address as it may: close some, or raise limits.perAddress.connections"}
 	}
+	return &wire.Error{Code: wire.CodeOverloaded, Detail: "too many connections from this address within a second: try again later, or raise limits.perAddress.connectionsPerSecond"}
 }
 
 // turnAway logs why a connection is refused, says so to the client, and closes it.
@@ -207,58 +201,16 @@ func (s *Server) turnAway(conn net.Conn, why error) {
 // thousand must not fill the log.
 func (s *Server) logRefused(conn net.Conn, why error) {
 	remote := conn.RemoteAddr()
-	site, _ := siteOf(remote)
+	site, _ := strangers.SiteOf(remote)
 	kind := fmt.Sprint(site, wire.FaultOf(why, 0).Code)
 	if due, silent := s.refusals.Due(kind, time.Now()); due {
 		s.cfg.Log.Info("client refused", slog.String("remote", remote.String()), slog.Any("error", why), slog.Int("more_since_last_told", silent))
 	}
 }
 
-// begin notes that a connection shakes hands; nil when nobody serves it any more.
-func (s *Server) begin(conn net.Conn) *list.Element {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		_ = conn.Close() // nobody serves it any more
-		return nil
-	}
-	if s.shaking.Len() >= s.cfg.Newcomers {
-		s.cutOldestLocked()
-	}
-	return s.shaking.PushBack(&newcomer{conn: conn})
-}
-
-func (s *Server) cutOldestLocked() {
-	for e := s.shaking.Front(); e != nil; e = e.Next() {
-		if n := who(e); !n.greeted {
-			_ = n.conn.Close() // nothing more is wanted of it
-			s.shaking.Remove(e)
-			s.handshakes.crowded.Add(1)
-			return
-		}
-	}
-}
-
-func who(e *list.Element) *newcomer {
-	n, _ := e.Value.(*newcomer)
-	return n
-}
-
-func (s *Server) greeted(place *list.Element) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	who(place).greeted = true
-}
-
-func (s *Server) end(place *list.Element) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.shaking.Remove(place) // does nothing when it is out already
-}
-
-// welcome shakes hands and registers the client, or says why not. It calls greeted when it
+// welcome shakes hands and registers the client, or says why not. It calls known when it
 // knows who the client is, and sees to it that left is called when the connection has ended.
-func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func()) {
+func (s *Server) welcome(ctx context.Context, conn net.Conn, known, left func()) {
 	registered := false
 	defer func() {
 		if !registered {
@@ -282,7 +234,7 @@ func (s *Server) welcome(ctx context.Context, conn net.Conn, greeted, left func(
 		admitted, err = s.admit(ctx, remote, hello, state)
 	}
 	if err == nil {
-		greeted()
+		known()
 		info := hub.Info{Address: remote, Name: hello.Name, Version: hello.Version, Labels: hello.Labels, TLS: state != nil}
 		err = s.register(conn, r, hello, info, admitted, left)
 		registered = err == nil

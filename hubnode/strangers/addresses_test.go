@@ -1,4 +1,4 @@
-package server
+package strangers
 
 import (
 	"errors"
@@ -14,9 +14,9 @@ func from(address string) net.Addr {
 }
 
 func TestOneAddressHasSoManyConnections(t *testing.T) {
-	var a addresses
+	var a Addresses
 	limits := PerAddress{Connections: 2}
-	enter := func(address string) (func(), error) { return a.enter(from(address), limits, time.Now()) }
+	enter := func(address string) (func(), error) { return a.Enter(from(address), limits, time.Now()) }
 	first, err := enter("10.0.0.1:1000")
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestOneAddressHasSoManyConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, same := range []string{"10.0.0.1:1002", "[::ffff:10.0.0.1]:1003"} {
-		if _, err := enter(same); !errors.Is(err, errAddressNumber) {
+		if _, err := enter(same); !errors.Is(err, ErrNumber) {
 			t.Errorf("a third one from %s: %v", same, err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestOneAddressHasSoManyConnections(t *testing.T) {
 	if _, err := enter("10.0.0.1:1004"); err != nil {
 		t.Errorf("after one has ended: %v", err)
 	}
-	if n := a.refused.number.Load(); n != 2 {
+	if n, _ := a.Refused(); n != 2 {
 		t.Errorf("%d were refused, want 2", n)
 	}
 
@@ -52,9 +52,9 @@ func TestOneAddressHasSoManyConnections(t *testing.T) {
 
 func TestOneAddressConnectsSoOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a addresses
+		var a Addresses
 		enter := func() error {
-			left, err := a.enter(from("10.0.0.1:1"), PerAddress{ConnectionsPerSecond: 10}, time.Now())
+			left, err := a.Enter(from("10.0.0.1:1"), PerAddress{ConnectionsPerSecond: 10}, time.Now())
 			if err == nil {
 				left() // that it has ended gives the address no new one
 			}
@@ -65,7 +65,7 @@ func TestOneAddressConnectsSoOften(t *testing.T) {
 				t.Fatalf("number %d at once: %v", i+1, err)
 			}
 		}
-		if err := enter(); !errors.Is(err, errAddressRate) {
+		if err := enter(); !errors.Is(err, ErrRate) {
 			t.Errorf("number 11 at once: %v", err)
 		}
 		time.Sleep(200 * time.Millisecond) // of the bubble
@@ -74,7 +74,7 @@ func TestOneAddressConnectsSoOften(t *testing.T) {
 				t.Errorf("number %d after 200 ms: %v", i+1, err)
 			}
 		}
-		if n := a.refused.rate.Load(); n != 2 {
+		if _, n := a.Refused(); n != 2 {
 			t.Errorf("%d were refused, want 2", n)
 		}
 	})
@@ -82,10 +82,10 @@ func TestOneAddressConnectsSoOften(t *testing.T) {
 
 func TestAddressesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a addresses
+		var a Addresses
 		for i := range 3 * addressesIdle {
 			ip := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
-			left, err := a.enter(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1)), PerAddress{ConnectionsPerSecond: 1}, time.Now())
+			left, err := a.Enter(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1)), PerAddress{ConnectionsPerSecond: 1}, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,9 +99,9 @@ func TestAddressesAreForgotten(t *testing.T) {
 }
 
 func TestWithoutLimitsNothingIsCounted(t *testing.T) {
-	var a addresses
+	var a Addresses
 	for range 100 {
-		if _, err := a.enter(from("10.0.0.1:1"), PerAddress{}, time.Now()); err != nil {
+		if _, err := a.Enter(from("10.0.0.1:1"), PerAddress{}, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}

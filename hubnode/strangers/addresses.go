@@ -1,6 +1,7 @@
-package server
+package strangers
 
 import (
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/rate"
-	"github.com/switchboardhub/switchboard/wire"
 )
 
 const (
@@ -27,9 +27,9 @@ type PerAddress struct {
 	ConnectionsPerSecond int // with a second's worth at once
 }
 
-// addresses counts connections by where they come from. The zero value is ready, and safe
+// Addresses counts connections by where they come from. The zero value is ready, and safe
 // for concurrent use.
-type addresses struct {
+type Addresses struct {
 	refused struct{ number, rate atomic.Uint64 }
 
 	mu    sync.Mutex // guards the fields below
@@ -44,10 +44,10 @@ type address struct {
 	used rate.Meter // of the rate
 }
 
-// enter counts a connection and returns what is to be called, once, when it has ended; or
-// why it is one too many.
-func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (left func(), err error) {
-	from, ok := siteOf(remote)
+// Enter counts a connection and returns what is to be called, once, when it has ended, or
+// [ErrNumber] or [ErrRate] when it is one too many.
+func (a *Addresses) Enter(remote net.Addr, limits PerAddress, now time.Time) (left func(), err error) {
+	from, ok := SiteOf(remote)
 	if limits == (PerAddress{}) || !ok {
 		return func() {}, nil
 	}
@@ -63,11 +63,11 @@ func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (le
 	}
 	if limits.Connections > 0 && at.open >= limits.Connections {
 		a.refused.number.Add(1)
-		return nil, errAddressNumber
+		return nil, ErrNumber
 	}
 	if !at.used.TryTake(rate.Cost(1, limits.ConnectionsPerSecond), now) {
 		a.refused.rate.Add(1)
-		return nil, errAddressRate
+		return nil, ErrRate
 	}
 	if a.known == nil {
 		a.known = make(map[netip.Addr]*address)
@@ -78,7 +78,7 @@ func (a *addresses) enter(remote net.Addr, limits PerAddress, now time.Time) (le
 	return func() { a.leave(from, at) }, nil
 }
 
-func (a *addresses) leave(from netip.Addr, at *address) {
+func (a *Addresses) leave(from netip.Addr, at *address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at.open--
@@ -91,8 +91,8 @@ func (a *addresses) leave(from netip.Addr, at *address) {
 // idle reports whether nothing is to be remembered of an address.
 func (at *address) idle(now time.Time) bool { return at.open == 0 && at.used.Ahead(now) == 0 }
 
-// siteOf returns what stands for where a connection comes from.
-func siteOf(remote net.Addr) (netip.Addr, bool) {
+// SiteOf returns what stands for where a connection comes from.
+func SiteOf(remote net.Addr) (netip.Addr, bool) {
 	tcp, ok := remote.(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}, false
@@ -106,7 +106,13 @@ func siteOf(remote net.Addr) (netip.Addr, bool) {
 	return ip, ip.IsValid()
 }
 
+// What an address may have too much of.
 var (
-	errAddressNumber = &wire.Error{Code: wire.CodeTooManyClients, Detail: "this node holds as many connections from this address as it may: close some, or raise limits.perAddress.connections"}
-	errAddressRate   = &wire.Error{Code: wire.CodeOverloaded, Detail: "too many connections from this address within a second: try again later, or raise limits.perAddress.connectionsPerSecond"}
+	ErrNumber = errors.New("as many connections from this address as may be")
+	ErrRate   = errors.New("too many connections from this address within a second")
 )
+
+// Refused returns how many connections were one too many: at a time, and within a second.
+func (a *Addresses) Refused() (number, rate uint64) {
+	return a.refused.number.Load(), a.refused.rate.Load()
+}
