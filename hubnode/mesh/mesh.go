@@ -23,6 +23,7 @@ import (
 
 	"github.com/switchboardhub/switchboard/hubnode/seldom"
 	"github.com/switchboardhub/switchboard/hubnode/socket"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -37,6 +38,10 @@ const (
 	// frameLimit bounds one frame between nodes: the largest artifact a hub
 	// may allow, or a page of history, or a list of clients.
 	frameLimit = 32 << 20
+	// strangersMax bounds the connections that have not shaken hands, and addressRate how
+	// many may begin from one address in a second. Other nodes open one each.
+	strangersMax = 256
+	addressRate  = 64
 )
 
 // Peer is another node.
@@ -92,6 +97,8 @@ type Mesh struct {
 	linked    atomic.Uint64
 	refused   refusals
 	wrong     seldom.Log // those refused, by their addresses
+	strangers *strangers.Crowd
+	addresses strangers.Addresses
 
 	mu    sync.Mutex // guards the fields below
 	peers map[string]*peerState
@@ -111,7 +118,7 @@ func New(cfg Config, ln net.Listener) *Mesh {
 	if cfg.Ping == 0 {
 		cfg.Ping = pingTime
 	}
-	return &Mesh{cfg: cfg, ln: ln, refused: newRefusals(), peers: make(map[string]*peerState), links: make(map[string]*Link)}
+	return &Mesh{cfg: cfg, ln: ln, refused: newRefusals(), strangers: strangers.NewCrowd(strangersMax), peers: make(map[string]*peerState), links: make(map[string]*Link)}
 }
 
 // Run serves links until ctx ends and returns when all goroutines have ended.
@@ -120,7 +127,8 @@ func (m *Mesh) Run(ctx context.Context) error {
 	g.Go(func() error { return m.accept(ctx, g) })
 	g.Go(func() error {
 		<-ctx.Done()
-		_ = m.ln.Close() // unblocks accept
+		_ = m.ln.Close()    // unblocks accept
+		m.strangers.Close() // unblocks handshakes
 		// While this goroutine counts, SetPeers may add more to the group.
 		m.mu.Lock()
 		m.run = nil
@@ -278,37 +286,53 @@ func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
 			m.cfg.Log.Warn("link not accepted", slog.Any("error", err))
 			continue
 		}
+		left, err := m.addresses.Enter(conn.RemoteAddr(), strangers.PerAddress{ConnectionsPerSecond: addressRate}, time.Now())
+		if err != nil {
+			m.refuse(ctx, conn, &refusedError{RefusedRate, err})
+			continue
+		}
+		place := m.strangers.Enter(conn)
+		if place == nil {
+			left()
+			continue
+		}
 		g.Go(func() error {
-			m.welcome(ctx, conn)
+			defer left()
+			defer place.Leave()
+			m.welcome(ctx, conn, place)
 			return nil
 		})
 	}
 }
 
-// welcome answers a handshake and serves the link.
-func (m *Mesh) welcome(ctx context.Context, conn net.Conn) {
-	raw := conn
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() }) // or the handshake would be waited for
+// welcome answers a handshake, with which the connection leaves its place among strangers,
+// and serves the link.
+func (m *Mesh) welcome(ctx context.Context, conn net.Conn, place *strangers.Place) {
 	conn, encrypted, err := m.admit(ctx, socket.Wrap(conn))
 	r := wire.NewReader(conn, wire.MaxHandshakeFrame)
 	var got hello
 	if err == nil {
 		got, err = m.answer(conn, r)
 	}
-	stop()
+	place.Leave()
 	if err == nil {
 		err = m.serve(ctx, conn, encrypted, r, Peer{Name: got.Node, Incarnation: got.Incarnation}, got.version())
 	} else {
-		if ctx.Err() == nil {
-			m.refused[reasonOf(err)].Add(1)
-			m.sayRefused(hostOf(conn.RemoteAddr()), err)
-		}
 		r.Close()
-		_ = conn.Close() // the handshake's error matters
+		m.refuse(ctx, conn, err)
 	}
 	if ctx.Err() == nil {
 		m.cfg.Log.Debug("accepted link ended", slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
 	}
+}
+
+// refuse closes a connection that another machine opened, and counts and tells why.
+func (m *Mesh) refuse(ctx context.Context, conn net.Conn, why error) {
+	if ctx.Err() == nil {
+		m.refused[reasonOf(why)].Add(1)
+		m.sayRefused(hostOf(conn.RemoteAddr()), why)
+	}
+	_ = conn.Close() // why matters
 }
 
 // sayRefused logs why a link was refused, once a minute for each machine or peer.

@@ -68,6 +68,12 @@ func startWith(t *testing.T, name string, incarnation uint64, secure func() mesh
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, ln, name, incarnation, secure)
+}
+
+// startOn runs a mesh that accepts on ln.
+func startOn(t *testing.T, ln net.Listener, name string, incarnation uint64, secure func() mesh.TLS) *end {
+	t.Helper()
 	e := &end{
 		name: name, addr: ln.Addr().String(),
 		linked: make(chan *mesh.Link, 10), unlinked: make(chan mesh.Peer, 10), frames: make(chan wire.Frame, 10_000),

@@ -37,6 +37,8 @@ const (
 	RefusedExpired   Refusal = "expired"   // its certificate has expired, or is not valid yet
 	RefusedIdentity  Refusal = "identity"  // its certificate is for somebody else
 	RefusedTheirs    Refusal = "theirs"    // the other side refuses this node's certificate
+	RefusedRate      Refusal = "rate"      // there were too many from its address within a second
+	RefusedCrowded   Refusal = "crowded"   // it had said nothing yet when too many others came
 	RefusedTLS       Refusal = "tls"       // the handshake came to nothing: no certificate, another version, malformed
 )
 
@@ -46,7 +48,7 @@ type refusals map[Refusal]*atomic.Uint64
 func newRefusals() refusals {
 	r := make(refusals)
 	for _, why := range []Refusal{
-		RefusedGreeting, RefusedPlain, RefusedNoTLS, RefusedUntrusted, RefusedExpired, RefusedIdentity, RefusedTheirs, RefusedTLS,
+		RefusedGreeting, RefusedPlain, RefusedNoTLS, RefusedUntrusted, RefusedExpired, RefusedIdentity, RefusedTheirs, RefusedRate, RefusedCrowded, RefusedTLS,
 	} {
 		r[why] = new(atomic.Uint64)
 	}
@@ -90,6 +92,8 @@ func reasonOf(err error) Refusal {
 		return RefusedUntrusted
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return RefusedExpired
+	case errors.Is(err, net.ErrClosed): // by this side, which only the crowd does
+		return RefusedCrowded
 	case errors.As(err, &known):
 		return known.why
 	}
