@@ -150,6 +150,9 @@ func (n *Node) MayView(ctx context.Context, token, question string) error {
 }
 
 func unauthenticated(err error) error {
+	if later, ok := errors.AsType[*wire.Error](err); ok && later.Temporary() {
+		return later // nothing is known against the token
+	}
 	return &wire.Error{Code: wire.CodeUnauthenticated, Detail: err.Error()}
 }
 

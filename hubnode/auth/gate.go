@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,7 @@ type Gate struct {
 	changed func() // who was let in may not be let in any more
 
 	operator *operatorTrust // nil: its proofs are no good here
+	reviews  *reviews       // for all settings: its limits are the node's
 
 	methods atomic.Pointer[methods]
 	renewed chan struct{} // has a value when methods was replaced
@@ -66,6 +66,7 @@ type Credentials struct {
 // Configure and Run, when clients that were let in may have to go: look at Holds.
 func New(log *slog.Logger, changed func()) *Gate {
 	g := &Gate{log: log, now: time.Now, changed: changed, renewed: make(chan struct{}, 1), told: make(map[string]string)}
+	g.reviews = newReviews(log, g.now)
 	g.methods.Store(&methods{})
 	return g
 }
@@ -85,6 +86,9 @@ func (g *Gate) Configure(c config.Authentication) {
 			m.follow(k, t.KeysFile)
 		} else {
 			i.keys = &fetchedKeys{issuer: t.Issuer, caFile: t.CAFile, now: g.now}
+		}
+		if t.TokenReview != nil {
+			i.reviews = g.reviews
 		}
 		m.issuers = append(m.issuers, i)
 	}
@@ -118,7 +122,8 @@ func (g *Gate) On() bool { return !g.methods.Load().config.IsZero() }
 func (g *Gate) TakesCertificates() bool { return g.methods.Load().certs != nil }
 
 // Identify returns who a client is. A token counts before a certificate. The error says
-// why it can't be told, without anything secret. ctx bounds the wait for an issuer's keys
+// why it can't be told, without anything secret; it is a *wire.Error when the same token may
+// be taken later. ctx bounds the wait for an issuer's keys
 // and for others whose tokens are checked.
 func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 	m := g.methods.Load()
@@ -133,7 +138,7 @@ func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 		case len(m.issuers) > 0 && err != nil:
 			return Identity{}, err
 		case len(m.issuers) > 0:
-			return m.identifyToken(ctx, s, g.now())
+			return m.identifyToken(ctx, c.From, s, g.now())
 		}
 	}
 	switch {
@@ -149,13 +154,27 @@ func (g *Gate) Identify(ctx context.Context, c Credentials) (Identity, error) {
 	return Identity{}, errors.New("a token is needed (client.WithTokenFile, hubctl --token-file)")
 }
 
-func (m *methods) identifyToken(ctx context.Context, s signed, now time.Time) (Identity, error) {
+func (m *methods) identifyToken(ctx context.Context, from string, s signed, now time.Time) (Identity, error) {
+	i := m.issuerOf(s.iss)
+	if i == nil {
+		return Identity{}, errors.New("the token is by an issuer that this hub does not know")
+	}
+	return i.identify(ctx, from, s, now)
+}
+
+// issuerOf returns whose tokens name iss: who is called that, and else one that is not
+// known by name.
+func (m *methods) issuerOf(iss string) *issuer {
+	var unnamed *issuer
 	for _, i := range m.issuers {
-		if i.config.Issuer == s.iss {
-			return i.identify(ctx, s, now)
+		switch i.config.Issuer {
+		case iss:
+			return i
+		case "":
+			unnamed = i
 		}
 	}
-	return Identity{}, errors.New("the token is by an issuer that this hub does not know")
+	return unnamed
 }
 
 // Holds reports whether an identity would still be let in, as far as the settings and the
@@ -165,7 +184,9 @@ func (g *Gate) Holds(id *Identity) bool {
 	m := g.methods.Load()
 	switch id.Method {
 	case ServiceAccount, OIDC:
-		return slices.ContainsFunc(m.issuers, func(i *issuer) bool { return i.method == id.Method && i.config.Issuer == id.Claims["iss"] })
+		iss, _ := id.Claims["iss"].(string)
+		i := m.issuerOf(iss)
+		return i != nil && i.method == id.Method
 	case MutualTLS:
 		return m.certs != nil
 	case Static:

@@ -35,9 +35,10 @@ var algorithms = []jose.SignatureAlgorithm{
 
 // issuer verifies the tokens of one issuer.
 type issuer struct {
-	method Method
-	config config.TokenIssuer
-	keys   keys
+	method  Method
+	config  config.TokenIssuer
+	keys    keys
+	reviews *reviews // of tokens that the keys can't judge; nil: they are refused
 }
 
 // looksLikeJWT reports whether a token has the form of a JSON Web Token. It says
@@ -49,6 +50,7 @@ func looksLikeJWT(token string) bool {
 // signed is a token whose form is right, and nothing more.
 type signed struct {
 	token *jwt.JSONWebToken
+	text  string
 	kid   string
 	iss   string // as it says itself
 	typ   string // likewise
@@ -65,7 +67,7 @@ func parseToken(token string) (signed, error) {
 	if err := t.UnsafeClaimsWithoutVerification(&claims); err != nil {
 		return signed{}, errors.New("the token's claims are malformed")
 	}
-	s := signed{token: t, iss: claims.Issuer}
+	s := signed{token: t, text: token, iss: claims.Issuer}
 	if len(t.Headers) == 1 {
 		s.kid = t.Headers[0].KeyID
 		s.typ, _ = t.Headers[0].ExtraHeaders[jose.HeaderType].(string)
@@ -73,10 +75,13 @@ func parseToken(token string) (signed, error) {
 	return s, nil
 }
 
-// identify verifies a token and returns who it is for.
-func (i *issuer) identify(ctx context.Context, s signed, now time.Time) (Identity, error) {
+// identify verifies a token and returns who it is for. from is where it comes from.
+func (i *issuer) identify(ctx context.Context, from string, s signed, now time.Time) (Identity, error) {
 	candidates, err := i.keys.find(ctx, s.kid)
-	if err != nil {
+	switch {
+	case err != nil && i.reviews != nil: // no key says yes or no
+		return i.review(ctx, from, s, now)
+	case err != nil:
 		return Identity{}, err
 	}
 	var (
@@ -89,16 +94,20 @@ func (i *issuer) identify(ctx context.Context, s signed, now time.Time) (Identit
 	}) {
 		return Identity{}, errors.New("the token's signature is not by a key of its issuer")
 	}
+	return i.identity(standard, claims, now)
+}
+
+// identity is whom a token is for, as far as it counts here and now. Its signature is for
+// others to look at.
+func (i *issuer) identity(standard jwt.Claims, claims map[string]any, now time.Time) (Identity, error) {
 	if err := checkClaims(standard, i.config.Audiences, now); err != nil {
 		return Identity{}, err
 	}
 	id := Identity{Method: i.method, Claims: claims, Expires: standard.Expiry.Time()}
 	if i.method == ServiceAccount {
-		err = id.fillServiceAccount(standard.Subject)
-	} else {
-		err = id.fillClaims(i.config)
+		return id, id.fillServiceAccount(standard.Subject)
 	}
-	return id, err
+	return id, id.fillClaims(i.config)
 }
 
 // checkClaims says why a token whose signature is good does not count, now or here.

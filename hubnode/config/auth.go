@@ -35,7 +35,9 @@ func (a Authentication) IsZero() bool {
 
 // TokenIssuer is whose tokens are taken.
 type TokenIssuer struct {
-	// Issuer is who makes the tokens: their claim "iss". Required.
+	// Issuer is who makes the tokens: their claim "iss". Required, but for those of
+	// ServiceAccounts where TokenReview is set: then all that no other issuer made are
+	// shown to the API server.
 	Issuer string `yaml:"issuer"`
 	// Audiences are whom a token may be meant for; it names one of them. Required.
 	Audiences []string `yaml:"audiences"`
@@ -49,6 +51,20 @@ type TokenIssuer struct {
 	NameClaim string `yaml:"nameClaim,omitempty"`
 	// GroupsClaim is the claim that lists the client's groups. Likewise.
 	GroupsClaim string `yaml:"groupsClaim,omitempty"`
+	// TokenReview is whom to ask about tokens that the keys at hand can't judge. For
+	// ServiceAccounts only. Nil: they are refused.
+	TokenReview *TokenReview `yaml:"tokenReview,omitempty"`
+}
+
+// TokenReview is an API server of Kubernetes, and how to ask it whose a token is.
+type TokenReview struct {
+	// Server is its https address, without a path. Required.
+	Server string `yaml:"server"`
+	// CAFile holds the CA certificates, in PEM, by which it is known. It is read for
+	// each question. Empty: those of the system.
+	CAFile string `yaml:"caFile,omitempty"`
+	// TokenFile holds the token that the node shows it. Likewise. Required.
+	TokenFile string `yaml:"tokenFile"`
 }
 
 // MutualTLS says whose certificates are taken.
@@ -122,6 +138,10 @@ func (a Authentication) check(f *faults) {
 	}
 	for i, t := range a.OIDC {
 		path := fmt.Sprintf("authentication.oidc[%d]", i)
+		if t.TokenReview != nil {
+			f.add(path+".tokenReview", "must not be set: an API server knows the tokens of ServiceAccounts")
+			t.TokenReview = nil // or it would be said to be wrong in more ways
+		}
 		t.check(f, path)
 		if at, ok := first[t.Issuer]; ok {
 			f.add(path+".issuer", "is the same as %s.issuer, which wins", at)
@@ -138,7 +158,14 @@ func (a Authentication) check(f *faults) {
 }
 
 func (t TokenIssuer) check(f *faults, path string) {
-	if t.Issuer == "" || len(t.Issuer) > MaxURL {
+	if t.TokenReview != nil {
+		t.TokenReview.check(f, path+".tokenReview")
+	}
+	if t.Issuer == "" && t.TokenReview != nil {
+		if t.KeysFile == "" {
+			f.add(path+".keysFile", "is required without an issuer: there is nobody to fetch keys from")
+		}
+	} else if t.Issuer == "" || len(t.Issuer) > MaxURL {
 		f.add(path+".issuer", "is required: who makes the tokens, such as https://accounts.example.com, in up to %d bytes", MaxURL)
 	} else if u, err := url.Parse(t.Issuer); strings.Contains(t.Issuer, "@") && (err != nil || u.User != nil) {
 		f.add(path+".issuer", "must not have a user or a password in it: what issuers are called is no secret, and is told")
@@ -168,6 +195,20 @@ func (t TokenIssuer) check(f *faults, path string) {
 			f.add(path+claim.path, "must not be longer than %d bytes, has %d", MaxClaim, len(claim.name))
 		}
 	}
+}
+
+func (t TokenReview) check(f *faults, path string) {
+	u, err := url.Parse(t.Server)
+	switch {
+	case strings.Contains(t.Server, "@"):
+		f.add(path+".server", "must not have a user or a password in it: tokenFile is by whom the node is known")
+	case err != nil || len(t.Server) > MaxURL || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		f.add(path+".server", "must be an https address without a path, such as https://kubernetes.default.svc, is %.80q", t.Server)
+	}
+	if t.CAFile != "" {
+		checkFile(f, path+".caFile", t.CAFile)
+	}
+	checkFile(f, path+".tokenFile", t.TokenFile)
 }
 
 func checkFile(f *faults, path, name string) {

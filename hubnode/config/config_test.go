@@ -233,6 +233,18 @@ func TestAuthenticationThatIsWrong(t *testing.T) {
 		"a file that is somewhere":         {"static: {file: tokens}", `authentication.static.file: must be an absolute path, is "tokens"`},
 		"no file":                          {"mutualTLS: {}", `authentication.mutualTLS.caFile: must be an absolute path, is ""`},
 		"a CA for what is not fetched":     {"oidc: [{issuer: i, audiences: [a], keysFile: /k, caFile: /c}]", "authentication.oidc[0].caFile: must not be set with keysFile: nothing is fetched"},
+		"nobody to review by name":         {"serviceAccount: {issuer: '', audiences: [a], keysFile: /k}", "authentication.serviceAccount.issuer: is required: who makes the tokens, such as https://accounts.example.com, in up to 512 bytes"},
+		"a review":                         {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'https://kubernetes.default.svc', caFile: /c, tokenFile: /t}}", ""},
+		"a review by the system's CAs":     {"serviceAccount: {issuer: 'https://i', audiences: [a], tokenReview: {server: 'https://[::1]:6443/', tokenFile: /t}}", ""},
+		"a review, and no issuer":          {"serviceAccount: {audiences: [a], keysFile: /k, tokenReview: {server: 'https://k', tokenFile: /t}}", ""},
+		"neither issuer nor keys":          {"serviceAccount: {audiences: [a], tokenReview: {server: 'https://k', tokenFile: /t}}", "authentication.serviceAccount.keysFile: is required without an issuer: there is nobody to fetch keys from"},
+		"a review by nobody":               {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {tokenFile: /t}}", `authentication.serviceAccount.tokenReview.server: must be an https address without a path, such as https://kubernetes.default.svc, is ""`},
+		"a review that others can read":    {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'http://k', tokenFile: /t}}", `authentication.serviceAccount.tokenReview.server: must be an https address without a path, such as https://kubernetes.default.svc, is "http://k"`},
+		"a review at a path":               {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'https://k/apis', tokenFile: /t}}", `authentication.serviceAccount.tokenReview.server: must be an https address without a path, such as https://kubernetes.default.svc, is "https://k/apis"`},
+		"a review with a password":         {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'https://me:sesame@k', tokenFile: /t}}", "authentication.serviceAccount.tokenReview.server: must not have a user or a password in it: tokenFile is by whom the node is known"},
+		"a review without a token":         {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'https://k'}}", `authentication.serviceAccount.tokenReview.tokenFile: must be an absolute path, is ""`},
+		"a review by a CA somewhere":       {"serviceAccount: {issuer: i, audiences: [a], keysFile: /k, tokenReview: {server: 'https://k', tokenFile: /t, caFile: c}}", `authentication.serviceAccount.tokenReview.caFile: must be an absolute path, is "c"`},
+		"a review of others' tokens":       {"oidc: [{issuer: 'https://i', audiences: [a], tokenReview: {}}]", "authentication.oidc[0].tokenReview: must not be set: an API server knows the tokens of ServiceAccounts"},
 		"the name of a claim that is long": {"oidc: [{issuer: 'https://i', audiences: [a], nameClaim: " + strings.Repeat("x", 129) + "}]", "authentication.oidc[0].nameClaim: must not be longer than 128 bytes, has 129"},
 	} {
 		t.Run(name, func(t *testing.T) {
