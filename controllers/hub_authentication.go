@@ -60,11 +60,19 @@ func (r *HubReconciler) gatherAuthentication(ctx context.Context, p *pass) error
 			}
 		}
 		a.issuer = issuer
-		a.waits = issuer.Issuer == ""
+		reviews := manifests.ReviewsTokens(hub)
+		a.waits = issuer.Issuer == "" && !reviews
 		if err != nil {
-			rest := "nodes go on with the keys that were read before"
-			if a.waits {
+			var rest string
+			switch {
+			case a.waits:
 				rest = "no node is started or changed before"
+			case issuer.Issuer == "":
+				rest = "nodes ask the API server about each token, as tokenReview is Fallback"
+			case reviews:
+				rest = "nodes go on with the keys that were read before, and ask the API server about tokens by others"
+			default:
+				rest = "nodes go on with the keys that were read before"
 			}
 			a.troubles = append(a.troubles, trouble{switchboardv1alpha1.ReasonKeysNotRead, fmt.Sprintf("the API server does not say by which keys tokens of ServiceAccounts are known: %v; %s", err, rest)})
 		}

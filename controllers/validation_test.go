@@ -144,6 +144,7 @@ func TestAPIServerRefusesInvalidHub(t *testing.T) {
 		"no way to prove who one is":       {spec: "authentication: {}", field: "spec.authentication", text: "must have at least one of serviceAccount, oidc, mutualTLS and static"},
 		"no issuer":                        {spec: "authentication: {oidc: []}", field: "spec.authentication", text: "must have at least one of"},
 		"an audience with white space":     {spec: "authentication: {serviceAccount: {audience: a b}}", field: "spec.authentication.serviceAccount.audience", text: "must be without white space"},
+		"a review of each token":           {spec: "authentication: {serviceAccount: {tokenReview: Always}}", field: "spec.authentication.serviceAccount.tokenReview", text: `supported values: "Never", "Fallback"`},
 		"an issuer over plain HTTP":        {spec: "authentication: {oidc: [{issuer: 'http://a.example', audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "must be an https URL without user, query and fragment, such as https://login.example.com"},
 		"an issuer that is no URL":         {spec: "authentication: {oidc: [{issuer: a, audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "must be an https URL"},
 		"an issuer with a password":        {spec: "authentication: {oidc: [{issuer: 'https://me:sesame@a.example', audiences: [a]}]}", field: "spec.authentication.oidc[0].issuer", text: "without user, query and fragment"},

@@ -38,7 +38,27 @@ type ServiceAccountAuthentication struct {
 	// +kubebuilder:validation:XValidation:rule=`!self.matches(r'[\p{Z}\p{Cc}]')`,message="must be without white space and control characters"
 	// +optional
 	Audience string `json:"audience,omitempty"`
+
+	// tokenReview is when nodes ask the API server whose a token is. Never, as where it is
+	// absent: they have no access to it. Fallback: when the cluster's keys are missing, or
+	// lack the one that a token names; nodes' pods then have a token for the API server.
+	// An administrator has to let them ask: kubectl create clusterrolebinding NAME
+	// --clusterrole=system:auth-delegator --serviceaccount=NAMESPACE:HUB-node. The
+	// operator, which may not, does not. A change replaces the nodes one by one.
+	// +optional
+	TokenReview TokenReview `json:"tokenReview,omitempty"`
 }
+
+// TokenReview is when nodes ask the API server whose a token is.
+//
+// +kubebuilder:validation:Enum=Never;Fallback
+type TokenReview string
+
+// When nodes ask.
+const (
+	TokenReviewNever    TokenReview = "Never"
+	TokenReviewFallback TokenReview = "Fallback"
+)
 
 // OIDCAuthentication is an issuer of tokens.
 //

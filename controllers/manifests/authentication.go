@@ -22,6 +22,14 @@ const (
 	ClusterKeysKey = "cluster-keys.json"
 
 	defaultTokensKey = "tokens"
+
+	// Of nodes that may ask the API server: where it is, and two files of authDir. Every
+	// namespace has the ConfigMap, which Kubernetes makes.
+	apiServer          = "https://kubernetes.default.svc"
+	apiServerTokenFile = "apiserver-token"
+	apiServerCAFile    = "apiserver-ca.crt"
+	apiServerCAName    = "kube-root-ca.crt"
+	apiServerTokenLife = 3600 // seconds; the kubelet renews it long before
 )
 
 // AuthSource is an object of the Hub's namespace, not of the operator's, that nodes know
@@ -93,6 +101,12 @@ func Audience(hub *switchboardv1alpha1.Hub) string {
 // TakesServiceAccounts reports whether nodes need the cluster's issuer and keys.
 func TakesServiceAccounts(hub *switchboardv1alpha1.Hub) bool { return Audience(hub) != "" }
 
+// ReviewsTokens reports whether nodes ask the API server about tokens that the cluster's
+// keys can't judge.
+func ReviewsTokens(hub *switchboardv1alpha1.Hub) bool {
+	return TakesServiceAccounts(hub) && hub.Spec.Authentication.ServiceAccount.TokenReview == switchboardv1alpha1.TokenReviewFallback
+}
+
 // authentication is what nodes' settings say of it. Who issues the cluster's tokens is
 // not known here.
 func authentication(hub *switchboardv1alpha1.Hub) config.Authentication {
@@ -107,6 +121,11 @@ func authentication(hub *switchboardv1alpha1.Hub) config.Authentication {
 	var c config.Authentication
 	if a.ServiceAccount != nil {
 		c.ServiceAccount = &config.TokenIssuer{Audiences: []string{Audience(hub)}, KeysFile: path.Join(configDir, ClusterKeysKey)}
+	}
+	if ReviewsTokens(hub) {
+		c.ServiceAccount.TokenReview = &config.TokenReview{
+			Server: apiServer, CAFile: path.Join(authDir, apiServerCAFile), TokenFile: path.Join(authDir, apiServerTokenFile),
+		}
 	}
 	for i := range a.OIDC {
 		o := &a.OIDC[i]
@@ -156,17 +175,30 @@ func texts[T ~string](from []T) []string {
 	return all
 }
 
-// authVolumeOf mounts what the Hub names. What is not there yet does not keep nodes from
-// starting: they let nobody in by it until it is.
-func authVolumeOf(sources []AuthSource) *corev1ac.VolumeApplyConfiguration {
+// needsAuthVolume reports whether nodes need files to know clients by, beside their settings.
+func needsAuthVolume(hub *switchboardv1alpha1.Hub) bool {
+	return len(AuthSources(hub)) > 0 || ReviewsTokens(hub)
+}
+
+// authVolumeOf mounts what the Hub names, and what nodes that ask the API server need. What
+// is not there yet does not keep nodes from starting: they let nobody in by it until it is.
+func authVolumeOf(hub *switchboardv1alpha1.Hub) *corev1ac.VolumeApplyConfiguration {
 	all := corev1ac.ProjectedVolumeSource().WithDefaultMode(0o440)
-	for _, s := range sources {
-		item := corev1ac.KeyToPath().WithKey(s.Key).WithPath(s.file)
-		if s.Secret {
-			all.WithSources(corev1ac.VolumeProjection().WithSecret(corev1ac.SecretProjection().WithName(s.Name).WithItems(item).WithOptional(true)))
+	object := func(secret bool, name, key, file string) {
+		item := corev1ac.KeyToPath().WithKey(key).WithPath(file)
+		if secret {
+			all.WithSources(corev1ac.VolumeProjection().WithSecret(corev1ac.SecretProjection().WithName(name).WithItems(item).WithOptional(true)))
 		} else {
-			all.WithSources(corev1ac.VolumeProjection().WithConfigMap(corev1ac.ConfigMapProjection().WithName(s.Name).WithItems(item).WithOptional(true)))
+			all.WithSources(corev1ac.VolumeProjection().WithConfigMap(corev1ac.ConfigMapProjection().WithName(name).WithItems(item).WithOptional(true)))
 		}
+	}
+	for _, s := range AuthSources(hub) {
+		object(s.Secret, s.Name, s.Key, s.file)
+	}
+	if ReviewsTokens(hub) {
+		object(false, apiServerCAName, pki.AuthoritiesKey, apiServerCAFile)
+		all.WithSources(corev1ac.VolumeProjection().WithServiceAccountToken(
+			corev1ac.ServiceAccountTokenProjection().WithPath(apiServerTokenFile).WithExpirationSeconds(apiServerTokenLife)))
 	}
 	return corev1ac.Volume().WithName(authVolume).WithProjected(all)
 }

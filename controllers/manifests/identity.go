@@ -8,7 +8,7 @@ import (
 )
 
 // ServiceAccount is who the nodes' pods are. Nodes don't talk to the API server,
-// so they get no token.
+// so they get no token, but for those that ask it about clients' tokens: by a volume.
 func ServiceAccount(hub *switchboardv1alpha1.Hub) *corev1ac.ServiceAccountApplyConfiguration {
 	account := ownedBy(hub, corev1ac.ServiceAccount(NodeName(hub), hub.Namespace)).
 		WithAutomountServiceAccountToken(false)

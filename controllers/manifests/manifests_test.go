@@ -118,7 +118,7 @@ func fullHub() *switchboardv1alpha1.Hub {
 		ExtraNames: []string{"hub.example.com", "192.0.2.7"},
 	}
 	hub.Spec.Authentication = &switchboardv1alpha1.AuthenticationSpec{
-		ServiceAccount: &switchboardv1alpha1.ServiceAccountAuthentication{},
+		ServiceAccount: &switchboardv1alpha1.ServiceAccountAuthentication{TokenReview: switchboardv1alpha1.TokenReviewFallback},
 		OIDC: []switchboardv1alpha1.OIDCAuthentication{
 			{Issuer: "https://login.example.com", Audiences: []string{"hub"}, NameClaim: "email", GroupsClaim: "groups", CAConfigMapName: "login-ca"},
 			{Issuer: "https://ci.example.com", Audiences: []string{"hub", "ci"}, NameClaim: "sub"},

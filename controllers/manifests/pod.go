@@ -70,8 +70,8 @@ func podSpec(hub *switchboardv1alpha1.Hub, image string) *corev1ac.PodSpecApplyC
 		pod.WithVolumes(corev1ac.Volume().WithName(tlsVolume).
 			WithSecret(corev1ac.SecretVolumeSource().WithSecretName(NodeTLSName(hub)).WithDefaultMode(0o440)))
 	}
-	if sources := AuthSources(hub); len(sources) > 0 {
-		pod.WithVolumes(authVolumeOf(sources))
+	if needsAuthVolume(hub) {
+		pod.WithVolumes(authVolumeOf(hub))
 	}
 	for _, s := range hub.Spec.ImagePullSecrets {
 		pod.WithImagePullSecrets(corev1ac.LocalObjectReference().WithName(s.Name))
@@ -212,7 +212,7 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		// For hubctl, which people run in the container.
 		c.WithEnv(corev1ac.EnvVar().WithName("SWITCHBOARD_CA_FILE").WithValue(path.Join(tlsDir, pki.AuthoritiesKey)))
 	}
-	if len(AuthSources(hub)) > 0 {
+	if needsAuthVolume(hub) {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(authVolume).WithMountPath(authDir).WithReadOnly(true))
 	}
 	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
