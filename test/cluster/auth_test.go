@@ -510,3 +510,15 @@ func TestListsOverHTTPNeedAToken(t *testing.T) {
 		t.Errorf("without a token: %v", err)
 	}
 }
+
+// Whose token can't be judged now hears that it may be later, and not that it is wrong.
+func TestATokenThatNobodyCanJudgeMayBeTakenLater(t *testing.T) {
+	i := newIdentities(t)
+	c := cluster.Start(t, 1, func(cfg *config.Config) {
+		i.set(everything)(cfg)
+		accounts := cfg.Authentication.ServiceAccount
+		accounts.KeysFile = filepath.Join(i.dir, "none.json")
+		accounts.TokenReview = &config.TokenReview{Server: "https://127.0.0.1:1", TokenFile: filepath.Join(i.dir, "none")}
+	})
+	refusedWith(t, c.Node(0).Client(), wire.CodeUnavailable, "can't be asked about it: try again", client.WithID("worker"), i.pod("worker"))
+}
