@@ -9,25 +9,38 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 )
 
-// checkLeaks fails the test when what it starts outlives what it cleans up.
-func checkLeaks(t *testing.T) {
-	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-}
-
-// serveNode serves handler on loopback and returns how to ask it.
+// serveNode serves handler on loopback and returns how to ask it. No connection may
+// outlive its question.
 func serveNode(t *testing.T, handler http.HandlerFunc) (nodes HTTPNodes, address string) {
 	t.Helper()
-	srv := httptest.NewServer(handler)
+	var open atomic.Int64
+	srv := httptest.NewUnstartedServer(handler)
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	srv.Start()
 	t.Cleanup(srv.Close)
+	t.Cleanup(func() {
+		for end := time.Now().Add(time.Minute); open.Load() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Errorf("%d connections are still open", open.Load())
+				return
+			}
+		}
+	})
 	address, port, err := net.SplitHostPort(srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +53,6 @@ func serveNode(t *testing.T, handler http.HandlerFunc) (nodes HTTPNodes, address
 }
 
 func TestHTTPNodesAsk(t *testing.T) {
-	checkLeaks(t)
 	const answer = `{"node":"agents-node-0","hub":"default/agents/1","version":"v1","state":"active","ready":true,
 		"incarnation":"a","configHash":"abc","configError":"no","clients":12,"sessions":13,"uptimeSeconds":1.5}`
 	tests := map[string]struct {
@@ -98,7 +110,6 @@ func TestHTTPNodesAsk(t *testing.T) {
 }
 
 func TestHTTPNodesGiveUp(t *testing.T) {
-	checkLeaks(t)
 	nodes, address := serveNode(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -113,7 +124,6 @@ type scripted func(address string) (NodeReport, error)
 func (f scripted) Status(_ context.Context, address string) (NodeReport, error) { return f(address) }
 
 func TestOnlyReadyNodesOfThisHubCount(t *testing.T) {
-	checkLeaks(t)
 	r := &HubReconciler{Nodes: scripted(func(address string) (NodeReport, error) {
 		switch address {
 		case "ours":
