@@ -24,12 +24,7 @@ func serveNode(t *testing.T, handler http.HandlerFunc) (nodes HTTPNodes, address
 	var open atomic.Int64
 	srv := httptest.NewUnstartedServer(handler)
 	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed:
-			open.Add(-1)
-		}
+		open.Add(map[http.ConnState]int64{http.StateNew: 1, http.StateClosed: -1}[state])
 	}
 	srv.Start()
 	t.Cleanup(srv.Close)
