@@ -231,6 +231,8 @@ func (n *Node) Counts() admin.Counts {
 	number, rate := n.clients.TurnedAway()
 	c.TurnedAway = map[string]uint64{"connections": number, "rate": rate}
 	c.Delayed = n.clients.Delayed()
+	r := n.admission.gate.Reviews()
+	c.TokenReviews = map[string]uint64{"accepted": r.Accepted, "refused": r.Refused, "failed": r.Failed, "busy": r.Busy}
 	c.TLSHandshakes = map[string]uint64{"full": h.Full, "resumed": h.Resumed, "refused": h.Refused, "timed_out": h.TimedOut, "failed": h.Failed}
 	for why, count := range n.mesh.Refused() {
 		c.MeshRefused[string(why)] = count

@@ -56,6 +56,7 @@ type Counts struct {
 	HandshakesCrowded uint64            // connections ended before they had shaken hands, for so many others
 	TurnedAway        map[string]uint64 // connections that were one too many from their addresses, by limit: connections, rate
 	Delayed           uint64            // connections that waited, as so many came within a second
+	TokenReviews      map[string]uint64 // by result: accepted, refused, failed, busy
 	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
 	CertificateExpiry map[string]int64  // by port: seconds since 1970; absent without a certificate
 	CertificateStale  map[string]int    // by port: 1 while its files can't be used, else 0

@@ -79,6 +79,7 @@ var (
 	turnedAway       = describe("connections_turned_away_total", "Connections to the client port that were one too many from their addresses, by the limit.", "limit")
 	delayed          = describe("connections_delayed_total", "Connections to the client port that waited because so many came within a second.")
 	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
+	tokenReviews     = describe("token_reviews_total", "Tokens that no key could judge, by what came of asking the API server about them.", "result")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
 	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use on a port expires, in seconds since 1970; absent without one.", "port")
 	certStale        = describe("certificate_stale", "1 while the files of a port's certificate can't be used and an older one stays in use, else 0.", "port")
@@ -178,6 +179,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(turnedAway, count, limit)
 	}
 	counter(delayed, n.Delayed)
+	for result, count := range n.TokenReviews {
+		counter(tokenReviews, count, result)
+	}
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
 	}

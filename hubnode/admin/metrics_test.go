@@ -117,6 +117,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"HandshakesCrowded":  "handshakes_crowded_out_total",
 		"Delayed":            "connections_delayed_total",
 		"TurnedAway":         "connections_turned_away_total{limit=%q}",
+		"TokenReviews":       "token_reviews_total{result=%q}",
 		"TLSHandshakes":      "tls_handshakes_total{result=%q}",
 		"CertificateExpiry":  "certificate_expiry_timestamp_seconds{port=%q}",
 		"CertificateStale":   "certificate_stale{port=%q}",

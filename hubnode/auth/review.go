@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -92,6 +93,8 @@ type reviews struct {
 	lanes lanes
 	wrong seldom.Log
 
+	accepted, refused, failed, busy atomic.Uint64
+
 	mu    sync.Mutex // guards the fields below
 	meter rate.Meter
 	known map[[sha256.Size]byte]verdict
@@ -106,6 +109,19 @@ func newReviews(log *slog.Logger, now func() time.Time) *reviews {
 	return &reviews{log: log, now: now, post: post, slots: make(chan struct{}, reviewsAtATime), known: make(map[[sha256.Size]byte]verdict)}
 }
 
+// Reviews are how many tokens the API server was to be asked about, by what came of it.
+type Reviews struct {
+	Accepted, Refused uint64
+	Failed            uint64 // it could not be asked
+	Busy              uint64 // it was not asked: the node may not ask so often
+}
+
+// Reviews returns the counts so far. What was remembered is not among them.
+func (g *Gate) Reviews() Reviews {
+	r := g.reviews
+	return Reviews{r.accepted.Load(), r.refused.Load(), r.failed.Load(), r.busy.Load()}
+}
+
 // ask returns nil when the API server takes a token, and else why it was not taken: a
 // *wire.Error when that is not the API server's last word.
 //
@@ -118,7 +134,7 @@ func (r *reviews) ask(ctx context.Context, from string, q question) error {
 	}
 	leave, err := r.lanes.enter(ctx, from)
 	if err != nil {
-		return errReviewsBusy
+		return r.tooBusy()
 	}
 	defer leave()
 	if v, ok := r.recall(sum); ok { // the one before may have asked the same: pods have many clients
@@ -128,22 +144,33 @@ func (r *reviews) ask(ctx context.Context, from string, q question) error {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	default:
-		return errReviewsBusy
+		return r.tooBusy()
 	}
 	if !r.mayAsk() {
-		return errReviewsBusy
+		return r.tooBusy()
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewTime)
 	defer cancel()
 	refusal, failure := r.post(ctx, q)
-	if failure != nil {
+	switch {
+	case failure != nil:
+		r.failed.Add(1)
 		if due, silent := r.wrong.Due(q.to.Server, r.now()); due {
 			r.log.Error("can't ask the API server about a client's token: it is not let in", slog.String("server", q.to.Server), slog.Any("error", failure), slog.Int("silent", silent))
 		}
 		return errNoReview
+	case refusal != nil:
+		r.refused.Add(1)
+	default:
+		r.accepted.Add(1)
 	}
 	r.remember(sum, refusal)
 	return refusal
+}
+
+func (r *reviews) tooBusy() error {
+	r.busy.Add(1)
+	return errReviewsBusy
 }
 
 func (r *reviews) mayAsk() bool {

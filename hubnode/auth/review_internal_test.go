@@ -58,6 +58,10 @@ func TestAnswersAreRememberedForAWhile(t *testing.T) {
 					time.Sleep(time.Nanosecond)
 				}
 				expect(2)
+				counted := map[string]uint64{"accepted": s.accepted.Load(), "refused": s.refused.Load(), "nobody to tell": s.failed.Load()}
+				if counted[name] != 2 || counted["accepted"]+counted["refused"]+counted["nobody to tell"] != 2 {
+					t.Errorf("counted are %v, want 2 of %s", counted, name)
+				}
 				_ = s.ask(t.Context(), "a", about("y"))
 				if n := s.asked.Load(); n != 3 {
 					t.Errorf("asked %d times: the answer for one token is another's", n)
@@ -122,8 +126,8 @@ func TestHowManyAreAskedInASecond(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if n := s.asked.Load(); n != reviewsPerSecond || busy != 5 {
-			t.Errorf("asked %d times, and %d were told to come again", n, busy)
+		if n := s.asked.Load(); n != reviewsPerSecond || busy != 5 || s.busy.Load() != 5 || s.accepted.Load() != reviewsPerSecond {
+			t.Errorf("asked %d times, and %d were told to come again; counted are %d accepted and %d busy", n, busy, s.accepted.Load(), s.busy.Load())
 		}
 		time.Sleep(time.Second)
 		if err := s.ask(t.Context(), "a", about("later")); err != nil {
