@@ -9,8 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
 
@@ -43,8 +42,7 @@ type APIServerIssuer struct{ client rest.Interface }
 // NewAPIServerIssuer makes one for a cluster. It asks nothing yet.
 func NewAPIServerIssuer(cfg *rest.Config) (*APIServerIssuer, error) {
 	cfg = rest.CopyConfig(cfg)
-	// Nothing is decoded by it, and there has to be one.
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(runtime.NewScheme()).WithoutConversion()
+	cfg.NegotiatedSerializer = scheme.Codecs.WithoutConversion() // for why it refuses something: no other answer is decoded
 	client, err := rest.UnversionedRESTClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("set up a client for the cluster's issuer: %w", err)
@@ -76,11 +74,11 @@ func (a *APIServerIssuer) ClusterIssuer(ctx context.Context) (ClusterIssuer, err
 }
 
 func (a *APIServerIssuer) get(ctx context.Context, path string) ([]byte, error) {
-	text, err := a.client.Get().AbsPath(path).SetHeader("Accept", "*/*").DoRaw(ctx)
-	if err != nil {
+	answer := a.client.Get().AbsPath(path).SetHeader("Accept", "*/*").Do(ctx)
+	if err := answer.Error(); err != nil { // has the API server's words, which Raw's has not
 		return nil, fmt.Errorf("get %s: %w", path, err)
 	}
-	return text, nil
+	return answer.Raw()
 }
 
 // publicKeys returns a JSON Web Key Set in its shortest form, if there is nothing secret

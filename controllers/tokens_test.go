@@ -4,11 +4,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
 
+	"github.com/switchboardhub/switchboard/controllers"
 	"github.com/switchboardhub/switchboard/hubnode/access"
 	"github.com/switchboardhub/switchboard/hubnode/auth"
 	"github.com/switchboardhub/switchboard/wire"
@@ -71,5 +74,20 @@ func TestATokenOfTheClusterIsGoodForWhatRulesSay(t *testing.T) {
 	}
 	if _, err := gate.Identify(t.Context(), auth.Credentials{Token: token("https://another.example")}); err == nil {
 		t.Error("a token for another audience is taken")
+	}
+}
+
+// An API server that refuses the operator its keys says why, and the condition has its words.
+func TestTheAPIServersWordsAboutItsKeysAreTold(t *testing.T) {
+	c := useCluster(t)
+	nobody := rest.CopyConfig(c.env.Config)
+	nobody.Impersonate.UserName = "nobody"
+	issuer, err := controllers.NewAPIServerIssuer(nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = issuer.ClusterIssuer(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `User "nobody" cannot get path`) {
+		t.Errorf("got %v, want what the API server says", err)
 	}
 }
