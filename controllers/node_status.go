@@ -105,20 +105,26 @@ func nodeClient(secure *tls.Config) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure}}
 }
 
-// anybody asks what nodes tell everybody.
-var anybody = asker{client: nodeClient(nil), scheme: "http"}
+var plainNodeClient = nodeClient(nil)
 
-// asker is who asks, and how.
+// asker is who asks, and how. The zero value asks what nodes tell everybody.
 type asker struct {
-	client *http.Client
-	scheme string
-	token  string // empty: nobody in particular
+	tls   *tls.Config // nil: in the clear
+	token string      // empty: nobody in particular
+}
+
+// reach returns by what a node is asked, and under which scheme.
+func (a asker) reach() (web *http.Client, scheme string) {
+	if a.tls == nil {
+		return plainNodeClient, "http"
+	}
+	return nodeClient(a.tls), "https"
 }
 
 // Status implements NodeStatus.
 func (n HTTPNodes) Status(ctx context.Context, address string) (NodeReport, error) {
 	var report NodeReport
-	if err := n.ask(ctx, address, "status", anybody, nodeAnswerBytes, &report); err != nil {
+	if err := n.ask(ctx, address, "status", asker{}, nodeAnswerBytes, &report); err != nil {
 		return NodeReport{}, err
 	}
 	return report, nil
@@ -131,7 +137,8 @@ func (n HTTPNodes) ask(ctx context.Context, address, question string, who asker,
 	if port == 0 {
 		port = int(manifests.PortHTTP)
 	}
-	url := who.scheme + "://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/" + question
+	web, scheme := who.reach()
+	url := scheme + "://" + net.JoinHostPort(address, strconv.Itoa(port)) + "/v1/" + question
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("ask a node: %w", err)
@@ -139,7 +146,7 @@ func (n HTTPNodes) ask(ctx context.Context, address, question string, who asker,
 	if who.token != "" {
 		req.Header.Set("Authorization", "Bearer "+who.token)
 	}
-	resp, err := who.client.Do(req)
+	resp, err := web.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask a node: %w", err)
 	}

@@ -112,13 +112,9 @@ func explainPlain(err error) error {
 
 // keeping returns the topics that match the pattern and keep artifacts.
 func (h HubClient) keeping(ctx context.Context, hub PurgedHub, address, pattern string) ([]string, error) {
-	who := anybody
-	if hub.TLS != nil {
-		who = asker{client: nodeClient(hub.TLS), scheme: "https"}
-	}
-	var err error
 	// On a plain connection this proof can be overheard: it lets list topics, and no more.
-	if who.token, err = hub.prove(auth.OperatorProof{}); err != nil {
+	token, err := hub.prove(auth.OperatorProof{})
+	if err != nil {
 		return nil, err
 	}
 	var list struct {
@@ -128,7 +124,7 @@ func (h HubClient) keeping(ctx context.Context, hub PurgedHub, address, pattern 
 		} `json:"topics"`
 		Incomplete bool `json:"incomplete"`
 	}
-	if err := h.HTTP.ask(ctx, address, "topics", who, topicsAnswerBytes, &list); err != nil {
+	if err := h.HTTP.ask(ctx, address, "topics", asker{hub.TLS, token}, topicsAnswerBytes, &list); err != nil {
 		return nil, explainPlain(err)
 	}
 	if list.Incomplete {

@@ -65,25 +65,27 @@ func (n *Node) followClusterTLS() {
 
 // clientTLS is how connections to the client port are encrypted now.
 func (n *Node) clientTLS() server.TLS {
-	policy := n.Config().TLS.Clients
-	if policy == config.TLSDisabled {
-		return server.TLS{}
-	}
-	secure := n.certs.Config()
-	if n.admission.gate.TakesCertificates() {
+	secure, required := n.publicTLS()
+	if secure != nil && n.admission.gate.TakesCertificates() {
 		secure = askingForCertificates(secure)
 	}
-	return server.TLS{Config: secure, Required: policy == config.TLSRequired}
+	return server.TLS{Config: secure, Required: required}
 }
 
 // webTLS is how connections to the HTTP port may be encrypted now: as those to the client
 // port, but that nobody is asked for a certificate.
 func (n *Node) webTLS() admin.TLS {
+	secure, required := n.publicTLS()
+	return admin.TLS{Config: secure, Required: required}
+}
+
+// publicTLS is what tls.clients says of both ports: nil where it is Disabled.
+func (n *Node) publicTLS() (secure *tls.Config, required bool) {
 	policy := n.Config().TLS.Clients
 	if policy == config.TLSDisabled {
-		return admin.TLS{}
+		return nil, false
 	}
-	return admin.TLS{Config: n.certs.Config(), Required: policy == config.TLSRequired}
+	return n.certs.Config(), policy == config.TLSRequired
 }
 
 // asked marks sessions of TLS that began when clients were asked for a certificate.

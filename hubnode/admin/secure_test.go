@@ -44,11 +44,7 @@ func certificate(t *testing.T) (secure *tls.Config, trusted *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := ca.Pair(time.Now().Add(time.Hour), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,16 +152,12 @@ func (k *fetchedKeys) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 }
 
 func (k *fetchedKeys) client() (*http.Client, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if k.caFile != "" {
-		pool, err := readCA(k.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the issuer's CA: %w", err)
-		}
-		config.RootCAs = pool
+	transport, err := trusting(k.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the issuer's CA: %w", err)
 	}
 	return &http.Client{
-		Transport: &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment},
+		Transport: transport,
 		CheckRedirect: func(to *http.Request, via []*http.Request) error {
 			if to.URL.Scheme != "https" || len(via) > redirectsMax {
 				return fmt.Errorf("it leads to %.200q, which is not an https address, or after too many others", to.URL.Redacted())
@@ -169,6 +165,20 @@ func (k *fetchedKeys) client() (*http.Client, error) {
 			return nil
 		},
 	}, nil
+}
+
+// trusting returns how to reach servers that the CA certificates of a file vouch for; the
+// system's without one.
+func trusting(caFile string) (*http.Transport, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		pool, err := readCA(caFile)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = pool
+	}
+	return &http.Transport{TLSClientConfig: config, Proxy: http.ProxyFromEnvironment}, nil
 }
 
 func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -256,14 +255,13 @@ func postTo(ctx context.Context, to config.TokenReview, body []byte) ([]byte, er
 	if err != nil {
 		return nil, fmt.Errorf("read this node's own token: %w", err)
 	}
-	settings := &tls.Config{MinVersion: tls.VersionTLS12}
-	if to.CAFile != "" {
-		if settings.RootCAs, err = readCA(to.CAFile); err != nil {
-			return nil, fmt.Errorf("read the API server's CA: %w", err)
-		}
+	transport, err := trusting(to.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the API server's CA: %w", err)
 	}
+	transport.ForceAttemptHTTP2 = true
 	client := &http.Client{
-		Transport: &http.Transport{TLSClientConfig: settings, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+		Transport: transport,
 		// Two tokens are in the request, which are for nobody else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -298,7 +298,6 @@ func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
 		}
 		g.Go(func() error {
 			defer left()
-			defer place.Leave()
 			m.welcome(ctx, conn, place)
 			return nil
 		})

@@ -31,11 +31,7 @@ func configs(t *testing.T) (server, client *tls.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), "hub")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := ca.Pair(time.Now().Add(time.Hour), "hub")
 	if err != nil {
 		t.Fatal(err)
 	}

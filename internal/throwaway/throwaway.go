@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -69,6 +70,15 @@ func (ca *CA) Pool() *x509.CertPool {
 // and its key, in PEM. It expires at the end. One for a URI is good for clients, too.
 func (ca *CA) Issue(end time.Time, names ...string) (cert, key []byte, err error) {
 	return ca.IssueFrom(ca.cert.NotBefore, end, names...)
+}
+
+// Pair is Issue for who uses the certificate at once.
+func (ca *CA) Pair(end time.Time, names ...string) (tls.Certificate, error) {
+	cert, key, err := ca.Issue(end, names...)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(cert, key)
 }
 
 // IssueFrom is Issue for a certificate that is not valid before begin.

@@ -66,11 +66,7 @@ func metric(c *cluster.Cluster, ordinal int, series string) string {
 // cluster port. A node of another hub hears what is wrong with it, if it comes so far.
 func takes(t *testing.T, n *cluster.Node, ca *throwaway.CA, id string) bool {
 	t.Helper()
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := ca.Pair(time.Now().Add(time.Hour), id)
 	if err != nil {
 		t.Fatal(err)
 	}

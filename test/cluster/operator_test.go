@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"testing"
 	"time"
@@ -21,11 +20,7 @@ import (
 // the hub.
 func (c *linkCertificates) prove(ca *throwaway.CA, proof auth.OperatorProof) string {
 	c.t.Helper()
-	cert, key, err := ca.Issue(time.Now().Add(time.Hour), c.id())
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	pair, err := tls.X509KeyPair(cert, key)
+	pair, err := ca.Pair(time.Now().Add(time.Hour), c.id())
 	if err != nil {
 		c.t.Fatal(err)
 	}
