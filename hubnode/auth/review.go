@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -275,23 +278,44 @@ func postTo(ctx context.Context, to config.TokenReview, body []byte) ([]byte, er
 	req.Header.Set("Accept", "application/json")
 	answer, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, inOwnWords(err)
 	}
 	defer func() { _ = answer.Body.Close() }() // it was read
+	status := fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode)) // and not in its words
 	switch answer.StatusCode {
 	case http.StatusOK, http.StatusCreated:
 	case http.StatusUnauthorized:
-		return nil, fmt.Errorf("it answers %s: the token in %s is not one of its own, or has expired", answer.Status, to.TokenFile)
+		return nil, fmt.Errorf("it answers %s: the token in %s is not one of its own, or has expired", status, to.TokenFile)
 	case http.StatusForbidden:
-		return nil, fmt.Errorf("it answers %s: this node's ServiceAccount needs the right to create tokenreviews.authentication.k8s.io: kubectl create clusterrolebinding NAME --clusterrole=system:auth-delegator --serviceaccount=NAMESPACE:ACCOUNT", answer.Status)
+		return nil, fmt.Errorf("it answers %s: this node's ServiceAccount needs the right to create tokenreviews.authentication.k8s.io: kubectl create clusterrolebinding NAME --clusterrole=system:auth-delegator --serviceaccount=NAMESPACE:ACCOUNT", status)
 	default:
-		return nil, fmt.Errorf("it answers %s", answer.Status)
+		return nil, fmt.Errorf("it answers %s", status)
 	}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, reviewMax+1))
-	if err == nil && len(text) > reviewMax {
-		err = fmt.Errorf("it answers more than %d bytes", reviewMax)
+	switch {
+	case err != nil:
+		return nil, inOwnWords(err)
+	case len(text) > reviewMax:
+		return nil, fmt.Errorf("it answers more than %d bytes", reviewMax)
 	}
-	return text, err
+	return text, nil
+}
+
+// withoutAnAnswer are errors that repeat nothing of what was answered.
+var withoutAnAnswer = []error{context.Canceled, http.ErrSchemeMismatch, io.EOF, io.ErrUnexpectedEOF}
+
+// inOwnWords returns why a request failed. What was answered is not repeated, as net/http does
+// where that is no HTTP: it may have the tokens that were sent.
+func inOwnWords(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok { // which is a net.Error, whatever it wraps
+		err = wrapped.Err
+	}
+	_, ofNetwork := errors.AsType[net.Error](err)
+	_, ofCertificate := errors.AsType[*tls.CertificateVerificationError](err)
+	if ofNetwork || ofCertificate || slices.ContainsFunc(withoutAnAnswer, func(e error) bool { return errors.Is(err, e) }) {
+		return err
+	}
+	return errors.New("what it answers can't be read as HTTP")
 }
 
 // readOwnToken reads a file with a token, which whoever makes it renews.

@@ -409,6 +409,7 @@ func TestAHubTellsNoSecret(t *testing.T) {
 	stop := h.run()
 	good := h.logins()
 	h.refusals()
+	h.reviews()
 	h.garbage()
 	h.traffic(good)
 	h.wrongFiles()
@@ -427,7 +428,7 @@ func TestAHubTellsNoSecret(t *testing.T) {
 
 	// All of it was said, or there is nothing to be seen here.
 	for who, texts := range map[string][]string{
-		"node-0":      {`"level":"DEBUG"`, "client refused", `"msg":"denied"`, "config refused", "gossip keys refused", "gossip keys changed", "certificate refused", "a file for authentication can't be used", "link refused", "client is not allowed any more", "node stopped"},
+		"node-0":      {`"level":"DEBUG"`, "client refused", `"msg":"denied"`, "config refused", "gossip keys refused", "gossip keys changed", "certificate refused", "a file for authentication can't be used", "link refused", "client is not allowed any more", "can't ask the API server", "can't be read as HTTP", "418 I'm a teapot", "node stopped"},
 		"node-1":      {"level=DEBUG", "msg=denied", "config refused", "node stopped"},
 		"errors":      {"expired", "audience", "not one of this hub's", "is not allowed to publish", "malformed"},
 		"raw answers": {"malformed"},

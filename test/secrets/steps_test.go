@@ -10,11 +10,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/switchboardhub/switchboard/client"
@@ -132,6 +137,84 @@ func (h *hubInTest) refusals() {
 		client.WithCertificateFiles(h.write("foreign.crt", string(cert)), h.write("foreign.key", string(key))))
 	h.refused("a key that is none", client.WithCAFile(h.path("tls/ca.crt")),
 		client.WithCertificateFiles(h.path("foreign.crt"), h.write("none.key", "-----BEGIN PRIVATE KEY-----\n"+h.secret("what is no key")+"\n-----END PRIVATE KEY-----\n")))
+}
+
+// reviews has the nodes ask an API server about tokens: one that answers what it should not.
+func (h *hubInTest) reviews() {
+	h.t.Helper()
+	trusted, err := throwaway.New()
+	h.must(err)
+	ca := h.write("review/ca.crt", string(trusted.PEM()))
+	cert, key, err := trusted.Issue(time.Now().Add(time.Hour), "127.0.0.1")
+	h.must(err)
+	h.set.AddKey(h.t, "the key of the API server", key)
+	own := h.write("review/token", h.secret("the node's own token"))
+	unknown, err := throwaway.NewIssuer(h.issuer.Name)
+	h.must(err)
+	token := h.token("a token that is reviewed")(unknown.ServiceAccountToken(audience, "team-a", "worker", time.Now().Add(time.Hour)))
+	for what, answer := range map[string]func(w http.ResponseWriter, said string){
+		"refuses": func(w http.ResponseWriter, said string) {
+			write(w, `{"kind":"TokenReview","status":{"error":%q}}`, said)
+		},
+		"names somebody else": func(w http.ResponseWriter, said string) {
+			write(w, `{"kind":"TokenReview","status":{"authenticated":true,"user":{"username":%q}}}`, said)
+		},
+		"names another purpose": func(w http.ResponseWriter, said string) {
+			write(w, `{"kind":"TokenReview","status":{"authenticated":true,"user":{"username":"system:serviceaccount:team-a:worker"},"audiences":[%q]}}`, said)
+		},
+		"does not let it ask": func(w http.ResponseWriter, said string) { w.WriteHeader(http.StatusForbidden); write(w, "%s", said) },
+		"fails": func(w http.ResponseWriter, said string) {
+			w.WriteHeader(http.StatusInternalServerError)
+			write(w, "%s", said)
+		},
+		"sends it elsewhere": func(w http.ResponseWriter, said string) {
+			w.Header().Set("Location", "https://127.0.0.1:1/"+url.PathEscape(said))
+			w.WriteHeader(http.StatusFound)
+		},
+		"answers no JSON":    func(w http.ResponseWriter, said string) { write(w, "%s", said) },
+		"answers other JSON": func(w http.ResponseWriter, said string) { write(w, `{"kind":{%q:1}}`, said) },
+		"has its own words":  func(w http.ResponseWriter, said string) { hijack(w, "HTTP/1.1 418 "+said+"\r\n\r\n") },
+		"speaks no HTTP":     func(w http.ResponseWriter, said string) { hijack(w, said+"\r\n\r\n") },
+		"has a wrong header": func(w http.ResponseWriter, said string) { hijack(w, "HTTP/1.1 200 OK\r\n"+said+"\r\n\r\n") },
+	} {
+		var asked atomic.Int64
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			var review struct{ Spec struct{ Token string } }
+			_ = json.Unmarshal(body, &review)
+			asked.Add(1)
+			answer(w, review.Spec.Token+" "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+		}))
+		pair, err := tls.X509KeyPair(cert, key)
+		h.must(err)
+		server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+		server.StartTLS()
+		applied := strings.Count(h.of("node-0"), "config applied")
+		h.configure(func(cfg *config.Config) {
+			sa := *cfg.Authentication.ServiceAccount
+			sa.TokenReview = &config.TokenReview{Server: server.URL, CAFile: ca, TokenFile: own}
+			cfg.Authentication.ServiceAccount = &sa
+		})
+		h.waitFor("config applied", func() bool { return strings.Count(h.of("node-0"), "config applied") > applied })
+		h.refused("a token at an API server that "+what, client.WithToken(token))
+		server.Close()
+		if asked.Load() == 0 {
+			h.t.Errorf("the API server that %s was not asked", what)
+		}
+	}
+	h.configure(func(*config.Config) {})
+}
+
+func write(w io.Writer, format, said string) { _, _ = fmt.Fprintf(w, format, said) }
+
+// hijack answers with bytes of one's own.
+func hijack(w http.ResponseWriter, text string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	_, _ = conn.Write([]byte(text))
+	_ = conn.Close()
 }
 
 // digits makes up a secret that is a number to JSON.
