@@ -260,7 +260,10 @@ type pass struct {
 // it could not do all of it.
 func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	hub, missing, err := r.findHub(ctx, req.NamespacedName)
-	if err != nil {
+	switch {
+	case err != nil && stops(ctx):
+		return ctrl.Result{}, nil
+	case err != nil:
 		return ctrl.Result{}, outOfTime(ctx, err)
 	}
 	if missing != "" {

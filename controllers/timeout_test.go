@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers"
 )
 
 // A watch that says nothing any more lets the operator wait for what it has written
@@ -89,6 +91,69 @@ func TestStoppedWhileItWaits(t *testing.T) {
 	h.settle(t)
 }
 
+// Likewise in the very first thing that a reconciliation reads.
+func TestStoppedWhileItReadsTheHub(t *testing.T) {
+	c := useCluster(t)
+	said := c.log.listen(t)
+	h := createHub(t, c, "replicas: 1")
+	x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+	x.waitForFinalizer(t, true)
+	h.holdHub(t)
+	x.delete(t)
+	eventually(t, func() error {
+		if controllerMetric(t, "controller_runtime_active_workers", "hub") == 0 || controllerMetric(t, "controller_runtime_active_workers", "topic") == 0 {
+			return errors.New("the operator reconciles nothing")
+		}
+		return nil
+	})
+	if err := c.halt(); err != nil {
+		t.Fatal(err)
+	}
+	c.watches.release()
+	if err := c.startOperator(); err != nil {
+		t.Fatal(err)
+	}
+	if lines := h.errorsIn(said()); len(lines) > 0 {
+		t.Errorf("it reports:\n%s", lines)
+	}
+	x.waitUntilGone(t)
+}
+
+// A purge that can't find out where to purge says so, too.
+func TestPurgeThatWaitsForItsHubRunsOutOfTime(t *testing.T) {
+	c := useCluster(t)
+	c.limitReconciliations(t, 3*time.Second)
+	h := createHub(t, c, "replicas: 1")
+	x := h.createTopic(t, h.key.Namespace, "orders", "{hubRef: {name: agents}, deletionPolicy: Purge}")
+	x.waitForFinalizer(t, true)
+	h.holdHub(t)
+	x.delete(t)
+	waiting := x.waitForCondition(t, switchboardv1alpha1.ConditionPurged, metav1.ConditionFalse, switchboardv1alpha1.ReasonPurgeFailed)
+	const waitedFor = "can't be deleted yet: ran out of time: read the Hub: failed to wait for cache to catch up"
+	if !strings.Contains(waiting.Message, waitedFor) {
+		t.Errorf("message %q, want it to say %q", waiting.Message, waitedFor)
+	}
+	c.watches.release()
+	x.waitUntilGone(t)
+}
+
+// holdHub lets the operator wait for what it has written of the Hub, until the watches are
+// released.
+func (h *hubInTest) holdHub(t *testing.T) {
+	t.Helper()
+	pod := h.settle(t)[0]
+	h.waitForCondition(t, switchboardv1alpha1.ConditionDegraded, metav1.ConditionFalse, switchboardv1alpha1.ReasonAsExpected)
+	h.watches.hold(t, "/hubs")
+	h.nodes.change(pod.Status.PodIP, func(r *controllers.NodeReport) { r.Clients = 7 })
+	h.poke(t, pod)
+	eventually(t, func() error {
+		if got := h.get(t).Status.Clients; got != 7 {
+			return fmt.Errorf("the operator tells of %d clients", got)
+		}
+		return nil
+	})
+}
+
 // A purge that gets no answer is given up, says so, and is tried again.
 func TestPurgeThatWaitsForEverRunsOutOfTime(t *testing.T) {
 	c := useCluster(t)
@@ -145,21 +210,27 @@ func (h *hubInTest) errorsIn(log []byte) []byte {
 // reconcileTimeouts returns how many reconciliations of a controller have run out of time.
 func reconcileTimeouts(t *testing.T, controller string) float64 {
 	t.Helper()
+	return controllerMetric(t, "controller_runtime_reconcile_timeouts_total", controller)
+}
+
+// controllerMetric returns what a counter or gauge of controller-runtime says of a controller.
+func controllerMetric(t *testing.T, name, controller string) float64 {
+	t.Helper()
 	families, err := metrics.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() != "controller_runtime_reconcile_timeouts_total" {
+		if f.GetName() != name {
 			continue
 		}
 		for _, m := range f.GetMetric() {
 			if m.GetLabel()[0].GetValue() == controller {
-				return m.GetCounter().GetValue()
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue() // it is one of them
 			}
 		}
 	}
-	t.Fatalf("no count of the reconciliations of %s that ran out of time", controller)
+	t.Fatalf("no %s of %s", name, controller)
 	return 0
 }
 

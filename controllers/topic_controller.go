@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -101,7 +102,7 @@ func (r *TopicReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl
 func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.Topic) (ctrl.Result, error) {
 	hub, pointless, err := r.hubToPurge(ctx, topic)
 	if err != nil {
-		return ctrl.Result{}, outOfTime(ctx, err)
+		return r.purgeFailed(ctx, topic, err)
 	}
 	if pointless != "" {
 		return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeWarning, switchboardv1alpha1.ReasonNotPurged, "nothing was purged: " + pointless})
@@ -111,18 +112,8 @@ func (r *TopicReconciler) purge(ctx context.Context, topic *switchboardv1alpha1.
 		return r.waitToPurge(ctx, topic, switchboardv1alpha1.ReasonHubPaused, fmt.Sprintf("the operator changes nothing of Hub %s/%s while its spec.paused is true", hub.Namespace, hub.Name))
 	}
 	done, err := r.purgeOn(ctx, hub, pattern)
-	err = outOfTime(ctx, err)
-	if stops(ctx) {
-		return ctrl.Result{}, nil
-	}
-	if err != nil {
-		tell, cancel := toTell(ctx)
-		defer cancel()
-		again, failed := r.waitToPurge(tell, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what %q keeps can't be deleted yet: %v", pattern, err))
-		if errors.Is(err, errOutOfTime) {
-			return ctrl.Result{}, errors.Join(err, failed)
-		}
-		return again, failed
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return r.purgeFailed(ctx, topic, err)
 	}
 	log.FromContext(ctx).Info("Purged", "pattern", pattern, "topics", done.Topics, "artifacts", done.Artifacts)
 	return ctrl.Result{}, r.letGo(ctx, topic, notice{corev1.EventTypeNormal, switchboardv1alpha1.ReasonPurged, fmt.Sprintf("deleted %d artifacts of %d topics that match %q", done.Artifacts, done.Topics, pattern)})
@@ -214,6 +205,21 @@ func (r *HubReconciler) operatorCredentials(ctx context.Context, hub *switchboar
 		return nil, fmt.Errorf("the nodes' certificate in Secret %s, by which the operator proves who it is, is not there yet, or not the operator's", name)
 	}
 	return secret.have, nil
+}
+
+// purgeFailed says on the Topic why the purge has to be tried again.
+func (r *TopicReconciler) purgeFailed(ctx context.Context, topic *switchboardv1alpha1.Topic, err error) (ctrl.Result, error) {
+	if stops(ctx) {
+		return ctrl.Result{}, nil
+	}
+	err = outOfTime(ctx, err)
+	tell, cancel := toTell(ctx)
+	defer cancel()
+	again, failed := r.waitToPurge(tell, topic, switchboardv1alpha1.ReasonPurgeFailed, fmt.Sprintf("what it keeps can't be deleted yet: %v", err))
+	if errors.Is(err, errOutOfTime) {
+		return ctrl.Result{}, errors.Join(err, failed)
+	}
+	return again, failed
 }
 
 // waitToPurge says why a Topic is still there, and how to let it go.
