@@ -112,6 +112,7 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 	l, err := c.first(ctx)
 	if err != nil {
 		c.stop()
+		c.wg.Wait()
 		return nil, err
 	}
 	c.attach(l)
@@ -130,22 +131,6 @@ func (c *Client) first(ctx context.Context) (*link, error) {
 			return nil, err
 		}
 	}
-}
-
-// tryAll returns the first link that one of the addresses gives, or one of those that
-// a node names which refuses the client.
-func (c *Client) tryAll(ctx context.Context, addresses []string) (*link, error) {
-	failed := &UnreachableError{}
-	addresses = slices.Clone(addresses)
-	for i := 0; i < len(addresses) && ctx.Err() == nil; i++ {
-		l, err := c.open(ctx, addresses[i])
-		if err == nil {
-			return l, nil
-		}
-		failed.Attempts = append(failed.Attempts, Attempt{Address: addresses[i], Err: err})
-		addresses = append(addresses, elsewhere(err, addresses)...)
-	}
-	return nil, failed
 }
 
 // wait returns the time between two rounds of attempts.

@@ -64,6 +64,82 @@ func TestConnectTriesEachAddress(t *testing.T) {
 	}
 }
 
+// A machine that is gone does not answer, and dialing it ends late: who waits for it asks the
+// next address meanwhile.
+func TestConnectDoesNotWaitForAnAddressThatIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork("silent:1", "b:2")
+		connected := background(func() *Client {
+			c, err := Connect(t.Context(), "silent:1,b:2", n.option())
+			if err != nil {
+				t.Error(err)
+			}
+			return c
+		})
+		start := time.Now()
+		n.welcome(t, "b:2")
+		c := <-connected
+		closeAtEnd(t, c)
+		if waited := time.Since(start); waited != dialStagger || c.Server().Address != "b:2" {
+			t.Errorf("connected to %s after %v, want b:2 after %v", c.Server().Address, waited, dialStagger)
+		}
+	})
+}
+
+// The silent one may answer late, when it is not needed any more.
+func TestConnectionsThatComeLateAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork("b:2")
+		near, far := net.Pipe()
+		release := make(chan struct{})
+		connected := background(func() *Client {
+			c, err := Connect(t.Context(), "late:1,b:2", WithDialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+				if address == "late:1" {
+					<-release // whatever its context says
+					return near, nil
+				}
+				return n.dial(ctx, network, address)
+			}))
+			if err != nil {
+				t.Error(err)
+			}
+			return c
+		})
+		n.welcome(t, "b:2")
+		closeAtEnd(t, <-connected)
+		close(release)
+		if got, err := io.ReadAll(far); len(got) != 0 || err != nil {
+			t.Errorf("read %q, %v from the connection that nobody wants", got, err)
+		}
+	})
+}
+
+// One that fails at once costs no wait, and all that fail are told.
+func TestConnectTriesTheNextOneAtOnceWhenOneFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		addresses := []string{"silent:1"}
+		for i := range 10 {
+			addresses = append(addresses, fmt.Sprintf("a:%d", i))
+		}
+		start := time.Now()
+		_, err := Connect(t.Context(), strings.Join(addresses, ","), newNetwork("silent:1").option())
+		var unreachable *UnreachableError
+		if !errors.As(err, &unreachable) {
+			t.Fatal(err)
+		}
+		var tried []string
+		for _, a := range unreachable.Attempts {
+			tried = append(tried, a.Address)
+		}
+		if diff := cmp.Diff(append(addresses[1:], "silent:1"), tried); diff != "" {
+			t.Errorf("in the order in which they fail (-want +got):\n%s", diff)
+		}
+		if waited := time.Since(start); waited != dialTimeout {
+			t.Errorf("gave up after %v, want %v", waited, dialTimeout)
+		}
+	})
+}
+
 // A node that can take nobody names others, which are tried once each.
 func TestConnectGoesWhereARefusalSays(t *testing.T) {
 	n := newNetwork("a:1", "c:3")

@@ -63,7 +63,7 @@ func (e *DroppedError) Error() string {
 }
 
 // UnreachableError says that no address led to a hub. Unwrap gives the error of
-// each attempt, in order.
+// each attempt, in the order in which they failed.
 type UnreachableError struct {
 	Attempts []Attempt
 }

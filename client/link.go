@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
 	// maxIncomingFrame bounds what a node may send in one frame: answers of
 	// the hub itself, such as its list of clients, can be larger than an
@@ -43,18 +42,14 @@ type link struct {
 	writing  error      // why the writer gave up
 }
 
-// open dials an address and shakes hands.
-func (c *Client) open(ctx context.Context, address string) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+// open shakes hands over a connection, if there is one.
+func (c *Client) open(ctx context.Context, d dialed) (*link, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	secure, err := c.tlsFor(address)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := c.opts.dial(ctx, "tcp", address)
-	if err != nil {
-		return nil, plainDialError(err)
-	}
+	conn, secure := d.conn, d.secure
 	if secure != nil {
 		encrypted := tls.Client(conn, secure)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
@@ -66,13 +61,13 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 		}
 		conn = encrypted
 	}
-	l := &link{conn: conn, address: address, done: make(chan struct{})}
+	l := &link{conn: conn, address: d.address, done: make(chan struct{})}
 	l.close = sync.OnceFunc(func() {
 		close(l.done)
 		_ = conn.Close() // whoever uses it learns of the end by its own error
 	})
 	stop := context.AfterFunc(ctx, l.close)
-	err = c.handshake(l)
+	err := c.handshake(l)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -84,17 +79,6 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// plainDialError leaves out what says nothing to people: "dial tcp 127.0.0.1:7400: connect:".
-func plainDialError(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		if call, ok := errors.AsType[*os.SyscallError](op.Err); ok {
-			return call.Err
-		}
-		return op.Err
-	}
-	return err
 }
 
 func isRefusal(err error) bool {

@@ -145,7 +145,7 @@ func WithMaxReconnects(n int) Option { return func(o *options) { o.maxReconnects
 // that start before their hub.
 func WithRetryFirstConnect() Option { return func(o *options) { o.retryFirst = true } }
 
-// WithDialer sets how connections are opened.
+// WithDialer sets how connections are opened. It may be called for several addresses at once.
 func WithDialer(dial Dialer) Option { return func(o *options) { o.dial = dial } }
 
 // WithInFlight bounds the artifacts of PublishAsync and SendAsync that are not
