@@ -272,19 +272,19 @@ func (m *Mesh) dial(ctx context.Context, p Peer) error {
 
 // accept serves the links that other nodes open.
 func (m *Mesh) accept(ctx context.Context, g *errgroup.Group) error {
+	entrance := strangers.Entrance{Listener: m.ln, Failed: func(err error, silent int) {
+		m.cfg.Log.Warn("link not accepted", slog.Any("error", err), slog.Int("more_since_last_told", silent))
+	}}
 	for {
-		conn, err := m.ln.Accept()
+		conn, err := entrance.Accept(ctx)
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
 				_ = conn.Close() // nobody serves it any more
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept links: %w", err)
 		case err != nil:
-			m.cfg.Log.Warn("link not accepted", slog.Any("error", err))
-			continue
+			return fmt.Errorf("accept links: %w", err)
 		}
 		left, err := m.addresses.Enter(conn.RemoteAddr(), strangers.PerAddress{ConnectionsPerSecond: addressRate}, time.Now())
 		if err != nil {

@@ -127,21 +127,21 @@ func (s *Server) Run(ctx context.Context) error {
 	defer shaking.Wait()
 	stop := context.AfterFunc(ctx, s.stop)
 	defer stop()
+	entrance := strangers.Entrance{Listener: s.ln, Failed: func(err error, silent int) {
+		s.cfg.Log.Warn("client not accepted", slog.Any("error", err), slog.Int("more_since_last_told", silent))
+	}}
 	for {
-		conn, err := s.ln.Accept()
+		conn, err := entrance.Accept(ctx)
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
 				_ = conn.Close() // nobody serves it any more
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept clients: %w", err)
 		case err != nil:
-			s.cfg.Log.Warn("client not accepted", slog.Any("error", err))
-			continue
+			return fmt.Errorf("accept clients: %w", err)
 		}
-		if !rest(ctx, s.pace.take(s.cfg.PerSecond(), time.Now())) {
+		if !strangers.Rest(ctx, s.pace.take(s.cfg.PerSecond(), time.Now())) {
 			_ = conn.Close() // nobody serves it any more
 			return nil
 		}
@@ -160,21 +160,6 @@ func (s *Server) Run(ctx context.Context) error {
 			defer place.Leave()
 			s.welcome(ctx, conn, place.Known, left)
 		})
-	}
-}
-
-// rest waits, and reports false when ctx ends first.
-func rest(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

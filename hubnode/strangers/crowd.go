@@ -1,5 +1,6 @@
 // Package strangers bounds what those have of a port who have not said yet who they are:
-// [Crowd] how many of them there are, [Addresses] what comes from one place.
+// [Crowd] how many of them there are, [Addresses] what comes from one place. They come in
+// by an [Entrance].
 package strangers
 
 import (
