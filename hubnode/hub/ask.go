@@ -66,11 +66,14 @@ func (h *Hub) Answer(ctx context.Context, question string, body []byte) ([]byte,
 		if err := wire.DecodeJSON(body, &q); err != nil {
 			return nil, err
 		}
-		starts, err := h.listHere(ctx, q)
-		if err != nil {
+		here, err := h.listHere(ctx, q)
+		switch {
+		case err != nil:
 			return nil, err
+		case !q.Led:
+			return json.Marshal(here.Starts)
 		}
-		return json.Marshal(starts)
+		return json.Marshal(here)
 	case questionRead:
 		return h.answerPage(body)
 	case questionStore:
@@ -144,11 +147,10 @@ func (h *Hub) askEpoch(ctx context.Context, node, id string) (uint64, error) {
 	return binary.BigEndian.Uint64(answer), nil
 }
 
-func (h *Hub) askList(ctx context.Context, node string, q listRequest) ([]topicStart, error) {
+func (h *Hub) askList(ctx context.Context, node string, q listRequest) (there listAnswer, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	var starts []topicStart
-	return starts, h.askJSON(ctx, node, questionList, q, &starts)
+	return there, h.askJSON(ctx, node, questionList, q, &there)
 }
 
 // askEnd returns the sequence that comes next in a topic.

@@ -29,13 +29,14 @@ func (elsewhere) Append(wire.Frame, int, hub.Publisher, func(*hub.Stage, wire.Se
 func (elsewhere) Bounds(context.Context, string) (history.Bounds, error) {
 	return history.Bounds{}, errors.New("this node leads nothing")
 }
-func (elsewhere) Purge(context.Context, string, wire.Sequence) error      { return nil }
-func (elsewhere) Led(context.Context, func(string, history.Bounds)) error { return nil }
-func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool)   { return "", 0, false }
-func (elsewhere) ClientUp(wire.ClientID, uint64)                          {}
-func (elsewhere) ClientDown(wire.ClientID, uint64, wire.LeaveReason)      {}
-func (elsewhere) InterestUp(string)                                       {}
-func (elsewhere) InterestDown(string)                                     {}
+func (elsewhere) Purge(context.Context, string, wire.Sequence) error               { return nil }
+func (elsewhere) Led(context.Context, func(string, history.Bounds)) ([]int, error) { return nil, nil }
+func (elsewhere) ShardCount() int                                                  { return 1 }
+func (elsewhere) Locate(wire.ClientID) (node string, e uint64, ok bool)            { return "", 0, false }
+func (elsewhere) ClientUp(wire.ClientID, uint64)                                   {}
+func (elsewhere) ClientDown(wire.ClientID, uint64, wire.LeaveReason)               {}
+func (elsewhere) InterestUp(string)                                                {}
+func (elsewhere) InterestDown(string)                                              {}
 func (elsewhere) Ask(context.Context, string, string, []byte) ([]byte, error) {
 	return nil, errors.New("nobody answers")
 }

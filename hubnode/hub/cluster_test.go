@@ -214,11 +214,11 @@ func (k keeper) Bounds(_ context.Context, topic string) (history.Bounds, error) 
 	return b, err
 }
 
-func (k keeper) Led(_ context.Context, visit func(string, history.Bounds)) error {
+func (k keeper) Led(_ context.Context, visit func(string, history.Bounds)) (shards []int, err error) {
 	if _, self := k.Leader(""); !self {
-		return nil
+		return nil, nil
 	}
-	return k.n.c.store.Topics(func(topic string, b history.Bounds) bool {
+	return []int{0}, k.n.c.store.Topics(func(topic string, b history.Bounds) bool {
 		visit(topic, b)
 		return true
 	})
@@ -473,8 +473,6 @@ func TestSeamAcrossNodes(t *testing.T) {
 	reading.Wait()
 }
 
-// What was lost with a link is found when it comes back, though nothing is
-// published any more.
 // A topic gets another leader: what the one before had stored, and not brought to
 // everybody, arrives all the same.
 func TestSubscribersFollowTheLeader(t *testing.T) {
@@ -499,6 +497,40 @@ func TestSubscribersFollowTheLeader(t *testing.T) {
 	sub.quiet()
 }
 
+// What was there before a subscription to what is new is not for it, also when nobody could say
+// what that is.
+func TestWhatIsOldStaysAwayFromWhoCouldNotAskForIt(t *testing.T) {
+	for name, test := range map[string]struct{ away, back func(*cluster) }{
+		"nobody leads": {
+			func(c *cluster) { c.move("") },
+			func(c *cluster) { c.move("b") },
+		},
+		"the link to the leader is broken": {
+			func(c *cluster) { c.disconnect(c.nodes["a"], c.nodes["b"]) },
+			func(c *cluster) { c.connect(c.nodes["a"], c.nodes["b"]); c.connect(c.nodes["b"], c.nodes["a"]) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
+			pub := join(t, c.nodes["b"].Hub, "pub")
+			for i := range 5 {
+				pub.publish(uint32(i+1), "kept", "old")
+			}
+			test.away(c)
+			sub := join(t, c.nodes["a"].Hub, "sub", hub.WithPermit(may(wire.ActionSubscribe)))
+			sub.subscribe(1, ">", wire.Subscription{})
+			test.back(c)
+			pub.publish(6, "kept", "new")
+			if f := sub.expect(wire.KindPublish, 1); f.Sequence() != 6 {
+				t.Errorf("got %v, want 6", f)
+			}
+			sub.quiet()
+		})
+	}
+}
+
+// What was lost with a link is found when it comes back, though nothing is
+// published any more.
 func TestSubscribersCatchUpWhenALinkComesBack(t *testing.T) {
 	c := newCluster(t, "b", []string{"a", "b"}, hub.WithHistory("kept", 1000))
 	sub := join(t, c.nodes["a"].Hub, "sub")
@@ -643,5 +675,7 @@ func TestQuestionsReachAllNodes(t *testing.T) {
 }
 
 func (k keeper) ShardOf(string) int { return 0 }
+
+func (k keeper) ShardCount() int { return 1 }
 
 func (k keeper) Replicas() []hub.ReplicaState { return nil }

@@ -36,9 +36,9 @@ type Keeper interface {
 	// Bounds returns what a topic holds; for the leader, with all that was
 	// acknowledged before the call.
 	Bounds(ctx context.Context, topic string) (history.Bounds, error)
-	// Led visits the topics that this node leads, as Bounds returns them. An error
-	// says that some may be missing.
-	Led(ctx context.Context, visit func(topic string, b history.Bounds)) error
+	// Led visits the topics that this node leads, as Bounds returns them, and returns
+	// the shards of which those were all. An error says that some may be missing.
+	Led(ctx context.Context, visit func(topic string, b history.Bounds)) (shards []int, err error)
 	// Purge takes what a topic holds before a sequence, on all nodes; for the
 	// leader.
 	Purge(ctx context.Context, topic string, before wire.Sequence) error
@@ -55,6 +55,8 @@ type Keeper interface {
 	Durables() []wire.DurableInfo
 	// ShardOf returns the number of the shard that keeps a topic.
 	ShardOf(topic string) int
+	// ShardCount returns how many shards there are, on all nodes.
+	ShardCount() int
 	// Replicas returns how this node's replicas of shards are.
 	Replicas() []ReplicaState
 	// Held returns what this node has of a topic, as leader or as a follower that

@@ -63,8 +63,8 @@ func (l *local) Bounds(_ context.Context, topic string) (history.Bounds, error) 
 }
 
 // Led implements [Keeper].
-func (l *local) Led(_ context.Context, visit func(string, history.Bounds)) error {
-	return l.store.Topics(func(topic string, b history.Bounds) bool {
+func (l *local) Led(_ context.Context, visit func(string, history.Bounds)) (shards []int, err error) {
+	return []int{0}, l.store.Topics(func(topic string, b history.Bounds) bool {
 		visit(topic, b)
 		return true
 	})
@@ -112,6 +112,9 @@ func (l *local) next(topic string) wire.Sequence {
 // ShardOf implements [Keeper].
 func (l *local) ShardOf(string) int { return 0 }
 
+// ShardCount implements [Keeper].
+func (l *local) ShardCount() int { return 1 }
+
 // Replicas implements [Keeper].
 func (l *local) Replicas() []ReplicaState {
 	return []ReplicaState{{Node: l.hub.remote.Self(), Leads: true}}
@@ -122,7 +125,7 @@ func (l *local) Held(string) (history.Store, bool) { return l.store, true }
 
 // Size implements [Keeper].
 func (l *local) Size() (artifacts int, bytes int64) {
-	_ = l.Led(context.Background(), func(_ string, b history.Bounds) { // in memory: never fails
+	_, _ = l.Led(context.Background(), func(_ string, b history.Bounds) { // in memory: never fails
 		artifacts += b.Artifacts
 		bytes += b.Bytes
 	})

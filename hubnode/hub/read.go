@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -117,71 +118,92 @@ type topicStart struct {
 type listRequest struct {
 	Pattern string            `json:"pattern"`
 	Want    wire.Subscription `json:"want"`
+	Led     bool              `json:"led"` // the answer is to be a listAnswer: nodes of an earlier version are content with its starts
+}
+
+// listAnswer is what one node knows.
+type listAnswer struct {
+	Starts []topicStart `json:"starts"`
+	Led    []int        `json:"led"` // the shards of whose topics these are all
+}
+
+// UnmarshalJSON also takes the starts alone, with which nodes of an earlier version answer.
+// They don't say of which shards they know all.
+func (a *listAnswer) UnmarshalJSON(text []byte) error {
+	if err := json.Unmarshal(text, &a.Starts); err == nil {
+		return nil
+	}
+	type plain listAnswer
+	return json.Unmarshal(text, (*plain)(a))
 }
 
 // list returns where a subscription starts in each topic with history that its
-// pattern matches. complete is false when some node could not be asked.
+// pattern matches. complete is false when that may not be all: the leader of a shard could
+// not be asked, or there is none.
 func (h *Hub) list(ctx context.Context, pattern string, want wire.Subscription) (starts []topicStart, complete bool) {
-	request := listRequest{Pattern: pattern, Want: want}
+	request := listRequest{Pattern: pattern, Want: want, Led: true}
 	if topic.IsLiteral(pattern) {
 		if limits, _ := h.settings.Load().rule(pattern); limits.MaxArtifacts == 0 {
 			return nil, true
 		}
 		switch node, self := h.keeper.Leader(pattern); {
 		case self:
-			starts, err := h.listHere(ctx, request)
-			return starts, err == nil
+			here, err := h.listHere(ctx, request)
+			return here.Starts, err == nil
 		case node == "":
 			return nil, false
 		default:
-			starts, err := h.askList(ctx, node, request)
-			return starts, err == nil
+			there, err := h.askList(ctx, node, request)
+			return there.Starts, err == nil
 		}
 	}
-	furthest := make(map[string]topicStart)
-	add := func(starts []topicStart) {
-		for _, s := range starts {
+	furthest, led := make(map[string]topicStart), make(map[int]bool)
+	add := func(some listAnswer) {
+		for _, s := range some.Starts {
 			if have, ok := furthest[s.Topic]; !ok || s.End > have.End {
 				furthest[s.Topic] = s
 			}
 		}
+		for _, shard := range some.Led {
+			led[shard] = true
+		}
 	}
 	here, err := h.listHere(ctx, request)
 	add(here)
-	complete = h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
-		starts, err := h.askList(ctx, node, request)
-		return func() { add(starts) }, err
+	all := h.askAll(ctx, func(ctx context.Context, node string) (func(), error) {
+		there, err := h.askList(ctx, node, request)
+		return func() { add(there) }, err
 	})
 	for _, s := range furthest {
 		starts = append(starts, s)
 	}
-	return starts, complete && err == nil
+	return starts, all && err == nil && len(led) == h.keeper.ShardCount()
 }
 
 // listHere answers a listRequest for the topics that this node leads.
-func (h *Hub) listHere(ctx context.Context, q listRequest) ([]topicStart, error) {
+func (h *Hub) listHere(ctx context.Context, q listRequest) (listAnswer, error) {
 	if topic.IsLiteral(q.Pattern) {
 		if err := topic.CheckName(q.Pattern); err != nil {
-			return nil, err
+			return listAnswer{}, err
 		}
 		b, err := h.keeper.Bounds(ctx, q.Pattern)
 		if err != nil {
-			return nil, err
+			return listAnswer{}, err
 		}
 		at, err := h.startIn(q.Pattern, b, q.Want)
-		return []topicStart{at}, err
+		return listAnswer{Starts: []topicStart{at}}, err
 	}
 	var (
 		starts []topicStart
 		errs   []error
 	)
-	err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
+	led, err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
 		if topic.Match(q.Pattern, name) && h.LimitsOf(name).MaxArtifacts > 0 {
 			at, err := h.startIn(name, b, q.Want)
 			starts, errs = append(starts, at), append(errs, err)
 		}
 	})
-	return starts, errors.Join(append(errs, err)...)
+	return listAnswer{starts, led}, errors.Join(append(errs, err)...)
 }
 
 // startIn returns where a subscription starts in one topic. What is stored later

@@ -220,7 +220,7 @@ func (h *Hub) localTopics(ctx context.Context) localTopicList {
 	}
 	h.mu.Unlock()
 	before := h.keeper.Replicas()
-	err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
+	_, err := h.keeper.Led(ctx, func(name string, b history.Bounds) {
 		if h.LimitsOf(name).MaxArtifacts == 0 && b.Artifacts == 0 {
 			return // it kept history once
 		}

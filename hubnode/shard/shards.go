@@ -703,10 +703,13 @@ func (s *Shards) Size() (artifacts int, bytes int64) {
 	return artifacts, bytes
 }
 
+// ShardCount returns how many shards there are, on all nodes.
+func (s *Shards) ShardCount() int { return s.cfg.Shards }
+
 // Led visits the topics of the shards that this node leads, with all that was
-// acknowledged before the call, and returns an error when it could not be certain of
-// one of them.
-func (s *Shards) Led(ctx context.Context, visit func(topic string, b history.Bounds)) error {
+// acknowledged before the call, and returns those shards. It returns an error when it could
+// not be certain of one of them.
+func (s *Shards) Led(ctx context.Context, visit func(topic string, b history.Bounds)) (shards []int, err error) {
 	var errs []error
 	s.eachReplica(func(r *replica) {
 		if !r.servesNow() {
@@ -716,6 +719,7 @@ func (s *Shards) Led(ctx context.Context, visit func(topic string, b history.Bou
 			errs = append(errs, err)
 			return
 		}
+		shards = append(shards, r.n)
 		for _, name := range r.machine.names() {
 			b, err := r.bounds(name)
 			if err != nil {
@@ -725,7 +729,7 @@ func (s *Shards) Led(ctx context.Context, visit func(topic string, b history.Bou
 			visit(name, b)
 		}
 	})
-	return errors.Join(errs...)
+	return shards, errors.Join(errs...)
 }
 
 // Retain applies what topics keep now to all that is held here.
