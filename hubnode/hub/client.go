@@ -53,6 +53,7 @@ type Client struct {
 
 	subs map[uint32]*subscription // guarded by Hub.mu
 
+	asked       *asked                    // its session's, if it has one
 	account     *account                  // it is one of; nil: nobody asked who it is. Set when it is admitted
 	accountName string                    // the account's name
 	permit      atomic.Pointer[permitted] // nil: it may do everything; written with Hub.mu held

@@ -260,21 +260,55 @@ func (r *roads) visitAs(id wire.ClientID, name string, before hub.Resume) *guest
 }
 
 // tryVisit is visitAs for a node that may refuse.
-func (r *roads) tryVisit(id wire.ClientID, name string, before hub.Resume) (*guest, error) {
+func (r *roads) tryVisit(id wire.ClientID, name string, before hub.Resume, opts ...hub.ClientOption) (*guest, error) {
 	r.t.Helper()
 	before.Attempt++
 	g := &guest{resume: hub.Resume{Node: name, Attempt: before.Attempt}}
 	hubs, clients := pair(r.t, "pipe")
-	err := r.nodes[name].RegisterClient(id, hubs, hub.WithSession(before), hub.WithGreeting(func(greeting hub.Greeting) []byte {
+	err := r.nodes[name].RegisterClient(id, hubs, append(opts, hub.WithSession(before), hub.WithGreeting(func(greeting hub.Greeting) []byte {
 		g.resume.Key = greeting.Session
 		return control(wire.KindWelcome, 0, "", wire.Welcome{})
-	}))
+	}))...)
 	if err != nil {
 		return nil, err
 	}
 	g.peer = newPeer(r.t, id, clients)
 	g.expect(wire.KindWelcome, 0)
 	return g, nil
+}
+
+// What a client was asked it may answer wherever it is by then, and that it was asked while it
+// was away, too.
+func TestWhoeverWasAskedMayAnswerElsewhere(t *testing.T) {
+	r := newRoads(t, "a", "b")
+	from := join(t, r.nodes["a"].Hub, "from")
+	visit := func(name string, before hub.Resume) *guest {
+		t.Helper()
+		g, err := r.tryVisit("to", name, before, hub.WithPermit(may()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	ask := func(ref uint32) { from.write(frame(wire.KindSend, wire.FlagRequest, ref, "to", "from", "question")) }
+	to := visit("a", hub.Resume{})
+	ask(1)
+	to.expect(wire.KindSend, 1)
+	to.resume.Received++
+	_ = to.conn.Close()
+	<-to.done
+	ask(2)
+	ask(3)
+	to = visit("b", to.resume)
+	to.expect(wire.KindSend, 2)
+	to.expect(wire.KindSend, 3)
+	for ref := uint32(1); ref <= 3; ref++ {
+		to.write(frame(wire.KindReply, wire.FlagAck, ref, "from", "to", "answer"))
+		to.expect(wire.KindAck, ref)
+		from.expect(wire.KindReply, ref)
+	}
+	to.write(frame(wire.KindReply, wire.FlagAck, 1, "from", "to", "again"))
+	to.expectFault(wire.KindError, 1, wire.CodePermission)
 }
 
 func (p *peer) send(ref uint32) {

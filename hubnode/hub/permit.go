@@ -221,11 +221,10 @@ func (c *Client) mayPublish(r *route) error {
 	return nil
 }
 
-// maySend is likewise. Whoever was asked may answer, and one that was not is not heard by
-// anybody: clients look at who answers.
+// maySend is likewise. Whoever was asked may answer.
 func (c *Client) maySend(f wire.Frame) error {
 	p := c.permit.Load()
-	if p == nil || f.Kind() == wire.KindReply {
+	if p == nil || f.Kind() == wire.KindReply && c.asked.answered(f.Target(), f.Ref()) {
 		return nil
 	}
 	if p.targets.last == string(f.Target()) && p.targets.lastOK { // without making a string of it

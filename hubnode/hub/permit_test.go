@@ -90,6 +90,49 @@ func TestAnIdentityIsHeldToItsNumbers(t *testing.T) {
 	c.subscribe(2, "two", wire.Subscription{})
 }
 
+// Whoever is asked may answer once, and nobody else is heard without the right to send: an answer
+// that nobody waits for would take the place of what the client is sent by those who may.
+func TestAnswersNeedAQuestion(t *testing.T) {
+	h := start(t, hub.WithSettings(hub.Settings{ResumeWindow: time.Minute}))
+	asks := join(t, h, "asks", hub.WithPermit(permit("x")))
+	servant := join(t, h, "servant", hub.WithPermit(may()))
+	answer := func(from *peer, ref uint32, allowed bool) {
+		t.Helper()
+		from.write(frame(wire.KindReply, wire.FlagAck, ref, "asks", from.id, "answer"))
+		if allowed {
+			from.expect(wire.KindAck, ref)
+			asks.expect(wire.KindReply, ref)
+			return
+		}
+		fault := from.expectFault(wire.KindError, ref, wire.CodePermission)
+		if fault.Action != wire.ActionSend || fault.Target != "asks" {
+			t.Errorf("%+v", fault)
+		}
+		asks.quiet()
+	}
+	ask := func(ref uint32, of wire.ClientID) {
+		t.Helper()
+		asks.write(frame(wire.KindSend, wire.FlagRequest, ref, of, "asks", "question"))
+	}
+	answer(servant, 1, false)
+	ask(1, "servant")
+	servant.expect(wire.KindSend, 1)
+	answer(servant, 2, false)
+	answer(servant, 1, true)
+	answer(servant, 1, false)
+	asks.write(frame(wire.KindSend, wire.FlagAck, 3, "servant", "asks", "no question"))
+	asks.expect(wire.KindAck, 3)
+	servant.expect(wire.KindSend, 3)
+	answer(servant, 3, false)
+
+	ask(4, "servant")
+	servant.expect(wire.KindSend, 4)
+	other := join(t, h, "other", hub.WithPermit(may()))
+	answer(other, 4, false)
+	answer(join(t, h, "sender", hub.WithPermit(may(wire.ActionSend))), 4, true)
+	answer(servant, 4, true)
+}
+
 func TestPermitsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := start(t)
@@ -136,11 +179,12 @@ func TestPermitsEnd(t *testing.T) {
 func TestANewPermitIsAskedAnew(t *testing.T) {
 	h := start(t)
 	a := join(t, h, "a", hub.WithPermit(permit("x")))
-	join(t, h, "b")
+	b := join(t, h, "b")
 	for ref := range uint32(2) {
 		a.publish(2*ref+1, "t", "x")
 		a.write(frame(wire.KindSend, wire.FlagAck, 2*ref+2, "b", "a", "x"))
 		a.expect(wire.KindAck, 2*ref+2)
+		b.expect(wire.KindSend, 2*ref+2)
 	}
 	c, _ := h.Client("a")
 	old := c.Permit()
@@ -153,9 +197,10 @@ func TestANewPermitIsAskedAnew(t *testing.T) {
 	a.expectFault(wire.KindError, 5, wire.CodePermission)
 	a.write(frame(wire.KindSend, wire.FlagAck, 6, "b", "a", "x"))
 	a.expectFault(wire.KindError, 6, wire.CodePermission)
+	b.write(frame(wire.KindSend, wire.FlagRequest, 7, "a", "b", "?"))
+	a.expect(wire.KindSend, 7)
 	a.write(frame(wire.KindReply, 0, 7, "b", "a", "x")) // answers are free
-	a.write(control(wire.KindPing, 8, "", nil))
-	a.expect(wire.KindPong, 8)
+	b.expect(wire.KindReply, 7)
 }
 
 // Whether somebody may purge is asked of each topic, and of nothing else.

@@ -123,6 +123,9 @@ func (in *intake) handHere(target []byte, p *parcel, o origin) bool {
 // false when the client is leaving.
 func (in *intake) hand(c *Client, p *parcel, o origin) bool {
 	head := in.stamp(p, p.frame.Kind(), forReceiver(p.frame.Flags()), o.ref)
+	if c.permit.Load() != nil { // first: it may answer before this goes on
+		c.asked.note(p.frame, o.ref)
+	}
 	if c.session != nil {
 		return in.handed(c.id, in.keep(c.session, c, head, p), p, o)
 	}
@@ -136,6 +139,7 @@ func (in *intake) handAway(s *session, p *parcel, o origin) bool {
 		return in.follow(node, p, o)
 	}
 	head := in.stamp(p, p.frame.Kind(), forReceiver(p.frame.Flags()), o.ref)
+	s.asked.note(p.frame, o.ref) // whether it has a permit is known when it is back
 	return in.handed(s.id, in.keep(s, nil, head, p), p, o)
 }
 

@@ -19,9 +19,10 @@ const keptMax = 8 << 20
 // it has not said yet to have, and how many it sent that were taken. While the
 // client is away it waits in Hub.away, for Settings.ResumeWindow.
 type session struct {
-	hub *Hub
-	id  wire.ClientID
-	key string
+	hub   *Hub
+	id    wire.ClientID
+	key   string
+	asked asked
 
 	// taken counts the client's Publish, Send and Reply frames. It belongs to
 	// the reader of the connection and, once that has ended, to who resumes.
@@ -234,7 +235,7 @@ func (h *Hub) beginSessionLocked(c *Client) {
 	}
 	if s == nil {
 		if c.resume == nil || h.settings.Load().ResumeWindow == 0 {
-			c.session = nil
+			c.session, c.asked = nil, &asked{}
 			return
 		}
 		s = &session{hub: h, id: c.id, key: rand.Text()}
@@ -242,7 +243,7 @@ func (h *Hub) beginSessionLocked(c *Client) {
 	}
 	s.notAwayLocked()
 	s.client, s.last, s.epoch, s.newest = c, c, c.epoch, c.resume.Attempt
-	c.session = s
+	c.session, c.asked = s, &s.asked
 }
 
 // goOn queues what the session has kept, before anything that comes now.

@@ -39,10 +39,11 @@ type sessionState struct {
 	Base  uint64        `json:"base"`
 	Taken uint64        `json:"taken"`
 
-	Attempt uint64 `json:"attempt"`
-	Found   bool   `json:"found"`
-	Moved   string `json:"moved,omitempty"` // it is no longer here but there
-	To      string `json:"to,omitempty"`    // of a question: who asks
+	Asked   []request `json:"asked,omitempty"` // nodes of an earlier version don't tell
+	Attempt uint64    `json:"attempt"`
+	Found   bool      `json:"found"`
+	Moved   string    `json:"moved,omitempty"` // it is no longer here but there
+	To      string    `json:"to,omitempty"`    // of a question: who asks
 }
 
 // encode returns the state and the frames, readable by decodeSession.
@@ -238,7 +239,12 @@ func (h *Hub) takeSession(node string, want sessionState) (s *session, moved str
 
 // restored is a session as another node had it.
 func (h *Hub) restored(st *sessionState, frames []byte, count int) *session {
-	return &session{hub: h, id: st.ID, key: st.Key, taken: st.Taken, epoch: st.Epoch, newest: st.Attempt, base: st.Base, kept: frames, count: count}
+	s := &session{hub: h, id: st.ID, key: st.Key, taken: st.Taken, epoch: st.Epoch, newest: st.Attempt, base: st.Base, kept: frames, count: count}
+	for _, r := range st.Asked {
+		s.asked.add(r)
+	}
+	eachFrame(frames, func(f wire.Frame) { s.asked.note(f, f.Ref()) })
+	return s
 }
 
 // giveSession hands a session over to the node that asks for it. What still comes
@@ -335,7 +341,7 @@ func noNode(node string) error {
 }
 
 func (s *session) stateLocked() *sessionState {
-	return &sessionState{ID: s.id, Key: s.key, Epoch: s.epoch, Base: s.base, Taken: s.taken, Attempt: s.newest, Found: true}
+	return &sessionState{ID: s.id, Key: s.key, Epoch: s.epoch, Base: s.base, Taken: s.taken, Attempt: s.newest, Asked: s.asked.list(), Found: true}
 }
 
 // leaveLocked makes the session one of another node and returns what it has kept.
