@@ -62,10 +62,11 @@ type Client struct {
 	slow   slowness
 	asking atomic.Int32 // its questions to the hub that are being answered
 
-	fetching atomic.Int32 // its Fetches that are being answered
-	rtt      atomic.Int64 // nanoseconds, of the last answered ping
-	health   health       // of the health checker's goroutine alone
-	pinged   atomic.Int64 // when the ping under way was sent, nanoseconds since 1970
+	fetching  atomic.Int32 // its Fetches that are being answered
+	beginning atomic.Int32 // its subscriptions whose start is looked for aside
+	rtt       atomic.Int64 // nanoseconds, of the last answered ping
+	health    health       // of the health checker's goroutine alone
+	pinged    atomic.Int64 // when the ping under way was sent, nanoseconds since 1970
 
 	gone      chan struct{} // closed when it is removed
 	reason    error         // guarded by Hub.mu; does not change once gone is closed

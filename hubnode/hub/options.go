@@ -122,9 +122,14 @@ func WithPublisher(id uint64) ClientOption { return func(c *Client) { c.publishe
 // WithInfo says what lists of clients show about it.
 func WithInfo(info Info) ClientOption { return func(c *Client) { c.info = info } }
 
+// epochMax bounds what clients say of their epochs: those that follow must not run over.
+const epochMax = 1 << 62
+
 // WithEpoch says what session the client had before; the new one's epoch is
-// higher.
-func WithEpoch(epoch uint64) ClientOption { return func(c *Client) { c.epoch = epoch } }
+// higher. One beyond 1<<62 counts as that.
+func WithEpoch(epoch uint64) ClientOption {
+	return func(c *Client) { c.epoch = min(epoch, epochMax) }
+}
 
 // WithClosed calls back once the hub has closed the connection.
 func WithClosed(closed func()) ClientOption { return func(c *Client) { c.closed = closed } }

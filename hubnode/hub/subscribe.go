@@ -6,9 +6,12 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
+// beginningMax bounds the subscriptions of one client whose start is looked for at a time.
+const beginningMax = 64
+
 // subscribe handles a client's Subscribe. What it takes to find the start in
 // topics with history may mean asking other nodes, so it does not hold up the
-// connection.
+// connection, unless that asks for too much at a time.
 func (c *Client) subscribe(in *intake, f wire.Frame) error {
 	var want wire.Subscription
 	if err := wire.DecodeControl(f, &want); err != nil {
@@ -38,7 +41,13 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 		begin(in)
 		return nil
 	}
+	if c.beginning.Add(1) > beginningMax {
+		c.beginning.Add(-1)
+		begin(in)
+		return nil
+	}
 	c.hub.spawn(func() {
+		defer c.beginning.Add(-1)
 		in := c.hub.newIntake()
 		begin(in)
 		in.flush()
