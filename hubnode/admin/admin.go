@@ -164,7 +164,7 @@ func routes(cfg Config) http.Handler {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
 	})
-	return mux
+	return sameOrigin(mux)
 }
 
 // allowed lets those through who may see lists: programs on the node's own machine, or in
@@ -172,7 +172,7 @@ func routes(cfg Config) http.Handler {
 // have these: what they are told, and their token, is nobody else's.
 func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !isHere(r) {
+		if !isHere(r) || !underLocalName(r) {
 			if cfg.TLS().Required && !isEncrypted(r) {
 				say(w, http.StatusForbidden, "ask over https: tls.clients is Required, so lists are not told, nor tokens taken, on plain connections")
 				return
@@ -185,6 +185,11 @@ func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerF
 				}
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				say(w, status, wire.FaultOf(err, wire.CodeUnauthenticated).Detail)
+				return
+			}
+			// Where everybody may see them, that is everybody who reaches the port by themselves.
+			if isHere(r) && !underAddress(r) && cfg.Node.MayView(r.Context(), "", "$hub."+question) == nil {
+				sayName(w)
 				return
 			}
 		}
@@ -203,6 +208,10 @@ func fromHere(handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !isHere(r) {
 			say(w, http.StatusForbidden, "ask from the node itself, over its loopback interface: kubectl port-forward does, or kubectl exec")
+			return
+		}
+		if !underLocalName(r) {
+			sayName(w)
 			return
 		}
 		handle(w, r)

@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// someNode is a node that is ready or not.
-type someNode struct{ ready, drains atomic.Bool }
+// someNode is a node that is ready or not, and asks for tokens or is open to all.
+type someNode struct{ ready, drains, open atomic.Bool }
 
 func (n *someNode) Ready() bool    { return n.ready.Load() }
 func (n *someNode) Counts() Counts { return Counts{MeshLinks: 2} }
@@ -29,10 +29,10 @@ func (n *someNode) Drain()         { n.drains.Store(true) }
 func (n *someNode) Rebalance(context.Context) int { return 7 }
 
 func (n *someNode) MayView(_ context.Context, token, question string) error {
-	switch token {
-	case "viewer", "viewer of " + question:
+	switch {
+	case n.open.Load(), token == "viewer", token == "viewer of "+question:
 		return nil
-	case "nobody":
+	case token == "nobody":
 		return &wire.PermissionError{Identity: "nobody", Action: wire.ActionView, Target: question}
 	}
 	return &wire.Error{Code: wire.CodeUnauthenticated, Detail: "a token is needed"}
@@ -48,21 +48,26 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 	}
 	api := routes(Config{Node: new(someNode), Hub: h, Log: slog.New(slog.DiscardHandler), TLS: plainly})
 	for name, test := range map[string]struct {
-		path, from, header string
-		want               int
-		says               string
+		path, from, host, header string
+		want                     int
+		says                     string
 	}{
-		"from the pod itself":         {"/v1/clients", "127.0.0.1:1", "", http.StatusOK, "clients"},
-		"with a token that may":       {"/v1/clients", "10.0.0.9:1", "Bearer viewer", http.StatusOK, "clients"},
-		"with one for this question":  {"/v1/topics", "10.0.0.9:1", "Bearer viewer of $hub.topics", http.StatusOK, "topics"},
-		"with one for another":        {"/v1/nodes", "10.0.0.9:1", "Bearer viewer of $hub.topics", http.StatusUnauthorized, "a token is needed"},
-		"without a token":             {"/v1/clients", "10.0.0.9:1", "", http.StatusUnauthorized, "a token is needed"},
-		"with one for something else": {"/v1/topics", "10.0.0.9:1", "Bearer nobody", http.StatusForbidden, "admin: View"},
-		"its own status":              {"/healthz", "10.0.0.9:1", "", http.StatusOK, "ok"},
+		"from the pod itself":            {"/v1/clients", "127.0.0.1:1", "127.0.0.1:7480", "", http.StatusOK, "clients"},
+		"with a token that may":          {"/v1/clients", "10.0.0.9:1", "hub:7480", "Bearer viewer", http.StatusOK, "clients"},
+		"with one for this question":     {"/v1/topics", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.topics", http.StatusOK, "topics"},
+		"with one for another":           {"/v1/nodes", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.topics", http.StatusUnauthorized, "a token is needed"},
+		"without a token":                {"/v1/clients", "10.0.0.9:1", "hub:7480", "", http.StatusUnauthorized, "a token is needed"},
+		"with one for something else":    {"/v1/topics", "10.0.0.9:1", "hub:7480", "Bearer nobody", http.StatusForbidden, "admin: View"},
+		"its own status":                 {"/healthz", "10.0.0.9:1", "hub:7480", "", http.StatusOK, "ok"},
+		"under the pod's name":           {"/v1/topics", "127.0.0.1:1", "localhost:7480", "", http.StatusOK, "topics"},
+		"from afar under that name":      {"/v1/topics", "10.0.0.9:1", "localhost:7480", "", http.StatusUnauthorized, "a token is needed"},
+		"by a sidecar, with a token":     {"/v1/topics", "127.0.0.6:1", "hub:7480", "Bearer viewer", http.StatusOK, "topics"},
+		"by a sidecar, without one":      {"/v1/topics", "127.0.0.6:1", "hub:7480", "", http.StatusUnauthorized, "a token is needed"},
+		"by a sidecar, to its own probe": {"/healthz", "127.0.0.6:1", "hub:7480", "", http.StatusOK, "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, test.path, nil)
-			r.RemoteAddr = test.from
+			r.RemoteAddr, r.Host = test.from, test.host
 			if test.header != "" {
 				r.Header.Set("Authorization", test.header)
 			}
@@ -150,7 +155,7 @@ func TestOnlyTheNodeItselfMayMoveClients(t *testing.T) {
 	for _, path := range []string{"/v1/drain", "/v1/rebalance"} {
 		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "what": http.StatusForbidden} {
 			req := httptest.NewRequest(http.MethodPost, path, nil)
-			req.RemoteAddr = from
+			req.RemoteAddr, req.Host = from, "localhost"
 			answer := httptest.NewRecorder()
 			api.ServeHTTP(answer, req)
 			if answer.Code != want || node.drains.Load() {

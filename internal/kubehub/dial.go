@@ -249,11 +249,12 @@ func (c *Cluster) TLS(ctx context.Context, hub *switchboardv1alpha1.Hub) (*tls.C
 	return manifests.ClientTLS(hub, trust.Data[pki.AuthoritiesKey])
 }
 
-// get asks a node's HTTP API.
+// get asks a node's HTTP API, by the name that it knows itself under: what comes to it
+// through a tunnel comes over its loopback.
 func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+pod+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
