@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/switchboardhub/switchboard/hubnode/hub"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -106,8 +107,10 @@ type Server struct {
 
 // New returns an API on ln, which it closes when Run ends.
 func New(cfg Config, ln net.Listener) *Server {
-	return &Server{ln: listener{ln, cfg.TLS}, web: &http.Server{
-		Handler: routes(cfg), ReadHeaderTimeout: headerTime, ConnContext: withConnection,
+	crowd := strangers.NewCrowdOf(connectionsMost, connectionsEach)
+	return &Server{ln: listener{ln, cfg.TLS, crowd}, web: &http.Server{
+		Handler: occupied(routes(cfg)), ConnContext: withConnection,
+		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: answerTime, IdleTimeout: idleTime,
 		ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}}
 }
@@ -155,12 +158,15 @@ func routes(cfg Config) http.Handler {
 		_, _ = fmt.Fprintln(w, `{"state":"draining"}`) // the asker may have gone
 	}))
 	mux.HandleFunc("POST /v1/rebalance", fromHere(func(w http.ResponseWriter, r *http.Request) {
+		within(w, 0) // it takes as long as there are clients to move, unless the asker goes
+		moved := cfg.Node.Rebalance(r.Context())
+		within(w, answerTime)
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = fmt.Fprintf(w, "{\"moved\":%d}\n", cfg.Node.Rebalance(r.Context())) // the asker may have gone
+		_, _ = fmt.Fprintf(w, "{\"moved\":%d}\n", moved) // the asker may have gone
 	}))
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{cfg.Hub.Metrics, cfg.Node.Counts}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", whole(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost})))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
 	})
@@ -198,8 +204,10 @@ func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerF
 }
 
 // isHere reports whether a program on the node's own machine, or in its pod, asks.
-func isHere(r *http.Request) bool {
-	from, err := netip.ParseAddrPort(r.RemoteAddr)
+func isHere(r *http.Request) bool { return isLoopback(r.RemoteAddr) }
+
+func isLoopback(remote string) bool {
+	from, err := netip.ParseAddrPort(remote)
 	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
@@ -226,7 +234,9 @@ func say(w http.ResponseWriter, status int, text string) {
 
 // ask answers with what the hub says, as JSON.
 func ask(h *hub.Hub, question string, w http.ResponseWriter, r *http.Request) {
+	within(w, listTime)
 	answer, err := h.Ask(r.Context(), question)
+	within(w, sized(len(answer)))
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -20,13 +21,23 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // someNode is a node that is ready or not, and asks for tokens or is open to all.
-type someNode struct{ ready, drains, open atomic.Bool }
+type someNode struct {
+	ready, drains, open atomic.Bool
+	rebalance           time.Duration // what it takes
+}
 
 func (n *someNode) Ready() bool    { return n.ready.Load() }
 func (n *someNode) Counts() Counts { return Counts{MeshLinks: 2} }
 func (n *someNode) Drain()         { n.drains.Store(true) }
 
-func (n *someNode) Rebalance(context.Context) int { return 7 }
+func (n *someNode) Rebalance(ctx context.Context) int {
+	select {
+	case <-time.After(n.rebalance):
+		return 7
+	case <-ctx.Done():
+		return 0
+	}
+}
 
 func (n *someNode) MayView(_ context.Context, token, question string) error {
 	switch {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/switchboardhub/switchboard/hubnode/socket"
+	"github.com/switchboardhub/switchboard/hubnode/strangers"
 )
 
 // TLS is how the port is encrypted.
@@ -20,7 +21,8 @@ type TLS struct {
 // listener takes connections with TLS and without on one port: the first byte tells them apart.
 type listener struct {
 	net.Listener
-	tls func() TLS
+	tls   func() TLS
+	crowd *strangers.Crowd // all but those over loopback
 }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -28,7 +30,11 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &connection{Conn: conn, tls: l.tls}, nil
+	c := &connection{Conn: conn, tls: l.tls}
+	if !isLoopback(conn.RemoteAddr().String()) {
+		c.place = l.crowd.Enter(conn)
+	}
+	return c, nil
 }
 
 // connection is plain or encrypted, which its first Read finds out: it is the server's
@@ -36,6 +42,7 @@ func (l listener) Accept() (net.Conn, error) {
 type connection struct {
 	net.Conn // the socket
 	tls      func() TLS
+	place    *strangers.Place // nil over loopback
 
 	once    sync.Once
 	begun   net.Conn // what is read and written; after once
@@ -70,6 +77,9 @@ func (c *connection) Write(b []byte) (int, error) {
 }
 
 func (c *connection) Close() error {
+	if c.place != nil {
+		c.place.Leave()
+	}
 	if secured := c.secured.Load(); secured != nil {
 		return secured.Close()
 	}

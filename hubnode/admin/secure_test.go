@@ -128,7 +128,7 @@ func TestPortOutlivesWhoCannotSpeak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := listener{socket, func() TLS {
+	ln := listener{Listener: socket, tls: func() TLS {
 		return TLS{Config: secure}
 	}}
 	for name, say := range map[string]func(net.Conn){

@@ -2,6 +2,8 @@ package strangers_test
 
 import (
 	"net"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/switchboardhub/switchboard/hubnode/strangers"
@@ -10,7 +12,12 @@ import (
 // noted is a connection that knows whether it was ended.
 type noted struct {
 	net.Conn
+	from  string
 	ended bool
+}
+
+func (c *noted) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.from))
 }
 
 func (c *noted) Close() error {
@@ -56,4 +63,44 @@ func TestOneMoreEndsTheOldestStranger(t *testing.T) {
 	if crowd.Enter(late) != nil || !late.ended {
 		t.Error("a closed crowd takes one more")
 	}
+}
+
+func TestOneMoreFromAnAddressEndsTheOldestIdleFromThere(t *testing.T) {
+	crowd := strangers.NewCrowdOf(4, 2)
+	var conns []*noted
+	var places []*strangers.Place
+	enter := func(from string) {
+		conns = append(conns, &noted{from: from})
+		places = append(places, crowd.Enter(conns[len(conns)-1]))
+	}
+	expect := func(why string, ended ...int) {
+		t.Helper()
+		var got []int
+		for i, c := range conns {
+			if c.ended {
+				got = append(got, i)
+			}
+		}
+		if !slices.Equal(got, ended) {
+			t.Errorf("%s: %v are ended, want %v", why, got, ended)
+		}
+	}
+	enter("10.0.0.1:1") // 0
+	enter("10.0.0.2:1") // 1
+	enter("10.0.0.2:2") // 2
+	places[1].Busy()
+	enter("10.0.0.2:3") // 3
+	expect("the older one is busy", 2)
+	places[3].Busy()
+	enter("10.0.0.2:4") // 4
+	expect("all from there are busy", 1, 2)
+	enter("10.0.0.3:1") // 5
+	places[0].Busy()
+	places[0].Idle()
+	enter("10.0.0.4:1") // 6
+	expect("the crowd is full, and 0 was busy last", 1, 2, 4)
+	places[4].Idle()
+	places[0].Leave()
+	enter("10.0.0.5:1") // 7
+	expect("one has left", 1, 2, 4)
 }
