@@ -22,6 +22,7 @@ import (
 const (
 	staticMax     = 10_000  // tokens of a list
 	listMax       = 4 << 20 // bytes of a list
+	saltAndSum    = 53      // characters of a hash of bcrypt behind its cost
 	checksAtATime = 1       // bcrypt takes tens of milliseconds of CPU: that is its purpose
 )
 
@@ -37,6 +38,7 @@ type staticTokens struct {
 
 	mu     sync.Mutex // guards the fields below
 	byName map[string]staticToken
+	nobody []byte                       // is compared under names that are not there
 	known  map[string][sha256.Size]byte // of tokens that were right, by name: bcrypt is slow
 }
 
@@ -45,20 +47,27 @@ type staticToken struct {
 	groups []string
 }
 
-// nobody is the hash that is compared where there is no such name, so that the time
-// does not tell which names there are.
-var nobody = sync.OnceValue(func() []byte {
-	hash, err := bcrypt.GenerateFromPassword([]byte("nobody"), bcrypt.DefaultCost)
-	if err != nil {
-		panic("auth: bcrypt: " + err.Error()) // only for a cost or a length that it does not take
+// nobody returns the hash that is compared where there is no such name. It takes as long as
+// the most costly of the list, so that in a list of one cost, as a tool writes it, the time
+// does not tell which names there are. It is of no secret that anybody knows, is made without
+// bcrypt, and whatever matches it is refused as well.
+func nobody(byName map[string]staticToken) []byte {
+	highest := 0
+	for _, t := range byName {
+		if cost, err := bcrypt.Cost(t.hash); err == nil {
+			highest = max(highest, cost)
+		}
 	}
-	return hash
-})
+	if highest == 0 {
+		highest = bcrypt.DefaultCost
+	}
+	return fmt.Appendf(nil, "$2a$%02d$%s", highest, strings.Repeat(".", saltAndSum))
+}
 
 func newStatic(path string) *staticTokens {
 	s := &staticTokens{
 		path: path, secret: make([]byte, sha256.Size), slots: make(chan struct{}, checksAtATime),
-		known: make(map[string][sha256.Size]byte),
+		nobody: nobody(nil), known: make(map[string][sha256.Size]byte),
 	}
 	_, _ = rand.Read(s.secret) // never fails: it crashes the program instead
 	return s
@@ -87,7 +96,7 @@ func (s *staticTokens) reread() error {
 			delete(s.known, name)
 		}
 	}
-	s.byName = byName
+	s.byName, s.nobody = byName, nobody(byName)
 	return nil
 }
 
@@ -140,7 +149,7 @@ func (s *staticTokens) identify(ctx context.Context, from, token string) (Identi
 	name, secret, _ := strings.Cut(token, ":")
 	digest := s.digest(token)
 	s.mu.Lock()
-	entry, ok := s.byName[name]
+	entry, ok := s.entryLocked(name)
 	known, remembered := s.known[name]
 	s.mu.Unlock()
 	if !remembered || !hmac.Equal(known[:], digest[:]) {
@@ -154,6 +163,15 @@ func (s *staticTokens) identify(ctx context.Context, from, token string) (Identi
 		s.mu.Unlock()
 	}
 	return Identity{Method: Static, Name: name, Groups: entry.groups, hash: string(entry.hash)}, nil
+}
+
+// entryLocked returns what a secret is compared with under a name, and whether the list has it.
+func (s *staticTokens) entryLocked(name string) (staticToken, bool) {
+	entry, ok := s.byName[name]
+	if !ok {
+		entry.hash = s.nobody
+	}
+	return entry, ok
 }
 
 func (s *staticTokens) digest(token string) (sum [sha256.Size]byte) {
@@ -170,10 +188,6 @@ var errBusy = errors.New("too many tokens to check at a time: try again")
 // another, and of those from one place one at a time: who guesses holds up others that
 // guess from there, and nobody else for long.
 func (s *staticTokens) compare(ctx context.Context, from string, entry staticToken, ok bool, secret string) error {
-	hash := entry.hash
-	if !ok {
-		hash = nobody()
-	}
 	leave, err := s.lanes.enter(ctx, from)
 	if err != nil {
 		return err
@@ -185,7 +199,7 @@ func (s *staticTokens) compare(ctx context.Context, from string, entry staticTok
 	case <-ctx.Done():
 		return errBusy
 	}
-	if err := bcrypt.CompareHashAndPassword(hash, []byte(secret)); err != nil || !ok {
+	if err := bcrypt.CompareHashAndPassword(entry.hash, []byte(secret)); err != nil || !ok {
 		return errWrongToken
 	}
 	return nil
