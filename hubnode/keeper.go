@@ -6,10 +6,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/hub"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/hubnode/shard"
+	"github.com/switchboardhub/switchboard/hubnode/tenancy"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -99,6 +101,7 @@ func (n *Node) newShards() *shard.Shards {
 		Store:   n.stores.store,
 		Limits:  func(topic string) history.Limits { return n.hub.LimitsOf(topic) },
 		Weighs:  n.shares.on,
+		Owners:  n.owners,
 		Outlet:  func() shard.Outlet { return outlet{n.hub.NewStage()} },
 		Desired: n.replicasOf,
 		Linked:  n.view.peers, Settled: n.view.Settled, Ask: n.view.Ask, Carrier: n.view, Bundles: n.view.takesBundles,
@@ -111,6 +114,14 @@ func (n *Node) newShards() *shard.Shards {
 		Timing: n.timing,
 		Log:    n.log,
 	})
+}
+
+// owners returns what says whose a topic is, nil while there are no tenants.
+func (n *Node) owners() func(topic string) string {
+	if n.Config().Tenancy != config.TenancyNamespace {
+		return nil
+	}
+	return tenancy.OwnerOf[string]
 }
 
 // replicasOf returns the nodes that a shard's replicas belong on.

@@ -9,23 +9,31 @@ import (
 	"github.com/switchboardhub/switchboard/wire"
 )
 
-// setMax bounds the subscriptions of one set.
-const setMax = 4096
+const (
+	// setMax bounds the subscriptions of one set.
+	setMax = 4096
+	// ownerMax bounds those of one owner among them. [Set.Do] does not look at it, for replicas
+	// of the version before don't: [Set.Claim] is asked before anything is proposed.
+	ownerMax = setMax / 4
+)
 
 var (
 	errNoDurable    = &wire.Error{Code: wire.CodeNoDurable, Detail: "the topic has no durable subscription of that name"}
-	errManyDurables = &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("there are %d durable subscriptions already, of the topics of one shard: delete those that nobody uses", setMax)}
+	errManyDurables = &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("there are %d durable subscriptions already, of the topics of one shard: delete those that nobody uses, with hubctl durables delete TOPIC NAME", setMax)}
 )
 
 // Set is the durable subscriptions of some topics. Make it with [NewSet]; its methods
-// are safe for concurrent use. But for who waits, its state depends on nothing but
-// what it was asked to do.
+// are safe for concurrent use. But for who waits, and what is claimed, its state depends
+// on nothing but what it was asked to do.
 type Set struct {
 	waiting atomic.Int32 // topics in news
 
-	mu   sync.Mutex // guards the fields below
-	of   map[Key]*Subscription
-	news map[string]chan struct{} // by topic: closed when there may be something for those who wait
+	mu      sync.Mutex // guards the fields below
+	of      map[Key]*Subscription
+	news    map[string]chan struct{}  // by topic: closed when there may be something for those who wait
+	claimed map[Key]int               // about to be begun, by so many requests
+	owned   map[string]int            // how many of each owner are there; nil: nobody has asked yet
+	ownerOf func(topic string) string // of owned
 }
 
 // Key names a subscription.
@@ -36,7 +44,65 @@ type Key struct {
 
 // NewSet returns an empty set.
 func NewSet() *Set {
-	return &Set{of: make(map[Key]*Subscription), news: make(map[string]chan struct{})}
+	return &Set{of: make(map[Key]*Subscription), news: make(map[string]chan struct{}), claimed: make(map[Key]int)}
+}
+
+// Claim makes room in its owner's share for a subscription that a request is about to begin,
+// until release is called: once Do was asked to, or will not be. ownerOf says whose a topic
+// is, always the same; empty: nobody's, whose subscriptions have no bound of their own. One that is there is
+// claimed as well: what deletes it may be on its way. The error is a wire.Error.
+func (s *Set) Claim(key Key, ownerOf func(topic string) string) (release func(), err error) {
+	owner := ownerOf(key.Topic)
+	if owner == "" {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.hasLocked(key) && s.ownedLocked(owner, ownerOf) >= ownerMax {
+		return nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf(
+			"namespace %s has the %d durable subscriptions already that it may have of the topics of one shard: delete those that nobody uses, with hubctl durables delete TOPIC NAME",
+			owner, ownerMax)}
+	}
+	s.claimed[key]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.claimed[key]--; s.claimed[key] == 0 {
+			delete(s.claimed, key)
+		}
+	}, nil
+}
+
+// hasLocked reports whether a subscription is there, or about to be.
+func (s *Set) hasLocked(key Key) bool { return s.of[key] != nil || s.claimed[key] > 0 }
+
+// ownedLocked returns how many subscriptions of an owner are there, or about to be. They are
+// counted once, and followed from then on: who is refused asks again.
+func (s *Set) ownedLocked(owner string, ownerOf func(topic string) string) int {
+	if s.owned == nil {
+		s.owned, s.ownerOf = make(map[string]int), ownerOf
+		for key := range s.of {
+			s.countLocked(key, 1)
+		}
+	}
+	n := s.owned[owner]
+	for key := range s.claimed {
+		if s.of[key] == nil && ownerOf(key.Topic) == owner {
+			n++
+		}
+	}
+	return n
+}
+
+// countLocked follows that a subscription has come or gone, once somebody has asked.
+func (s *Set) countLocked(key Key, by int) {
+	if s.owned == nil {
+		return
+	}
+	owner := s.ownerOf(key.Topic)
+	if s.owned[owner] += by; s.owned[owner] == 0 {
+		delete(s.owned, owner)
+	}
 }
 
 // Do does what a request says at a time. end is the sequence that the topic's next
@@ -49,6 +115,7 @@ func (s *Set) Do(key Key, now time.Time, end wire.Sequence, r Request) (Grant, e
 	switch {
 	case r.Drop && sub != nil:
 		delete(s.of, key)
+		s.countLocked(key, -1)
 		s.tellLocked(key.Topic)
 		return Grant{}, nil
 	case sub == nil && (r.Start == 0 || r.Drop):
@@ -59,6 +126,7 @@ func (s *Set) Do(key Key, now time.Time, end wire.Sequence, r Request) (Grant, e
 		sub = New(r.Start)
 		sub.Policy.Filter = r.Policy.Filter
 		s.of[key] = sub
+		s.countLocked(key, 1)
 	case sub.Policy.Filter != r.Policy.Filter:
 		return Grant{}, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf(
 			"durable subscription %q of topic %q has the filter %q, not %q: what the one refused is settled, so use that, or another name, or delete it first",
@@ -129,6 +197,7 @@ func (s *Set) Restore(all []Saved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.of)
+	s.owned = nil // to be counted anew
 	for i := range all {
 		s.of[all[i].Key] = &all[i].State
 	}

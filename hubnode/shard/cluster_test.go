@@ -38,9 +38,10 @@ type group struct {
 	interval time.Duration
 	shards   int
 	replicas int
-	keeps    int         // artifacts of each topic; 0: a million
-	weighs   func() bool // nil: nobody wants to know
-	old      string      // a node of the version before, which neither sends nor takes bundles
+	keeps    int                              // artifacts of each topic; 0: a million
+	weighs   func() bool                      // nil: nobody wants to know
+	old      string                           // a node of the version before, which neither sends nor takes bundles, and knows no owners
+	owners   func() func(topic string) string // nil: topics are nobody's
 
 	unnamed atomic.Uint64 // publishers of which a test says nothing
 	mu      sync.Mutex    // guards the fields below
@@ -125,11 +126,16 @@ func (g *group) start(node string) {
 	if os.Getenv("SHARD_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With(slog.String("node", node))
 	}
+	owners := g.owners
+	if m.old {
+		owners = nil
+	}
 	m.shards = New(Config{
 		Self: node, Shards: g.shards, Dir: dir, SyncInterval: g.interval, Timing: g.timing, Log: log, files: fs, segment: 8 << 10,
 		Store:   m.store,
 		Limits:  func(string) history.Limits { return history.Limits{MaxArtifacts: cmp.Or(g.keeps, 1<<20)} },
 		Weighs:  g.weighs,
+		Owners:  owners,
 		Outlet:  func() Outlet { return m },
 		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
 		Ask: m.ask, Carrier: m, Bundles: func(to string) bool { return !m.old && !g.node(to).isOld() }, Moved: func(int) {}, Looked: func() {},

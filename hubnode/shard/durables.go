@@ -10,7 +10,9 @@ import (
 )
 
 // Fetch does what a member of a durable subscription says and wants. This node must
-// lead the topic's shard.
+// lead the topic's shard. What would begin one beyond its owner's share is refused before it
+// is proposed: all replicas do what is in the log, also those of a version that knows no
+// shares.
 func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Request) (durable.Grant, error) {
 	r := s.replica(s.Of(topic))
 	if r == nil {
@@ -21,15 +23,30 @@ func (s *Shards) Fetch(ctx context.Context, topic, name string, q durable.Reques
 		return durable.Grant{}, err
 	}
 	q.First = b.First
-	entry, err := appendFetch(newEntry(0), time.Now(), durable.Key{Topic: topic, Name: name}, q)
+	key := durable.Key{Topic: topic, Name: name}
+	entry, err := appendFetch(newEntry(0), time.Now(), key, q)
 	if err != nil {
 		return durable.Grant{}, err
 	}
-	result, err := r.await(ctx, entry)
+	release := func() {}
+	if ownerOf := s.ownerOf(); ownerOf != nil && q.Start > 0 {
+		if release, err = r.machine.durables.Claim(key, ownerOf); err != nil {
+			return durable.Grant{}, err
+		}
+	}
+	result, err := r.await(ctx, entry, release)
 	if err != nil || result.Grant == nil {
 		return durable.Grant{}, err
 	}
 	return *result.Grant, nil
+}
+
+// ownerOf returns what says whose a topic is, nil while topics are nobody's.
+func (s *Shards) ownerOf() func(topic string) string {
+	if s.cfg.Owners == nil {
+		return nil
+	}
+	return s.cfg.Owners()
 }
 
 // AwaitFetch returns what there is for a member of a durable subscription; news is closed
@@ -65,10 +82,16 @@ func (r *replica) extent(topic string) (first, end wire.Sequence) {
 	return b.First, b.Next
 }
 
-// await proposes a record, as enqueue takes it, and waits for what comes of it.
-func (r *replica) await(ctx context.Context, entry []byte) (Result, error) {
+// await proposes a record, as enqueue takes it, and waits for what comes of it. ended is
+// called once that is known, which may be later than ctx lasts.
+func (r *replica) await(ctx context.Context, entry []byte, ended func()) (Result, error) {
 	done := make(chan Result, 1)
-	if err := r.enqueue(entry, func(_ Outlet, result Result) { done <- result }); err != nil {
+	err := r.enqueue(entry, func(_ Outlet, result Result) {
+		ended()
+		done <- result
+	})
+	if err != nil {
+		ended()
 		return Result{}, err
 	}
 	select {

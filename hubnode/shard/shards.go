@@ -50,7 +50,7 @@ func (t Timing) withDefaults() Timing {
 }
 
 // Config says what shards there are and how to reach the others. All fields but
-// Dir, SyncInterval, Weighs and Timing are required.
+// Dir, SyncInterval, Weighs, Owners and Timing are required.
 type Config struct {
 	Self   string // this node's name
 	Shards int    // the same on all nodes, for the hub's whole life
@@ -66,6 +66,10 @@ type Config struct {
 	// Weighs reports whether somebody wants to know by how much topics grow, which takes
 	// two looks at the store for each record. Nil: nobody ever does.
 	Weighs func() bool
+	// Owners returns what says whose a topic is, with an empty text for nobody's; nil while
+	// topics are nobody's. An owner has a share of each shard's durable subscriptions. Nil:
+	// there never are owners.
+	Owners func() (ownerOf func(topic string) string)
 	// Outlet returns what takes what is stored, for one goroutine.
 	Outlet func() Outlet
 	// Desired returns the nodes that a shard's replicas belong on, the one that
@@ -609,7 +613,7 @@ func (s *Shards) Purge(ctx context.Context, topic string, before wire.Sequence) 
 	if r == nil {
 		return 0, errNotLeader
 	}
-	result, err := r.await(ctx, appendPurge(newEntry(0), time.Now(), topic, before))
+	result, err := r.await(ctx, appendPurge(newEntry(0), time.Now(), topic, before), func() {})
 	return result.Grown, err
 }
 
@@ -620,7 +624,7 @@ func (s *Shards) Begin(ctx context.Context, topic string, next wire.Sequence) er
 	if r == nil {
 		return errNotLeader
 	}
-	_, err := r.await(ctx, appendBegin(newEntry(0), time.Now(), topic, next))
+	_, err := r.await(ctx, appendBegin(newEntry(0), time.Now(), topic, next), func() {})
 	return err
 }
 
