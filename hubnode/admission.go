@@ -88,7 +88,7 @@ func (a *admission) admit(who auth.Identity, id wire.ClientID) (server.Admitted,
 		return server.Admitted{}, &wire.PermissionError{Identity: who.Name, Action: wire.ActionConnect, Target: id, Tenant: string(tenant)}
 	}
 	return server.Admitted{
-		Permit: &hub.Permit{Identity: who.Name, Account: who.Key(), Allows: grant.Allows, Expires: who.Expires, Proof: &proof{who, t}},
+		Permit: &hub.Permit{Identity: who.Name, Account: who.Key(), Allows: grant.Allows, Own: tenant != "", Expires: who.Expires, Proof: &proof{who, t}},
 		Tenant: tenant,
 	}, nil
 }

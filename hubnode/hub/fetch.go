@@ -108,10 +108,8 @@ func (c *Client) fetch(in *intake, f wire.Frame) error {
 
 // mayFetch returns nil, or why the client may not fetch.
 func (c *Client) mayFetch(q *fetchQuestion) error {
-	for _, action := range []wire.Action{wire.ActionSubscribe, wire.ActionHistory} {
-		if err := c.may(action, q.Topic); err != nil {
-			return err
-		}
+	if err := c.mayUse(q.Topic); err != nil {
+		return err
 	}
 	if letters := q.Fetch.Policy.DeadLetter; letters != "" { // the hub publishes there what this client has it give up
 		return c.may(wire.ActionPublish, letters)

@@ -26,6 +26,10 @@ type Permit struct {
 	// Allows says whether a client may do something to a client id, topic, pattern or
 	// question. It is safe for concurrent use and always says the same.
 	Allows func(action wire.Action, target string) bool
+	// Own says that the client has names of its own, so that all topics that it may use are
+	// its own people's: it may delete those durable subscriptions that it may fetch from.
+	// Elsewhere that takes ActionManage.
+	Own bool
 	// Expires is when the client is disconnected unless it has renewed its proof; the
 	// zero time: never.
 	Expires time.Time
@@ -244,9 +248,23 @@ func (c *Client) mayAsk(target string, body []byte) error {
 	case systemPurge:
 		return c.may(wire.ActionPurge, topicAsked(body))
 	case systemDurableDelete:
+		if p := c.permit.Load(); p != nil && p.Own {
+			return c.mayUse(topicAsked(body))
+		}
 		return c.may(wire.ActionManage, target)
 	}
 	return c.may(wire.ActionView, target)
+}
+
+// mayUse returns nil, or why the client may not use durable subscriptions of a topic. Whoever
+// may can fetch all that one has, and say that it is done.
+func (c *Client) mayUse(topic string) error {
+	for _, action := range []wire.Action{wire.ActionSubscribe, wire.ActionHistory} {
+		if err := c.may(action, topic); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // denied counts and logs what a client was not allowed, and returns what it hears.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,6 +81,58 @@ func frame(kind wire.Kind, target, from string, body any) wire.Frame {
 		text, _ = json.Marshal(b) //nolint:errchkjson // types of package wire
 	}
 	return wire.AppendFrame(nil, wire.Header{Kind: kind, Flags: wire.FlagAck, Count: 1, Sequence: 7, Ref: 9}, target, from, text)
+}
+
+// questionOf is the body of a frame that holds one artifact, which is what a question to the hub
+// or an answer of it says.
+func questionOf(t *testing.T, text string) string {
+	t.Helper()
+	return string(runOf(t, text).Body())
+}
+
+func runOf(t *testing.T, texts ...string) *wire.Run {
+	t.Helper()
+	var r wire.Run
+	for _, text := range texts {
+		a := wire.Artifact{ID: wire.ID{1}, Time: time.Unix(7, 0), ContentType: "application/json", Attributes: map[string]string{"a": "b"}, Payload: []byte(text)}
+		if err := r.Append(&a, math.MaxInt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &r
+}
+
+// Of all that the hub can be asked, one question and its answer have a name of the tenant's.
+func TestAQuestionAboutATopic(t *testing.T) {
+	const question = "$hub.durables.delete"
+	two := string(runOf(t, `{"topic":"jobs"}`, "x").Body())
+	for name, test := range map[string]struct{ own, hub wire.Frame }{
+		"the question":          {frame(wire.KindSend, question, "w", questionOf(t, `{"topic":"jobs","name":"d"}`)), frame(wire.KindSend, question, "shop/w", questionOf(t, `{"topic":"shop.jobs","name":"d"}`))},
+		"of another tenant":     {frame(wire.KindSend, question, "w", questionOf(t, `{"topic":"bank.jobs","name":"d"}`)), frame(wire.KindSend, question, "shop/w", questionOf(t, `{"topic":"shop.bank.jobs","name":"d"}`))},
+		"under another name":    {frame(wire.KindSend, question, "w", questionOf(t, `{"to\u0070ic":"a","TOPIC":"jobs"}`)), frame(wire.KindSend, question, "shop/w", questionOf(t, `{"topic":"shop.jobs"}`))},
+		"about nothing":         {frame(wire.KindSend, question, "w", questionOf(t, `{"name":"d"}`)), frame(wire.KindSend, question, "shop/w", questionOf(t, `{"name":"d"}`))},
+		"that is none":          {frame(wire.KindSend, question, "w", questionOf(t, `{`)), frame(wire.KindSend, question, "shop/w", questionOf(t, `{`))},
+		"without an artifact":   {frame(wire.KindSend, question, "w", ""), frame(wire.KindSend, question, "shop/w", "")},
+		"in what is no run":     {frame(wire.KindSend, question, "w", "run"), frame(wire.KindSend, question, "shop/w", "run")},
+		"with something else":   {frame(wire.KindSend, question, "w", two), frame(wire.KindSend, question, "shop/w", two)},
+		"another question":      {frame(wire.KindSend, "$hub.durables", "w", questionOf(t, `{"topic":"jobs"}`)), frame(wire.KindSend, "$hub.durables", "shop/w", questionOf(t, `{"topic":"jobs"}`))},
+		"what a client is sent": {frame(wire.KindSend, "v", "w", questionOf(t, `{"topic":"jobs"}`)), frame(wire.KindSend, "shop/v", "shop/w", questionOf(t, `{"topic":"jobs"}`))},
+	} {
+		in := translator{tenant: shop}
+		if got := in.appendIn(nil, test.own); !bytes.Equal(got, test.hub) {
+			t.Errorf("%s: the hub gets\n%q, want\n%q", name, got, test.hub)
+		}
+	}
+	for name, test := range map[string]struct{ hub, own wire.Frame }{
+		"the answer":          {frame(wire.KindReply, "shop/w", question, questionOf(t, `{"topic":"shop.jobs","name":"d"}`)), frame(wire.KindReply, "w", question, questionOf(t, `{"topic":"jobs","name":"d"}`))},
+		"a client's answer":   {frame(wire.KindReply, "shop/w", "shop/v", questionOf(t, `{"topic":"shop.jobs"}`)), frame(wire.KindReply, "w", "v", questionOf(t, `{"topic":"shop.jobs"}`))},
+		"an answer of no run": {frame(wire.KindReply, "shop/w", question, "run"), frame(wire.KindReply, "w", question, "run")},
+	} {
+		out := translator{tenant: shop}
+		if got := out.appendOut(nil, test.hub); !bytes.Equal(got, test.own) {
+			t.Errorf("%s: the client gets\n%q, want\n%q", name, got, test.own)
+		}
+	}
 }
 
 func TestFramesOfTheClient(t *testing.T) {

@@ -3,6 +3,7 @@ package tenancy
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"strings"
 
 	"github.com/switchboardhub/switchboard/wire"
@@ -21,6 +22,9 @@ func (t *translator) appendIn(b []byte, f wire.Frame) []byte {
 	switch f.Kind() {
 	case wire.KindSend, wire.KindReply:
 		target = appendID(t.tenant, target, f.Target())
+		if string(target) == durableDelete {
+			body = retopic(body, t.tenant.Topic)
+		}
 	case wire.KindPublish, wire.KindRead, wire.KindRestore:
 		target = appendTopic(t.tenant, target, f.Target())
 	case wire.KindSubscribe:
@@ -47,6 +51,9 @@ func (t *translator) appendOut(b []byte, f wire.Frame) []byte {
 	switch f.Kind() {
 	case wire.KindSend, wire.KindReply:
 		target = appendOwnID(t.tenant, target, f.Target())
+		if string(f.From()) == durableDelete {
+			body = retopic(body, t.tenant.OwnTopic)
+		}
 	case wire.KindPublish, wire.KindGap:
 		target = appendOwnTopic(t.tenant, target, f.Target())
 	case wire.KindAck:
@@ -60,6 +67,37 @@ func (t *translator) appendOut(b []byte, f wire.Frame) []byte {
 	}
 	t.target, t.from = target, appendOwnID(t.tenant, t.from[:0], f.From())
 	return wire.AppendFrame(b, f.Header(), t.target, t.from, body)
+}
+
+// durableDelete is the question to the hub that tenants may ask about topics of their own. It
+// and its answer name the topic.
+const durableDelete = "$hub.durables.delete"
+
+// retopic changes the topic in the question, or the answer, that a run of one artifact is.
+// What is none stays as it is.
+func retopic(run []byte, to func(string) string) []byte {
+	var a wire.Artifact
+	r := wire.NewRunReader(run)
+	if ok, err := r.Next(&a); !ok || err != nil {
+		return run
+	}
+	if more, err := r.Next(&wire.Artifact{}); more || err != nil {
+		return run
+	}
+	type names struct {
+		Topic string `json:"topic,omitempty"`
+		Name  string `json:"name,omitempty"`
+	}
+	changed := recode(a.Payload, func(q *names) bool {
+		q.Topic = to(q.Topic)
+		return q.Topic != ""
+	})
+	var all wire.Run
+	a.Payload = changed
+	if err := all.Append(&a, math.MaxInt); err != nil {
+		return run // it was in a run
+	}
+	return all.Body()
 }
 
 // positions is what the body of Subscribe's Ack begins with.

@@ -39,7 +39,10 @@ has not looked at yet.`,
 		Use:   "delete TOPIC NAME",
 		Short: "Delete a durable subscription and its position",
 		Long: `Delete a durable subscription and its position. The topic keeps its artifacts. A
-client that has the subscription begins a new one. This can't be undone.`,
+client that has the subscription begins a new one. This can't be undone.
+
+It takes a rule with admin: Manage. A client of a namespace that has names of its own
+needs the rights to subscribe to the topic and to read its history instead.`,
 		Example: "  hubctl durables delete jobs workers",
 		Args:    Args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
