@@ -301,6 +301,53 @@ func TestShrinkingWaitsUntilHistoriesHaveMoved(t *testing.T) {
 	}
 }
 
+// Where no node is ready nobody is asked, and nobody says that topics have moved.
+func TestShrinkingWaitsForNodesThatAnswer(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 5, history: {maxArtifacts: 10}}")
+	for _, pod := range h.settle(t) {
+		h.fall(t, pod)
+	}
+	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(3)) })
+	eventually(t, func() error {
+		c := h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue, switchboardv1alpha1.ReasonScaling)
+		for _, want := range []string{"no node answers", "agents-node-0", "agents-node-4", "replicas: 0"} {
+			if !strings.Contains(c.Message, want) {
+				return fmt.Errorf("message %q, want it to say %q", c.Message, want)
+			}
+		}
+		return nil
+	})
+	sts := &appsv1.StatefulSet{}
+	h.read(t, sts, "agents-node")
+	if *sts.Spec.Replicas != 5 {
+		t.Errorf("the StatefulSet has %d replicas though no node was asked, want 5", *sts.Spec.Replicas)
+	}
+	for _, pod := range h.pods(t) { // they come back
+		if err := h.Delete(t.Context(), &pod, client.GracePeriodSeconds(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pods := h.settle(t); len(pods) != 3 {
+		t.Errorf("%d pods are left, want 3", len(pods))
+	}
+}
+
+// A hub whose image was wrong from the beginning holds nothing.
+func TestHubThatNeverRanShrinks(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 3, image: 'no/such:image'}")
+	for _, pod := range h.runPods(t) {
+		h.crash(t, pod, "exec format error")
+	}
+	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(1)) })
+	sts := &appsv1.StatefulSet{}
+	h.waitFor(t, sts, "agents-node", func() error {
+		if *sts.Spec.Replicas != 1 {
+			return fmt.Errorf("%d nodes are asked for", *sts.Spec.Replicas)
+		}
+		return nil
+	})
+}
+
 func TestDriftIsRepaired(t *testing.T) {
 	h := createHub(t, useCluster(t), "")
 	h.settle(t)

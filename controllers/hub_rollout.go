@@ -178,6 +178,13 @@ func dead(pod *corev1.Pod) bool {
 	return whyDead(pod) != ""
 }
 
+// hasRun reports whether a container of a pod runs or has run.
+func hasRun(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses), func(cs corev1.ContainerStatus) bool {
+		return cs.State.Running != nil || cs.State.Terminated != nil || cs.LastTerminationState.Terminated != nil || cs.RestartCount > 0
+	})
+}
+
 // replaceOutdated takes the next step of a rollout. The pod is evicted rather
 // than deleted, so that the disruption budget has the last word: two nodes never
 // go at the same time, whoever asks.

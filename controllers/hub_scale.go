@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -25,13 +28,14 @@ type scale struct {
 
 // scaleView is what planScale decides by.
 type scaleView struct {
-	want    int32 // by the spec
-	exists  bool  // there is a StatefulSet, and settings
-	running int32 // what the StatefulSet is asked for
-	homes   int32 // what the settings say
-	ready   int32 // ready pods among those with ordinals below want
-	applied bool  // every ready node runs the settings for want
-	moving  int   // shards that some node knows to be not where the settings want them
+	want    int32  // by the spec
+	exists  bool   // there is a StatefulSet, and settings
+	running int32  // what the StatefulSet is asked for
+	homes   int32  // what the settings say
+	ready   int32  // ready pods among those with ordinals below want
+	applied bool   // every ready node runs the settings for want
+	moving  int    // shards that some node knows to be not where the settings want them
+	unknown string // why it is not known where all topics are; empty: it is
 }
 
 // planScale returns the next step from what is to what is wanted.
@@ -40,10 +44,16 @@ func planScale(v scaleView) scale {
 	case !v.exists, v.want == 0, v.homes == 0: // nobody to wait for, or to move to
 		return scale{settings: v.want, workload: v.want}
 	case v.want > v.homes && v.ready < v.want:
+		workload := v.want
+		if !v.applied || v.moving > 0 || v.unknown != "" { // of a shrink that was under way, more may run
+			workload = max(v.want, v.running)
+		}
 		return scale{
-			settings: v.homes, workload: v.want,
+			settings: v.homes, workload: workload,
 			waiting: fmt.Sprintf("%d of %d nodes are ready; topics move to the new ones when all are", v.ready, v.want),
 		}
+	case v.running > v.want && v.unknown != "":
+		return scale{settings: v.homes, workload: v.running, waiting: v.unknown}
 	case v.running > v.want && (v.homes != v.want || !v.applied):
 		return scale{
 			settings: v.want, workload: v.running,
@@ -74,6 +84,11 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 		v.running = running
 		v.homes = int32(settings.Replicas)
 		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))
+		if v.running > v.want {
+			if v.unknown, err = r.whereabouts(ctx, p, max(v.running, v.homes)); err != nil {
+				return err
+			}
+		}
 	}
 	p.seen.scale = planScale(v)
 	return nil
@@ -110,6 +125,95 @@ func (o *observed) progress(want int32, hash string) (ready int32, applied bool,
 		}
 	}
 	return ready, applied, moving
+}
+
+// whereabouts says why it is not known where all topics of so many nodes are, or
+// nothing. Where nobody is asked, "no shard is on its way" is true for lack of
+// evidence.
+func (r *HubReconciler) whereabouts(ctx context.Context, p *pass, nodes int32) (string, error) {
+	claims := &corev1.PersistentVolumeClaimList{}
+	if err := r.List(ctx, claims, ofHub(p.hub)...); err != nil {
+		return "", fmt.Errorf("list claims: %w", err)
+	}
+	return p.seen.whereabouts(manifests.NodeName(p.hub), nodes, claims.Items), nil
+}
+
+// whereabouts asks for the word of each shard's leader, which alone knows the members
+// for certain. Where shards have none, as those that never began, every node has to
+// answer that may hold something.
+func (o *observed) whereabouts(prefix string, nodes int32, claims []corev1.PersistentVolumeClaim) string {
+	answering := slices.ContainsFunc(o.nodes, func(n observedNode) bool { return n.answers() })
+	h := o.history()
+	if answering && h.Led >= h.Shards {
+		return ""
+	}
+	disk := templateSize(o.workload) != nil
+	var silent []string
+	for i := range nodes {
+		name := fmt.Sprintf("%s-%d", prefix, i)
+		if n := o.node(name); n == nil || !n.answers() {
+			if mayHold(n, claimOf(claims, name), disk) {
+				silent = append(silent, name)
+			}
+		}
+	}
+	if len(silent) == 0 {
+		return ""
+	}
+	why := "no node answers"
+	if answering {
+		why = fmt.Sprintf("%d of %d shards have no leader that answers", h.Shards-h.Led, h.Shards)
+	}
+	giveUp := "stop the Hub with replicas: 0 before it starts with fewer, which gives up what they have in memory"
+	if disk {
+		giveUp = "if their disks are lost for good, delete their claims and pods, one after the other"
+	}
+	return fmt.Sprintf("no node goes before it is known where all topics are: %s. They may be on %s: bring these back (see the condition Degraded); or %s", why, enumerate(silent), giveUp)
+}
+
+// node returns the pod with the name, nil when there is none.
+func (o *observed) node(name string) *observedNode {
+	for i := range o.nodes {
+		if o.nodes[i].pod.Name == name {
+			return &o.nodes[i]
+		}
+	}
+	return nil
+}
+
+// mayHold reports whether a node may hold artifacts that others lack: in the memory of
+// a pod that may run, or on a volume. n is nil while there is no pod, claim when
+// none is known; disk says that new pods have one.
+func mayHold(n *observedNode, claim *corev1.PersistentVolumeClaim, disk bool) bool {
+	bound := claim != nil && claim.Status.Phase == corev1.ClaimBound
+	switch {
+	case n == nil:
+		return disk && bound
+	case !manifests.HasVolume(&n.pod):
+		return !dead(&n.pod)
+	case claim == nil:
+		return true // it is somebody's own, with whatever is on it
+	case !bound:
+		return false
+	}
+	return !dead(&n.pod) || hasRun(&n.pod) || !madeFor(claim, &n.pod)
+}
+
+func claimOf(claims []corev1.PersistentVolumeClaim, pod string) *corev1.PersistentVolumeClaim {
+	for i := range claims {
+		if claims[i].Name == manifests.HistoryClaimName(pod) {
+			return &claims[i]
+		}
+	}
+	return nil
+}
+
+// madeFor reports whether a pod is the first one with its claim: a StatefulSet makes
+// the claim and then, at once, the pod.
+func madeFor(claim *corev1.PersistentVolumeClaim, pod *corev1.Pod) bool {
+	const atOnce = 2 * time.Second // timestamps are whole seconds
+	age := pod.CreationTimestamp.Sub(claim.CreationTimestamp.Time)
+	return age >= 0 && age <= atOnce
 }
 
 // ordinalOf returns the number that a StatefulSet put behind the last hyphen of

@@ -336,6 +336,20 @@ func (h *hubInTest) crash(t *testing.T, pod *corev1.Pod, words string) {
 	}
 }
 
+// fall makes a pod not ready whose container goes on, as one that hangs.
+func (h *hubInTest) fall(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	before := pod.DeepCopy()
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.Now()}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
+		Name: "hubnode", Image: "switchboard",
+		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}},
+	}}
+	if err := h.Status().Patch(t.Context(), pod, client.MergeFrom(before)); err != nil {
+		t.Fatalf("set a pod's status: %v", err)
+	}
+}
+
 // poke makes the operator look at the Hub, and returns when it has asked the
 // pod's node.
 func (h *hubInTest) poke(t *testing.T, pod *corev1.Pod) {

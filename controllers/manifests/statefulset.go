@@ -78,6 +78,9 @@ func HasVolume(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == historyVolume })
 }
 
+// HistoryClaimName is the name of the claim of a node's volume, by its pod's.
+func HistoryClaimName(pod string) string { return historyVolume + "-" + pod }
+
 // historyClaim is the claim of each node's volume. A template has no namespace of
 // its own.
 func historyClaim(hub *switchboardv1alpha1.Hub) *corev1ac.PersistentVolumeClaimApplyConfiguration {
