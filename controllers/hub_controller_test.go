@@ -301,6 +301,46 @@ func TestShrinkingWaitsUntilHistoriesHaveMoved(t *testing.T) {
 	}
 }
 
+// Topics are on the volumes of all nodes that there were: with fewer of them a shard may
+// lack its majority for ever.
+func TestHubOnVolumesStartsSmaller(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 3, history: {maxArtifacts: 10}, storage: {size: 1Gi}}")
+	h.bindClaims(t)
+	h.settle(t)
+	homes := func() int {
+		settings := &corev1.ConfigMap{}
+		h.read(t, settings, "agents-config")
+		parsed, err := config.Parse([]byte(settings.Data["hubnode.yaml"]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed.Replicas
+	}
+	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(0)) })
+	if pods := h.settle(t); len(pods) != 0 || homes() != 3 {
+		t.Fatalf("stopped with %d pods, and topics have their homes on %d nodes, want 3", len(pods), homes())
+	}
+	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(1)) })
+	sts := &appsv1.StatefulSet{}
+	h.waitFor(t, sts, "agents-node", func() error {
+		switch *sts.Spec.Replicas {
+		case 0:
+			return errors.New("it is stopped")
+		case 3:
+			return nil
+		}
+		t.Fatalf("%d nodes start, want those that topics are on first", *sts.Spec.Replicas)
+		return nil
+	})
+	h.waitForCondition(t, switchboardv1alpha1.ConditionProgressing, metav1.ConditionTrue, switchboardv1alpha1.ReasonRollingOut)
+	if got := homes(); got != 3 {
+		t.Errorf("before a node is there to be asked topics are to move to %d", got)
+	}
+	if pods := h.settle(t); len(pods) != 1 || homes() != 1 {
+		t.Errorf("%d pods are left, and topics are on %d, want 1", len(pods), homes())
+	}
+}
+
 // Where no node is ready nobody is asked, and nobody says that topics have moved.
 func TestShrinkingWaitsForNodesThatAnswer(t *testing.T) {
 	h := createHub(t, useCluster(t), "{replicas: 5, history: {maxArtifacts: 10}}")

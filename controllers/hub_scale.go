@@ -29,7 +29,8 @@ type scale struct {
 // scaleView is what planScale decides by.
 type scaleView struct {
 	want    int32  // by the spec
-	exists  bool   // there is a StatefulSet, and settings
+	exists  bool   // there is a StatefulSet, or what it left on volumes, and settings
+	disk    bool   // the nodes keep what they have while they are stopped
 	running int32  // what the StatefulSet is asked for
 	homes   int32  // what the settings say
 	ready   int32  // ready pods among those with ordinals below want
@@ -41,8 +42,15 @@ type scaleView struct {
 // planScale returns the next step from what is to what is wanted.
 func planScale(v scaleView) scale {
 	switch {
-	case !v.exists, v.want == 0, v.homes == 0: // nobody to wait for, or to move to
+	case !v.exists, v.homes == 0, !v.disk && (v.want == 0 || v.running == 0): // nobody to wait for, or to move to
 		return scale{settings: v.want, workload: v.want}
+	case v.want == 0: // who starts it again has to know whose volumes topics are on, also in the middle of a step
+		return scale{settings: max(v.homes, v.running), workload: 0}
+	case v.disk && v.want < v.homes && v.running < v.homes:
+		return scale{
+			settings: v.homes, workload: v.homes,
+			waiting: fmt.Sprintf("topics are on the volumes of %d nodes: all of these start before topics move to the %d that remain", v.homes, v.want),
+		}
 	case v.want > v.homes && v.ready < v.want:
 		workload := v.want
 		if !v.applied || v.moving > 0 || v.unknown != "" { // of a shrink that was under way, more may run
@@ -71,13 +79,13 @@ func planScale(v scaleView) scale {
 
 // decideScale plans the pass's scale by what was seen.
 func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
-	v := scaleView{want: manifests.Replicas(p.hub)}
+	v := scaleView{want: manifests.Replicas(p.hub), disk: manifests.VolumeSize(p.hub) != nil}
 	written, exist, err := r.writtenSettings(ctx, p.hub)
 	if err != nil {
 		return err
 	}
 	settings, parseErr := config.Parse(written)
-	if running, exists := p.seen.asked(); exist && parseErr == nil && exists {
+	if running, exists := p.seen.asked(); exist && parseErr == nil && (exists || v.disk) {
 		v.exists = true
 		p.seen.servesTLS = settings.TLS.Clients != config.TLSDisabled
 		p.seen.requiresClusterTLS = settings.TLS.Cluster == config.TLSRequired

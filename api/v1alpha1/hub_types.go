@@ -20,7 +20,9 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.tenancy) || self.tenancy != 'Namespace' || (has(self.authentication) && has(self.authentication.serviceAccount))",message="Namespace needs spec.authentication.serviceAccount: nobody else is known to be of a namespace",fieldPath=".tenancy"
 // +kubebuilder:validation:XValidation:rule="!has(self.limits) || !has(self.limits.perNamespace) || (has(self.tenancy) && self.tenancy == 'Namespace')",message="needs spec.tenancy to be Namespace: topics are of no namespace otherwise, and history.maxBytes bounds each",fieldPath=".limits.perNamespace"
 type HubSpec struct {
-	// replicas is how many nodes the hub has. Zero stops it and keeps its settings.
+	// replicas is how many nodes the hub has. Zero stops it and keeps its settings. Started
+	// again with fewer nodes than before, a hub on volumes runs all of them until topics
+	// have moved.
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=99
 	// +kubebuilder:default=3

@@ -17,7 +17,7 @@ type Config struct {
 	// may leave it to the command line.
 	Node string `yaml:"node,omitempty"`
 	// Replicas is how many nodes the hub has: those with the ordinals 0 to
-	// Replicas-1. Zero while a hub is scaled to none.
+	// Replicas-1. Zero while a hub in memory is scaled to none; one on volumes keeps what it was.
 	Replicas int `yaml:"replicas"`
 	// Listen are the addresses that the node serves.
 	Listen Listen `yaml:"listen"`
