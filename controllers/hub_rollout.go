@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,6 +25,7 @@ type rollout struct {
 	evict    string        // the pod to replace now, or none
 	waiting  string        // what the next one waits for
 	stuck    string        // why waiting won't help; a change of the spec does
+	blocked  bool          // stuck, whatever else goes on: Kubernetes makes no pod
 	after    time.Duration // when to look again, if not sooner; 0: as always
 }
 
@@ -40,6 +42,7 @@ type rolloutView struct {
 	// volume of the template the StatefulSet controller reports a fault, and makes
 	// no pod with a higher ordinal.
 	lowestFirst bool
+	blocked     string // why it makes none of one that is missing, and what to do; empty: it does
 }
 
 // rolloutNode is one pod.
@@ -74,11 +77,19 @@ func planRollout(v rolloutView) rollout {
 		r.waiting = fmt.Sprintf("%d of %d nodes run an earlier pod template until their pods are deleted: spec.updates.strategy is OnDelete", r.outdated, len(v.nodes))
 		return r
 	}
-	for _, n := range slices.Backward(v.nodes) {
+	first := slices.IndexFunc(v.nodes, func(n rolloutNode) bool { return n.outdated })
+	for i, n := range slices.Backward(v.nodes) {
+		if v.lowestFirst && i > first {
+			continue // no other would be made in its place
+		}
 		if n.outdated && !n.ready && (n.dead || n.failing != "" && ready == len(v.nodes)-1) {
 			r.evict = n.name
 			return r
 		}
+	}
+	if v.blocked != "" {
+		r.waiting, r.stuck, r.blocked = v.blocked, v.blocked, true
+		return r
 	}
 	var last time.Time
 	for _, n := range slices.Backward(v.nodes) {
@@ -143,6 +154,9 @@ func (o *observed) unsettled(want int32) string {
 // rolloutView gathers what a rollout is decided by.
 func (o *observed) rolloutView(hub *switchboardv1alpha1.Hub) rolloutView {
 	want := manifests.Replicas(hub)
+	if o.workload != nil && o.lacksVolume(hub) != "" && want > 0 {
+		want, _ = o.asked() // which stays until all have theirs
+	}
 	v := rolloutView{
 		want: want, now: o.now, delay: hub.Spec.Updates.Delay.Duration,
 		byHand:    hub.Spec.Updates.Strategy == switchboardv1alpha1.UpdateOnDelete,
@@ -163,9 +177,42 @@ func (o *observed) rolloutView(hub *switchboardv1alpha1.Hub) rolloutView {
 			n.since = c.LastTransitionTime.Time
 		}
 		v.nodes = append(v.nodes, n)
-		v.lowestFirst = v.lowestFirst || templateSize(sts) != nil && !manifests.HasVolume(pod)
+	}
+	slices.SortStableFunc(v.nodes, func(a, b rolloutNode) int { return cmp.Compare(ordinalOf(a.name), ordinalOf(b.name)) })
+	if lacks := o.lacksVolume(hub); lacks != "" && templateSize(sts) != nil {
+		v.lowestFirst, v.blocked = true, o.blocked(hub, lacks, want)
 	}
 	return v
+}
+
+// lacksVolume returns the pod with the lowest ordinal that has no volume though the Hub
+// wants one for each, or nothing.
+func (o *observed) lacksVolume(hub *switchboardv1alpha1.Hub) (pod string) {
+	if manifests.VolumeSize(hub) == nil {
+		return ""
+	}
+	for i := range o.nodes {
+		n := &o.nodes[i].pod
+		if !manifests.HasVolume(n) && (pod == "" || ordinalOf(n.Name) < ordinalOf(pod)) {
+			pod = n.Name
+		}
+	}
+	return pod
+}
+
+// blocked says which pod is missing behind the one that lacks its volume, and what to
+// do; nothing when all are there. The disruption budget refuses an eviction then, and
+// rightly so: with one node away, another one may take the majority of what is in memory.
+func (o *observed) blocked(hub *switchboardv1alpha1.Hub, lacks string, want int32) string {
+	for i := ordinalOf(lacks) + 1; i < want; i++ {
+		name := fmt.Sprintf("%s-%d", manifests.NodeName(hub), i)
+		if o.node(name) != nil {
+			continue
+		}
+		return fmt.Sprintf("%[1]s is missing, and Kubernetes does not make it while %[2]s has no volume. To lose nothing of what topics keep, remove spec.storage.size until all nodes are ready again; where no topic keeps history: kubectl delete pod %[2]s -n %[3]s",
+			name, lacks, hub.Namespace)
+	}
+	return ""
 }
 
 // dead reports whether a pod's container has not come to run, or has ended.

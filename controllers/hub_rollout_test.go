@@ -1,12 +1,18 @@
 package controllers
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
 
 func TestPlanRollout(t *testing.T) {
@@ -88,6 +94,14 @@ func TestPlanRollout(t *testing.T) {
 			with(view(node("a"), node("b", outdated), node("c", outdated)), func(v *rolloutView) { v.lowestFirst = true }),
 			rollout{outdated: 2, evict: "b"},
 		},
+		"so does one that fails among them: no other would be made": {
+			with(view(node("a", outdated), node("b", outdated), node("c", crashing, outdated)), func(v *rolloutView) { v.lowestFirst = true }),
+			rollout{outdated: 3, waiting: "c is not ready yet", stuck: "c: CrashLoopBackOff"},
+		},
+		"of nodes that get volumes and all fail the lowest goes": {
+			with(view(node("a", crashing, outdated), node("b", crashing, outdated)), func(v *rolloutView) { v.lowestFirst = true }),
+			rollout{outdated: 2, evict: "a"},
+		},
 		"Kubernetes has not seen the new template": {
 			with(view(node("a", outdated), node("b"), node("c")), func(v *rolloutView) { v.seen = false }), rollout{outdated: 1},
 		},
@@ -127,6 +141,62 @@ func TestSafeToRestart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := (&observed{nodes: tt.nodes}).unsettled(2); got != tt.want {
 				t.Errorf("unsettled = %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Of pods without the volume of the template the StatefulSet controller makes none with a
+// higher ordinal, whatever the operator waits for.
+func TestNodesThatGetVolumesWhileOneIsMissing(t *testing.T) {
+	hub := func(replicas int32) *switchboardv1alpha1.Hub {
+		return &switchboardv1alpha1.Hub{
+			ObjectMeta: metav1.ObjectMeta{Name: "agents", Namespace: "default"},
+			Spec:       switchboardv1alpha1.HubSpec{Replicas: &replicas, Storage: &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi"))}},
+		}
+	}
+	node := func(ordinal int, volume bool) observedNode {
+		n := observedNode{ready: true, report: NodeReport{Hub: "h"}}
+		n.pod.Name, n.pod.Labels = fmt.Sprintf("agents-node-%d", ordinal), map[string]string{appsv1.StatefulSetRevisionLabel: "old"}
+		if volume {
+			n.pod.Spec.Volumes = []corev1.Volume{{Name: "history"}}
+			n.pod.Labels[appsv1.StatefulSetRevisionLabel] = "new"
+		}
+		return n
+	}
+	eleven := []observedNode{node(0, true), node(1, true), node(10, false)} // by name
+	for i := 2; i < 10; i++ {
+		eleven = append(eleven, node(i, false))
+	}
+	for name, tt := range map[string]struct {
+		hub           *switchboardv1alpha1.Hub
+		nodes         []observedNode
+		evict         string
+		stuck, delete string // the pods that it names
+	}{
+		"all are there":                         {hub: hub(3), nodes: []observedNode{node(0, false), node(1, false), node(2, false)}, evict: "agents-node-0"},
+		"the last one is lost":                  {hub: hub(3), nodes: []observedNode{node(0, false), node(1, false)}, stuck: "agents-node-2", delete: "agents-node-0"},
+		"one is lost on the way":                {hub: hub(3), nodes: []observedNode{node(0, true), node(1, false)}, stuck: "agents-node-2", delete: "agents-node-1"},
+		"the one that is replaced comes":        {hub: hub(3), nodes: []observedNode{node(1, false), node(2, false)}},
+		"more are wanted, once all have theirs": {hub: hub(5), nodes: []observedNode{node(0, false), node(1, false), node(2, false)}, evict: "agents-node-0"},
+		"fewer are wanted, likewise":            {hub: hub(1), nodes: []observedNode{node(0, true), node(1, false), node(2, false)}, evict: "agents-node-1"},
+		"the tenth is not before the second":    {hub: hub(11), nodes: eleven, evict: "agents-node-2"},
+		"all have theirs":                       {hub: hub(3), nodes: []observedNode{node(0, true), node(1, true)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := observed{nodes: tt.nodes, workload: &appsv1.StatefulSet{
+				Spec:   appsv1.StatefulSetSpec{Replicas: new(max(3, int32(len(tt.nodes)))), VolumeClaimTemplates: make([]corev1.PersistentVolumeClaim, 1)},
+				Status: appsv1.StatefulSetStatus{UpdateRevision: "new", ObservedGeneration: 1, Replicas: int32(len(tt.nodes))},
+			}}
+			o.rollout = planRollout(o.rolloutView(tt.hub))
+			if o.rollout.evict != tt.evict || (o.rollout.stuck != "") != (tt.stuck != "") {
+				t.Errorf("the next step is %+v, want to evict %q and be stuck for %q", o.rollout, tt.evict, tt.stuck)
+			}
+			c := progressingCondition(tt.hub, &o, "")
+			for _, want := range []string{tt.stuck + " is missing", "kubectl delete pod " + tt.delete + " ", "spec.storage.size"} {
+				if tt.stuck != "" && (c.Reason != switchboardv1alpha1.ReasonRolloutStuck || !strings.Contains(c.Message, want)) {
+					t.Errorf("progressing: %+v, want it to say %q", c, want)
+				}
 			}
 		})
 	}

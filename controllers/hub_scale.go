@@ -36,6 +36,7 @@ type scaleView struct {
 	ready   int32  // ready pods among those with ordinals below want
 	applied bool   // every ready node runs the settings for want
 	moving  int    // shards that some node knows to be not where the settings want them
+	volumes string // the pod that lacks its volume; empty: none
 	unknown string // why it is not known where all topics are; empty: it is
 }
 
@@ -50,6 +51,11 @@ func planScale(v scaleView) scale {
 		return scale{
 			settings: v.homes, workload: v.homes,
 			waiting: fmt.Sprintf("topics are on the volumes of %d nodes: all of these start before topics move to the %d that remain", v.homes, v.want),
+		}
+	case v.volumes != "": // until it has, Kubernetes neither makes pods with higher ordinals nor takes any away
+		return scale{
+			settings: v.homes, workload: max(v.running, v.homes),
+			waiting: waitsFor(v, v.volumes+" and those after it get their volumes first"),
 		}
 	case v.want > v.homes && v.ready < v.want:
 		workload := v.want
@@ -77,6 +83,14 @@ func planScale(v scaleView) scale {
 	}
 }
 
+// waitsFor says what a change of the scale waits for, if there is one to come.
+func waitsFor(v scaleView, what string) string {
+	if v.want == v.homes && v.want == v.running {
+		return ""
+	}
+	return fmt.Sprintf("of %d nodes %d are to be: %s", v.running, v.want, what)
+}
+
 // decideScale plans the pass's scale by what was seen.
 func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 	v := scaleView{want: manifests.Replicas(p.hub), disk: manifests.VolumeSize(p.hub) != nil}
@@ -92,6 +106,7 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 		v.running = running
 		v.homes = int32(settings.Replicas)
 		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))
+		v.volumes = p.seen.lacksVolume(p.hub)
 		if v.running > v.want {
 			if v.unknown, err = r.whereabouts(ctx, p, max(v.running, v.homes)); err != nil {
 				return err

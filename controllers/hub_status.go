@@ -130,6 +130,10 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case sts == nil || sts.Status.ObservedGeneration < sts.Generation:
 		c.Reason = switchboardv1alpha1.ReasonRollingOut
 		c.Message = "waiting for Kubernetes to act on the StatefulSet"
+	case seen.rollout.blocked:
+		c.Status = metav1.ConditionFalse
+		c.Reason = switchboardv1alpha1.ReasonRolloutStuck
+		c.Message = fmt.Sprintf("%d of %d nodes run an earlier pod template, and no further one is replaced: %s", seen.rollout.outdated, want, seen.rollout.stuck)
 	case seen.scale.waiting != "":
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = seen.scale.waiting

@@ -269,3 +269,25 @@ func TestHistoryMovesToVolumes(t *testing.T) {
 	}
 	h.waitForEvent(t, "Normal", switchboardv1alpha1.ReasonReplacingWorkload)
 }
+
+func TestHistoryMovesToVolumesAndMoreNodes(t *testing.T) {
+	h := createHub(t, useCluster(t), "replicas: 2")
+	h.settle(t)
+	before := &appsv1.StatefulSet{}
+	h.read(t, before, "agents-node")
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.Storage = &switchboardv1alpha1.StorageSpec{Size: new(resource.MustParse("1Gi"))}
+		s.Replicas = new(int32(3))
+	})
+	after := h.makeAgain(t, before)
+	if *after.Spec.Replicas != 2 {
+		t.Errorf("%d nodes are asked for before all have volumes, of which Kubernetes makes none", *after.Spec.Replicas)
+	}
+	h.adopt(t, after)
+	if pods := h.settle(t); len(pods) != 3 {
+		t.Errorf("%d pods, want 3", len(pods))
+	}
+	if got := h.evictions(); !slices.Equal(got, []string{"agents-node-0", "agents-node-1"}) {
+		t.Errorf("evicted %q, want each node without a volume once", got)
+	}
+}
