@@ -170,7 +170,7 @@ func (o *observed) rolloutView(hub *switchboardv1alpha1.Hub) rolloutView {
 	for i := range o.nodes {
 		pod := &o.nodes[i].pod
 		n := rolloutNode{
-			name: pod.Name, ready: o.nodes[i].ready, failing: whyFailing(pod, o.now), dead: dead(pod),
+			name: pod.Name, ready: o.nodes[i].ready, failing: whyFailing(pod, o.now), dead: dead(pod, o.now),
 			outdated: pod.Labels[appsv1.StatefulSetRevisionLabel] != sts.Status.UpdateRevision,
 		}
 		if c := podCondition(pod, corev1.PodReady); c != nil {
@@ -215,14 +215,17 @@ func (o *observed) blocked(hub *switchboardv1alpha1.Hub, lacks string, want int3
 	return ""
 }
 
-// dead reports whether a pod's container has not come to run, or has ended.
-func dead(pod *corev1.Pod) bool {
+// dead reports whether a pod's container has not come to run, or has ended. One that has
+// never run and is not ready after long waits for what it mounts, or for its image:
+// nothing is lost with it, and the next one is made from the newest template.
+func dead(pod *corev1.Pod, now time.Time) bool {
 	for _, cs := range pod.Status.ContainerStatuses {
 		if cs.State.Running != nil {
 			return false
 		}
 	}
-	return whyDead(pod) != ""
+	neverRan := len(pod.Status.ContainerStatuses) > 0 && !hasRun(pod)
+	return whyDead(pod) != "" || neverRan && whyNotReady(pod, now) != ""
 }
 
 // hasRun reports whether a container of a pod runs or has run.

@@ -201,3 +201,38 @@ func TestNodesThatGetVolumesWhileOneIsMissing(t *testing.T) {
 		})
 	}
 }
+
+// A Secret or ConfigMap that is not there keeps containers from being made, for ever.
+func TestPodsThatNeverRanAreReplaced(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	waiting := corev1.ContainerStatus{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
+	ran := corev1.ContainerStatus{LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1}}, State: waiting.State}
+	running := corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}
+	for name, tt := range map[string]struct {
+		status   corev1.ContainerStatus
+		since    time.Duration
+		revision string
+		evict    string
+	}{
+		"it waits for what it mounts":        {waiting, 2 * time.Minute, "old", "agents-node-2"},
+		"it may yet be starting":             {waiting, 30 * time.Second, "old", ""},
+		"it waits by the newest template":    {waiting, 2 * time.Minute, "new", ""},
+		"it has run before":                  {ran, 2 * time.Minute, "old", ""},
+		"it runs: there is something to ask": {running, 2 * time.Minute, "old", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := observed{now: now, workload: &appsv1.StatefulSet{Status: appsv1.StatefulSetStatus{UpdateRevision: "new"}}}
+			for i := range 3 {
+				n := observedNode{pod: corev1.Pod{Status: corev1.PodStatus{
+					Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(now.Add(-tt.since))}},
+					ContainerStatuses: []corev1.ContainerStatus{tt.status},
+				}}}
+				n.pod.Name, n.pod.Labels = fmt.Sprintf("agents-node-%d", i), map[string]string{appsv1.StatefulSetRevisionLabel: tt.revision}
+				o.nodes = append(o.nodes, n)
+			}
+			if got := planRollout(o.rolloutView(&switchboardv1alpha1.Hub{})); got.evict != tt.evict {
+				t.Errorf("the next step is %+v, want to evict %q", got, tt.evict)
+			}
+		})
+	}
+}

@@ -175,7 +175,7 @@ func (o *observed) whereabouts(prefix string, nodes int32, claims []corev1.Persi
 	for i := range nodes {
 		name := fmt.Sprintf("%s-%d", prefix, i)
 		if n := o.node(name); n == nil || !n.answers() {
-			if mayHold(n, claimOf(claims, name), disk) {
+			if mayHold(n, claimOf(claims, name), disk, o.now) {
 				silent = append(silent, name)
 			}
 		}
@@ -207,19 +207,19 @@ func (o *observed) node(name string) *observedNode {
 // mayHold reports whether a node may hold artifacts that others lack: in the memory of
 // a pod that may run, or on a volume. n is nil while there is no pod, claim when
 // none is known; disk says that new pods have one.
-func mayHold(n *observedNode, claim *corev1.PersistentVolumeClaim, disk bool) bool {
+func mayHold(n *observedNode, claim *corev1.PersistentVolumeClaim, disk bool, now time.Time) bool {
 	bound := claim != nil && claim.Status.Phase == corev1.ClaimBound
 	switch {
 	case n == nil:
 		return disk && bound
 	case !manifests.HasVolume(&n.pod):
-		return !dead(&n.pod)
+		return !dead(&n.pod, now)
 	case claim == nil:
 		return true // it is somebody's own, with whatever is on it
 	case !bound:
 		return false
 	}
-	return !dead(&n.pod) || hasRun(&n.pod) || !madeFor(claim, &n.pod)
+	return !dead(&n.pod, now) || hasRun(&n.pod) || !madeFor(claim, &n.pod)
 }
 
 func claimOf(claims []corev1.PersistentVolumeClaim, pod string) *corev1.PersistentVolumeClaim {
