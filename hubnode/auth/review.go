@@ -280,7 +280,7 @@ func postTo(ctx context.Context, to config.TokenReview, body []byte) ([]byte, er
 	if err != nil {
 		return nil, inOwnWords(err)
 	}
-	defer func() { _ = answer.Body.Close() }() // it was read
+	defer func() { _ = answer.Body.Close() }()                                            // it was read
 	status := fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode)) // and not in its words
 	switch answer.StatusCode {
 	case http.StatusOK, http.StatusCreated:
