@@ -281,6 +281,9 @@ func (r *HubReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.R
 	}
 	tell, cancel := toTell(ctx)
 	defer cancel()
+	if !p.seen.blind {
+		p.seen.lasts = r.memory.of(req.NamespacedName).lasting(&p.seen)
+	}
 	status := summarize(hub, &p.seen)
 	err = errors.Join(p.seen.err, r.writeStatus(tell, hub, status))
 	if !p.seen.blind {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -26,6 +27,11 @@ type hubMemory struct {
 	// workload is about the StatefulSet, and update what was found then.
 	workload agreement
 	update   update
+	// leaderlessSince is when shards were first seen without a leader, zero when all have
+	// one; missingSince is so of pods, by their names. lasts is what was said of both.
+	leaderlessSince time.Time
+	missingSince    map[string]time.Time
+	lasts           lasting
 	// grants are those whose rules are known to be valid.
 	grants validGrants
 }

@@ -55,6 +55,8 @@ type observed struct {
 	gossip gossip
 	// update is what a change of the Hub would bring from this operator.
 	update update
+	// lasts is what has been wrong for long, of what is nothing when it passes.
+	lasts lasting
 	// workload is the StatefulSet, nil when there is none.
 	workload *appsv1.StatefulSet
 	// nodes are the pods that are not being deleted, by name.

@@ -140,13 +140,17 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 	case len(seen.volumes.growing) > 0:
 		c.Reason = switchboardv1alpha1.ReasonVolumesGrowing
 		c.Message = "volumes grow: " + enumerate(seen.volumes.growing)
+	case len(seen.lasts.missing) > 0 && seen.rollout.outdated > 0 && hub.Spec.Updates.Strategy != switchboardv1alpha1.UpdateOnDelete:
+		c.Status = metav1.ConditionFalse
+		c.Reason = switchboardv1alpha1.ReasonRolloutStuck
+		c.Message = stuckMessage(seen.rollout.outdated, want, seen.withoutPod())
 	case sts.Status.Replicas != want:
 		c.Reason = switchboardv1alpha1.ReasonScaling
 		c.Message = fmt.Sprintf("%d nodes exist, %d are wanted", sts.Status.Replicas, want)
 	case seen.rollout.stuck != "":
 		c.Status = metav1.ConditionFalse
 		c.Reason = switchboardv1alpha1.ReasonRolloutStuck
-		c.Message = fmt.Sprintf("%d of %d nodes run an earlier pod template, and no further one is replaced: %s. Correct the spec, or set it back", seen.rollout.outdated, want, seen.rollout.stuck)
+		c.Message = stuckMessage(seen.rollout.outdated, want, seen.rollout.stuck)
 	case seen.rollout.outdated > 0 && hub.Spec.Updates.Strategy == switchboardv1alpha1.UpdateOnDelete:
 		c.Reason = switchboardv1alpha1.ReasonAwaitingDeletion
 		c.Message = seen.rollout.waiting
@@ -165,6 +169,10 @@ func progressingCondition(hub *switchboardv1alpha1.Hub, seen *observed, degraded
 		c.Message = fmt.Sprintf("all %d nodes are up to date", want)
 	}
 	return c
+}
+
+func stuckMessage(outdated int, want int32, why string) string {
+	return fmt.Sprintf("%d of %d nodes run an earlier pod template, and no further one is replaced: %s. Correct the spec, or set it back", outdated, want, why)
 }
 
 // updateCondition says what this operator would change of nodes that an earlier one

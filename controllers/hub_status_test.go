@@ -111,6 +111,19 @@ func unscheduled(why string) func(*observed) {
 	}
 }
 
+// without takes the last n nodes' pods away, for long.
+func without(n int) func(*observed) {
+	return func(seen *observed) {
+		left := len(seen.nodes) - n
+		for _, node := range seen.nodes[left:] {
+			seen.lasts.missing = append(seen.lasts.missing, node.pod.Name)
+		}
+		seen.nodes = seen.nodes[:left]
+		seen.workload.Namespace, seen.workload.Name = "team-a", "agents-node"
+		seen.workload.Status.Replicas, seen.workload.Status.ReadyReplicas = int32(left), int32(left)
+	}
+}
+
 // shards lets the first node lead so many of them.
 func shards(all, led int) func(*observed) {
 	return func(seen *observed) { seen.nodes[0].report.History = HistoryReport{Shards: all, Led: led, Whole: led} }
@@ -282,6 +295,31 @@ func TestSummarize(t *testing.T) {
 			seen:    settled(shards(4, 3), notReady(2, time.Second)),
 			want:    []string{"Degraded=False AsExpected"},
 			clients: 10, poll: pollChanging,
+		},
+		"shards have had no leader for long": {
+			seen:    settled(shards(4, 3), func(s *observed) { s.lasts.leaderless = "1 of 4 shards" }),
+			want:    []string{"Available=True MajorityReady", "Progressing=False Complete", "Degraded=True ShardsWithoutLeader"},
+			message: "1 of 4 shards have had no leader for more than 1m0s though their nodes run, and refuse what is published: see whether the nodes reach each other on port 7401", clients: 30,
+		},
+		"shards have had no leader for long, for nodes fail": {
+			seen:    settled(shards(4, 3), notReady(2, 2*time.Minute), func(s *observed) { s.lasts.leaderless = "1 of 4 shards" }),
+			want:    []string{"Degraded=True QuorumLost"},
+			message: "bring these nodes back, with their disks. agents-node-1: not ready", clients: 10, poll: pollChanging,
+		},
+		"a pod can't be made": {
+			seen:    settled(without(1)),
+			want:    []string{"Available=True MajorityReady", "Progressing=True Scaling", "Degraded=True NodesFailing"},
+			message: "Degraded=True NodesFailing: Kubernetes has made no pod for more than 1m0s: agents-node-2; why, the events of the StatefulSet say: kubectl events -n team-a --for statefulset/agents-node\n", clients: 20, poll: pollChanging,
+		},
+		"so many pods can't be made that shards have no leader": {
+			seen:    settled(shards(16, 5), without(2)),
+			want:    []string{"Available=False TooFewNodesReady", "Degraded=True QuorumLost"},
+			message: "bring these nodes back, with their disks. Kubernetes has made no pod for more than 1m0s: agents-node-1, agents-node-2;", clients: 10, poll: pollChanging,
+		},
+		"a replaced node's pod can't be made": {
+			seen:    settled(without(1), func(s *observed) { s.rollout = rollout{outdated: 2, waiting: "2 of 3 nodes exist"} }),
+			want:    []string{"Progressing=False RolloutStuck", "Degraded=True NodesFailing"},
+			message: "2 of 3 nodes run an earlier pod template, and no further one is replaced: Kubernetes has made no pod for more than 1m0s: agents-node-2;", clients: 20,
 		},
 		"volumes grow": {
 			seen:    settled(func(s *observed) { s.volumes.growing = []string{"history-agents-node-0"} }),

@@ -74,10 +74,16 @@ func (o *observed) troubles() []trouble {
 			failing = append(failing, o.leaving[i].Name+": "+why)
 		}
 	}
+	lost, withoutLeader := o.quorumLost(len(failing)+len(o.lasts.missing) > 0), o.withoutLeader()
+	if lost != "" {
+		withoutLeader = "" // it is why
+	}
 	return []trouble{
 		{switchboardv1alpha1.ReasonVolumesNotGrown, o.volumes.trouble()},
-		{switchboardv1alpha1.ReasonQuorumLost, o.quorumLost(len(failing) > 0)},
+		{switchboardv1alpha1.ReasonQuorumLost, lost},
+		{switchboardv1alpha1.ReasonShardsWithoutLeader, withoutLeader},
 		{switchboardv1alpha1.ReasonNodesFailing, enumerate(failing)},
+		{switchboardv1alpha1.ReasonNodesFailing, o.withoutPod()},
 		{switchboardv1alpha1.ReasonCertificatesNotReady, o.certificates.wrong("certificates")},
 		{switchboardv1alpha1.ReasonCertificatesNotReady, o.cluster.wrong("certificates for links between nodes")},
 		{switchboardv1alpha1.ReasonAuthenticationNotReady, o.authentication.wrong()},
@@ -95,7 +101,7 @@ func said(items []string, text string) string {
 }
 
 // quorumLost says how many shards have no leader while nodes fail. Without that, a
-// leader is just being elected.
+// leader is just being elected, or has not been for long: see withoutLeader.
 func (o *observed) quorumLost(failing bool) string {
 	h := o.history()
 	if !failing || h.Led >= h.Shards {

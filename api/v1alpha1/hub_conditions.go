@@ -60,8 +60,8 @@ const (
 	ReasonRollingOut = "RollingOut"
 	// ReasonNodesStarting (Progressing): all nodes exist, some are not ready.
 	ReasonNodesStarting = "NodesStarting"
-	// ReasonRolloutStuck (Progressing): a replaced node does not come to work; no
-	// further one is replaced.
+	// ReasonRolloutStuck (Progressing): a replaced node does not come to work, or to be
+	// there at all; no further one is replaced.
 	ReasonRolloutStuck = "RolloutStuck"
 	// ReasonAwaitingDeletion (Progressing): nodes run an earlier pod template until
 	// somebody deletes their pods.
@@ -83,10 +83,13 @@ const (
 	// ReasonAsExpected (Degraded): nothing is wrong.
 	ReasonAsExpected = "AsExpected"
 	// ReasonNodesFailing (Degraded): nodes crash, can't be scheduled, can't get
-	// their image, or have not been ready for long.
+	// their image, or have not been ready, or had no pod, for long.
 	ReasonNodesFailing = "NodesFailing"
 	// ReasonQuorumLost (Degraded): nodes fail, and shards have no majority left.
 	ReasonQuorumLost = "QuorumLost"
+	// ReasonShardsWithoutLeader (Degraded): all nodes run, and shards have had no leader
+	// for long.
+	ReasonShardsWithoutLeader = "ShardsWithoutLeader"
 	// ReasonDiskFull (Degraded): nodes refuse publishes, as their disks are nearly full.
 	ReasonDiskFull = "DiskFull"
 	// ReasonMemoryShort (Degraded): nodes refuse new clients, as their memory is nearly used up.

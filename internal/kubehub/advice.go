@@ -60,9 +60,11 @@ func adviceFor(hub, reason string) string {
 	case switchboardv1alpha1.ReasonScaledToZero:
 		return "kubectl scale hub/" + hub + " --replicas=3"
 	case switchboardv1alpha1.ReasonNodesFailing:
-		return "kubectl hub logs " + hub + " NODE --previous; kubectl describe pod NODE says more"
+		return "kubectl hub logs " + hub + " NODE --previous; kubectl describe pod NODE says more; of a pod that is missing: kubectl events --for statefulset/" + hub + "-node"
 	case switchboardv1alpha1.ReasonQuorumLost:
 		return "bring the failing nodes back with their disks: without them the shards can't be published to; live topics go on"
+	case switchboardv1alpha1.ReasonShardsWithoutLeader:
+		return "see whether the nodes reach each other on port 7401, and have the disk and CPU that elections need: kubectl hub logs " + hub + "; live topics go on"
 	case switchboardv1alpha1.ReasonDiskFull:
 		return "raise spec.storage.size, or keep less (spec.history, spec.topics); publishes are taken again once there is room"
 	case switchboardv1alpha1.ReasonMemoryShort:
