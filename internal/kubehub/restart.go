@@ -40,11 +40,46 @@ func (c *Cluster) Restart(ctx context.Context, hub *switchboardv1alpha1.Hub, now
 // errRestartedAnew ends the wait for a restart that another one has overtaken.
 var errRestartedAnew = errors.New("somebody asked for another restart meanwhile: kubectl hub status tells how it goes")
 
+// oldWord is for how long a condition that was there before the operator changed the pod
+// template may still be the one of before. The operator writes what it sees in the same
+// pass, which may be retried.
+const oldWord = 30 * time.Second
+
+// progressOf tells whether the operator takes the rollout for stuck. A restart changes no
+// generation, so that a condition does not say whether it is of before: it is not when the
+// operator has said something else since it changed the pod template, or had the time to.
+type progressOf struct {
+	acted time.Time // when it was first seen that the operator has; zero: not yet
+	other bool      // it has said something else since
+}
+
+// stuck says why the rollout is stuck, as far as the operator has said so since it acted;
+// it is called when it has.
+func (p *progressOf) stuck(r *Report) string {
+	why := ""
+	for _, c := range r.Conditions {
+		if c.Type == switchboardv1alpha1.ConditionProgressing && c.Reason == switchboardv1alpha1.ReasonRolloutStuck {
+			why = c.Message
+		}
+	}
+	switch {
+	case p.acted.IsZero(): // r may have been read before
+		p.acted = time.Now()
+		return ""
+	case why == "":
+		p.other = true
+	case !p.other && time.Since(p.acted) < oldWord:
+		return ""
+	}
+	return why
+}
+
 // AwaitRestart waits until all nodes are of the restart at, and all is well. When ctx
 // ends it stops waiting; the restart goes on.
 func (c *Cluster) AwaitRestart(ctx context.Context, name, at string, tell Progress) (*Replaced, error) {
 	started := time.Now()
 	var replaced *Replaced
+	var progress progressOf
 	err := wait(ctx, tell, func(ctx context.Context) (string, error) {
 		hub, err := c.Hub(ctx, name)
 		if err != nil {
@@ -53,17 +88,15 @@ func (c *Cluster) AwaitRestart(ctx context.Context, name, at string, tell Progre
 		if hub.Annotations[manifests.AnnotationRestartedAt] != at {
 			return "", &finalError{errRestartedAnew}
 		}
-		for _, condition := range newReport(hub).Conditions {
-			if condition.Type == switchboardv1alpha1.ConditionProgressing && condition.Reason == switchboardv1alpha1.ReasonRolloutStuck {
-				return "", &finalError{fmt.Errorf("the restart is stuck: %s", condition.Message)}
-			}
-		}
 		set := &appsv1.StatefulSet{}
 		if err := c.client.Get(ctx, client.ObjectKey{Namespace: hub.Namespace, Name: manifests.NodeName(hub)}, set); err != nil {
 			return "", err
 		}
 		if set.Spec.Template.Annotations[manifests.AnnotationRestartedAt] != at {
 			return "the operator has not taken it up yet; if this lasts: does it run, and is it no older than this program?", nil
+		}
+		if why := progress.stuck(newReport(hub)); why != "" {
+			return "", &finalError{fmt.Errorf("the restart is stuck: %s", why)}
 		}
 		pods, err := c.nodes(ctx, hub)
 		if err != nil {
