@@ -32,8 +32,14 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 	}
 	desired := manifests.StatefulSet(hub, r.NodeImage)
 	desired.Spec.WithReplicas(p.seen.scale.workload)
-	if at := p.seen.restartedByKubectl(); live == nil && at != "" {
-		return r.createRestarted(ctx, desired, at)
+	if live == nil {
+		kept, err := r.keepRevision(ctx, p, desired)
+		if err != nil {
+			return err
+		}
+		if at := p.seen.restartedByKubectl(); !kept && at != "" {
+			return r.createRestarted(ctx, desired, at)
+		}
 	}
 	known := r.memory.of(client.ObjectKeyFromObject(p.hub))
 	var now agreement
@@ -63,6 +69,43 @@ func (r *HubReconciler) applyStatefulSet(ctx context.Context, p *pass) error {
 		return err
 	}
 	return r.makeAgain(ctx, p, live, desired)
+}
+
+// keepRevision leaves the pod template of a StatefulSet that is made again as an earlier
+// operator made it, and reports whether it does. What the StatefulSet was can only be
+// known from what Kubernetes keeps of it: this operator may have been started since it
+// was deleted.
+func (r *HubReconciler) keepRevision(ctx context.Context, p *pass, desired *appsv1ac.StatefulSetApplyConfiguration) (bool, error) {
+	if len(p.seen.nodes) == 0 && len(p.seen.leaving) == 0 {
+		return false, nil // nobody is restarted
+	}
+	newest, err := r.newestRevision(ctx, p.hub)
+	if newest == nil || err != nil {
+		return false, err
+	}
+	would := imageOf(desired)
+	kept, err := manifests.KeepRevision(desired, newest)
+	if kept {
+		p.seen.update = update{available: true, from: imageOf(desired), to: would}
+	}
+	return kept, err
+}
+
+// newestRevision returns the newest pod template that the Hub's StatefulSet has or had,
+// nil when there is none.
+func (r *HubReconciler) newestRevision(ctx context.Context, hub *switchboardv1alpha1.Hub) (newest *appsv1.ControllerRevision, err error) {
+	revisions := &appsv1.ControllerRevisionList{}
+	if err := r.Live.List(ctx, revisions, client.InNamespace(hub.Namespace), client.MatchingLabels(manifests.Selector(hub))); err != nil {
+		return nil, fmt.Errorf("list the revisions of the StatefulSet: %w", err)
+	}
+	for i := range revisions.Items {
+		one := &revisions.Items[i]
+		owner := metav1.GetControllerOf(one)
+		if (owner == nil || owner.Name == manifests.NodeName(hub)) && (newest == nil || one.Revision > newest.Revision) {
+			newest = one
+		}
+	}
+	return newest, nil
 }
 
 // restartedAnnotation is what kubectl rollout restart writes into a pod template.
@@ -137,6 +180,9 @@ func (r *HubReconciler) makeAgain(ctx context.Context, p *pass, live *appsv1.Sta
 	trial.Name, trial.GenerateName = "", trial.Name+"-"
 	if err := r.Create(ctx, trial, client.DryRunAll, client.FieldOwner(FieldOwner), client.DisableReadYourWritesConsistency); err != nil {
 		return fmt.Errorf("see whether StatefulSet %s can be made again: %w", live.Name, err)
+	}
+	if _, err := r.newestRevision(ctx, p.hub); err != nil {
+		return err // rather than when there is no StatefulSet any more
 	}
 	err = r.Delete(ctx, live, client.PropagationPolicy(metav1.DeletePropagationOrphan), client.Preconditions{UID: &live.UID})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {

@@ -93,6 +93,17 @@ func (h *hubInTest) collectGarbage(t *testing.T, uid types.UID) {
 			t.Fatal(err)
 		}
 	}
+	revisions := &appsv1.ControllerRevisionList{}
+	if err := h.List(t.Context(), revisions, client.InNamespace(h.key.Namespace)); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range revisions.Items {
+		before := one.DeepCopy()
+		one.OwnerReferences = nil
+		if err := h.Patch(t.Context(), &one, client.MergeFrom(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := sts.DeepCopy()
 	sts.Finalizers = nil
 	if err := h.Patch(t.Context(), sts, client.MergeFrom(before)); err != nil {

@@ -1,6 +1,7 @@
 package controllers_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -109,4 +111,63 @@ func TestTemplateChangedByHandIsNotKept(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// revise keeps the StatefulSet's pod template, as its controller does.
+func (h *hubInTest) revise(t *testing.T, sts *appsv1.StatefulSet, number int64) {
+	t.Helper()
+	template, err := json.Marshal(sts.Spec.Template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, ok := strings.CutPrefix(string(template), "{")
+	if !ok {
+		t.Fatalf("a template like %s", template)
+	}
+	if err := h.Create(t.Context(), &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: sts.Namespace, Name: fmt.Sprintf("%s-%d", sts.Name, number), Labels: sts.Spec.Template.Labels, Annotations: sts.Annotations,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(sts, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+		},
+		Data:     runtime.RawExtension{Raw: []byte(`{"spec":{"template":{"$patch":"replace",` + text + `}}`)},
+		Revision: number,
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStatefulSetThatIsMadeAgainRestartsNoNode(t *testing.T) {
+	c := useCluster(t)
+	storageClass(t, c, "expands", true)
+	h := createHub(t, c, "{replicas: 2, storage: {size: 1Gi, storageClassName: expands}}")
+	h.bindClaims(t)
+	h.settle(t)
+	sts := &appsv1.StatefulSet{}
+	h.read(t, sts, "agents-node")
+	h.revise(t, sts, 1)
+	sts = h.startedByAnEarlierOperator(t)
+	h.revise(t, sts, 2)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	h.grow(t, "2Gi")
+	h.waitFor(t, sts, "agents-node", func() error {
+		if sts.DeletionTimestamp.IsZero() {
+			return errors.New("it is not deleted")
+		}
+		return nil
+	})
+	c.replaceOperator(t) // by one that has not seen it
+	after := h.makeAgain(t, sts)
+	if got := image(after); got != "switchboard:earlier" {
+		t.Errorf("the StatefulSet that was made again has %s", got)
+	}
+	h.adopt(t, after)
+	for _, claim := range h.claims(t) {
+		h.provide(t, &claim)
+	}
+	h.settle(t)
+	h.read(t, after, "agents-node")
+	if got := image(after); got != "switchboard:earlier" || len(h.evictions()) > 0 {
+		t.Errorf("nodes run %s, evicted %q", got, h.evictions())
+	}
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
 }

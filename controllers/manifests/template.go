@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
@@ -46,6 +48,27 @@ func KeepTemplate(desired, owned *appsv1ac.StatefulSetApplyConfiguration) bool {
 	desired.Spec.Template = owned.Spec.Template
 	desired.WithAnnotations(map[string]string{AnnotationTemplate: has[AnnotationTemplate]})
 	return true
+}
+
+// KeepRevision is KeepTemplate for a StatefulSet that is made again around its pods. In
+// place of the one that was deleted there is the newest revision that Kubernetes keeps of
+// it: the pod template with all that anybody has set or the API server filled in, and the
+// annotations that the StatefulSet had when it came to have the template.
+func KeepRevision(desired *appsv1ac.StatefulSetApplyConfiguration, newest *appsv1.ControllerRevision) (bool, error) {
+	made, has := desired.Annotations, newest.Annotations
+	if has[AnnotationInputs] != made[AnnotationInputs] || has[AnnotationTemplate] == made[AnnotationTemplate] {
+		return false, nil
+	}
+	var kept appsv1ac.StatefulSetApplyConfiguration
+	if err := json.Unmarshal(newest.Data.Raw, &kept); err != nil {
+		return false, fmt.Errorf("decode ControllerRevision %s: %w", newest.Name, err)
+	}
+	if kept.Spec == nil || kept.Spec.Template == nil {
+		return false, nil
+	}
+	desired.Spec.Template = kept.Spec.Template
+	desired.WithAnnotations(map[string]string{AnnotationTemplate: hash(kept.Spec.Template)})
+	return true, nil
 }
 
 // podInputs is what of a Hub goes into its pod template. What is not set is not
