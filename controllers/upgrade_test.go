@@ -171,3 +171,14 @@ func TestStatefulSetThatIsMadeAgainRestartsNoNode(t *testing.T) {
 	}
 	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
 }
+
+// What is empty the API server drops, so that it is no more in what the operator owns.
+func TestNewOperatorRestartsNoNodeOfATemplateWithEmptyValues(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 1, resources: {limits: {memory: 512Mi}}, pod: {env: [{name: A, value: ''}]}}")
+	h.settle(t)
+	sts := h.startedByAnEarlierOperator(t)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	if h.read(t, sts, "agents-node"); image(sts) != "switchboard:earlier" || len(h.evictions()) > 0 {
+		t.Errorf("nodes run %s, evicted %q", image(sts), h.evictions())
+	}
+}

@@ -157,7 +157,7 @@ func envVar(v switchboardv1alpha1.EnvVar) *corev1ac.EnvVarApplyConfiguration {
 	case v.ConfigMapKeyRef != nil:
 		env.WithValueFrom(corev1ac.EnvVarSource().WithConfigMapKeyRef(
 			corev1ac.ConfigMapKeySelector().WithName(v.ConfigMapKeyRef.Name).WithKey(v.ConfigMapKeyRef.Key)))
-	case v.Value != nil:
+	case v.Value != nil && *v.Value != "": // the API server drops an empty one: see KeepTemplate
 		env.WithValue(*v.Value)
 	}
 	return env
@@ -193,7 +193,7 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 		WithStartupProbe(httpProbe("/healthz").WithPeriodSeconds(1).WithTimeoutSeconds(2).WithFailureThreshold(60)).
 		WithReadinessProbe(httpProbe("/readyz").WithPeriodSeconds(2).WithTimeoutSeconds(2).WithFailureThreshold(2)).
 		WithLivenessProbe(httpProbe("/healthz").WithPeriodSeconds(10).WithTimeoutSeconds(5).WithFailureThreshold(3)).
-		WithResources(corev1ac.ResourceRequirements().WithRequests(resources.Requests).WithLimits(resources.Limits)).
+		WithResources(requirements(resources)).
 		WithSecurityContext(corev1ac.SecurityContext().
 			WithAllowPrivilegeEscalation(false).
 			WithReadOnlyRootFilesystem(true).
@@ -228,6 +228,18 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 	}
 	for _, v := range wishes(hub).Volumes {
 		c.WithVolumeMounts(corev1ac.VolumeMount().WithName(v.Name).WithMountPath(v.MountPath).WithReadOnly(true))
+	}
+	return c
+}
+
+// requirements leaves out what is empty, as the API server does.
+func requirements(r switchboardv1alpha1.ResourcesSpec) *corev1ac.ResourceRequirementsApplyConfiguration {
+	c := corev1ac.ResourceRequirements()
+	if len(r.Requests) > 0 {
+		c.WithRequests(r.Requests)
+	}
+	if len(r.Limits) > 0 {
+		c.WithLimits(r.Limits)
 	}
 	return c
 }
