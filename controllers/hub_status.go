@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -50,9 +51,11 @@ func summarize(hub *switchboardv1alpha1.Hub, seen *observed) switchboardv1alpha1
 		availableCondition(hub, status.ReadyReplicas),
 		progressing,
 		degraded,
-		configAppliedCondition(hub, seen),
 	} {
 		setCondition(&status.Conditions, hub.Generation, seen.now, c)
+	}
+	if !seen.settingsUnknown() || meta.FindStatusCondition(status.Conditions, switchboardv1alpha1.ConditionConfigApplied) == nil {
+		setCondition(&status.Conditions, hub.Generation, seen.now, configAppliedCondition(hub, seen))
 	}
 	setTopicsAccepted(&status.Conditions, hub.Generation, seen)
 	setGrantsAccepted(&status.Conditions, hub.Generation, seen)
@@ -187,6 +190,13 @@ func updateCondition(hub *switchboardv1alpha1.Hub, u update) metav1.Condition {
 		Message: fmt.Sprintf("%s. They take it over with the next change of the spec that replaces nodes, or when asked to restart: kubectl annotate hub %s -n %s --overwrite %s=$(date +%%FT%%TZ)",
 			what, hub.Name, hub.Namespace, manifests.AnnotationRestartedAt),
 	}
+}
+
+// settingsUnknown reports whether the pass ended before it knew which settings nodes should
+// run, for something that says nothing of them: what was said of them goes on.
+func (o *observed) settingsUnknown() bool {
+	_, invalid := errors.AsType[*InvalidSpecError](o.err)
+	return o.err != nil && o.configHash == "" && !invalid
 }
 
 func configAppliedCondition(hub *switchboardv1alpha1.Hub, seen *observed) metav1.Condition {

@@ -476,6 +476,38 @@ func TestSameObservationIsSameStatus(t *testing.T) {
 	}
 }
 
+// A Secret that could not be read, of a Hub with authentication.
+func TestFailedReadSaysNothingOfTheSettings(t *testing.T) {
+	hub := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Name: "agents", Generation: 4}}
+	hub.Status = summarize(hub, settled())
+	before := hub.DeepCopy()
+	hub.Generation = 5
+	broken := settled(func(s *observed) {
+		s.err, s.configHash = errors.New("authentication: read Secret tokens: connection refused"), ""
+	})
+	hub.Status = summarize(hub, broken)
+	if c := meta.FindStatusCondition(hub.Status.Conditions, switchboardv1alpha1.ConditionConfigApplied); c.Status != metav1.ConditionTrue || c.ObservedGeneration != 4 {
+		t.Errorf("ConfigApplied is %+v, want it as it was", c)
+	}
+	for _, n := range noticesOf(before, hub) {
+		if n.reason != switchboardv1alpha1.ReasonApplyFailed {
+			t.Errorf("event %+v", n)
+		}
+	}
+	before = hub.DeepCopy()
+	hub.Status = summarize(hub, settled())
+	if c := meta.FindStatusCondition(hub.Status.Conditions, switchboardv1alpha1.ConditionConfigApplied); c.Status != metav1.ConditionTrue || c.ObservedGeneration != 5 {
+		t.Errorf("ConfigApplied is %+v afterwards", c)
+	}
+	if got := noticesOf(before, hub); len(got) != 1 || got[0].reason != "Recovered" {
+		t.Errorf("events afterwards: %+v", got)
+	}
+	fresh := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Name: "agents", Generation: 1}}
+	if c := meta.FindStatusCondition(summarize(fresh, broken).Conditions, switchboardv1alpha1.ConditionConfigApplied); c == nil || c.Status == metav1.ConditionTrue {
+		t.Errorf("ConfigApplied of a new Hub is %+v", c)
+	}
+}
+
 func TestMessageNamesAFewNodes(t *testing.T) {
 	got := enumerate([]string{"a", "b", "c", "d", "e", "f", "g"})
 	if want := "a, b, c, d, e and 2 more"; got != want {
