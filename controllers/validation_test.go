@@ -372,3 +372,47 @@ func TestAPIServerRefusesToMoveATopic(t *testing.T) {
 		})
 	}
 }
+
+func TestAPIServerRefusesAnotherLoadBalancerClass(t *testing.T) {
+	c := useCluster(t)
+	ns := c.namespace(t)
+	const class = "{replicas: 0, service: {type: LoadBalancer, loadBalancerClass: fast}}"
+	const none = "{replicas: 0, service: {type: LoadBalancer}}"
+	const inside = "replicas: 0"
+	for name, tt := range map[string]struct {
+		before, after string
+		refused       bool
+	}{
+		"another class":                    {class, "service: {type: LoadBalancer, loadBalancerClass: slow}", true},
+		"no class any more":                {class, none, true},
+		"a class where there was none":     {none, class, true},
+		"the same class":                   {class, "service: {type: LoadBalancer, loadBalancerClass: fast, annotations: {a: b}}", false},
+		"none, as before":                  {none, "service: {type: LoadBalancer, externalTrafficPolicy: Local}", false},
+		"no load balancer any more":        {class, "service: {type: ClusterIP}", false},
+		"no service any more":              {class, inside, false},
+		"a load balancer, where none was":  {inside, class, false},
+		"a load balancer, of another type": {"{replicas: 0, service: {type: NodePort}}", class, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hub := rawHub(t, ns, "agents", tt.before)
+			hub.SetName("")
+			hub.SetGenerateName("agents-")
+			if err := c.Create(t.Context(), hub); err != nil {
+				t.Fatal(err)
+			}
+			err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(hub), hub); err != nil {
+					return err
+				}
+				hub.Object["spec"] = rawHub(t, ns, "agents", tt.after).Object["spec"]
+				return c.Update(t.Context(), hub, client.DryRunAll)
+			})
+			switch {
+			case !tt.refused && err != nil:
+				t.Errorf("update = %v, want it accepted", err)
+			case tt.refused && (!apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "spec.service.loadBalancerClass: ") || !strings.Contains(err.Error(), "can't be changed while the type is LoadBalancer: make it ClusterIP first")):
+				t.Errorf("update = %v, want spec.service.loadBalancerClass refused", err)
+			}
+		})
+	}
+}

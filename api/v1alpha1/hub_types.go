@@ -384,6 +384,7 @@ type UpdatesSpec struct {
 // ServiceSpec is what the Service for clients has beside its ports.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="needs the type LoadBalancer",fieldPath=".loadBalancerClass"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'LoadBalancer' || !has(oldSelf.type) || oldSelf.type != 'LoadBalancer' || (has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass))",message="can't be changed while the type is LoadBalancer: make it ClusterIP first",fieldPath=".loadBalancerClass"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type != 'ClusterIP')",message="needs the type NodePort or LoadBalancer",fieldPath=".externalTrafficPolicy"
 type ServiceSpec struct {
 	// type of the Service.
@@ -397,7 +398,9 @@ type ServiceSpec struct {
 	// +optional
 	Annotations map[string]string `json:"annotations,omitempty"`
 
-	// loadBalancerClass names the kind of load balancer; absent: the cluster's.
+	// loadBalancerClass names the kind of load balancer; absent: the cluster's. While the
+	// type is LoadBalancer it can't be changed, as Kubernetes wants it: make the type
+	// ClusterIP, and when the Service's is, LoadBalancer again with the other class.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
