@@ -85,7 +85,7 @@ func planScale(v scaleView) scale {
 
 // waitsFor says what a change of the scale waits for, if there is one to come.
 func waitsFor(v scaleView, what string) string {
-	if v.want == v.homes && v.want == v.running {
+	if v.homes == v.want && v.running == v.want {
 		return ""
 	}
 	return fmt.Sprintf("of %d nodes %d are to be: %s", v.running, v.want, what)
