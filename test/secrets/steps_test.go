@@ -180,7 +180,11 @@ func (h *hubInTest) reviews() {
 		var asked atomic.Int64
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
-			var review struct{ Spec struct{ Token string } }
+			var review struct {
+				Spec struct {
+					Token string `json:"token"`
+				} `json:"spec"`
+			}
 			_ = json.Unmarshal(body, &review)
 			asked.Add(1)
 			answer(w, review.Spec.Token+" "+strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
