@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -13,48 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/switchboardhub/switchboard/hubnode/strangers"
+	"github.com/switchboardhub/switchboard/test/exhausted"
 )
-
-// exhausted is a listener whose process has no file left for a connection, but at some tries.
-type exhausted struct {
-	net.Listener
-	start  time.Time
-	tried  []time.Duration // since start
-	take   map[int]bool    // by the number of the try, from 1
-	close  func()
-	closed chan struct{}
-}
-
-func newExhausted(take ...int) *exhausted {
-	e := &exhausted{start: time.Now(), take: make(map[int]bool), closed: make(chan struct{})}
-	e.close = sync.OnceFunc(func() { close(e.closed) })
-	for _, n := range take {
-		e.take[n] = true
-	}
-	return e
-}
-
-func (e *exhausted) Accept() (net.Conn, error) {
-	select {
-	case <-e.closed:
-		return nil, net.ErrClosed
-	default:
-	}
-	e.tried = append(e.tried, time.Since(e.start))
-	if e.take[len(e.tried)] {
-		return new(noted), nil
-	}
-	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
-}
-
-func (e *exhausted) Close() error {
-	e.close()
-	return nil
-}
 
 func TestAFailingAcceptIsTriedAgainLaterAndLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newExhausted(4, 6)
+		ln := exhausted.New(4, 6)
 		var told []error
 		entrance := strangers.Entrance{Listener: ln, Failed: func(err error, _ int) { told = append(told, err) }}
 		for range 2 {
@@ -64,7 +27,7 @@ func TestAFailingAcceptIsTriedAgainLaterAndLater(t *testing.T) {
 		}
 		const ms = time.Millisecond
 		want := []time.Duration{0, 5 * ms, 15 * ms, 35 * ms, 35 * ms, 40 * ms} // after a success from the beginning
-		if diff := cmp.Diff(want, ln.tried); diff != "" {
+		if diff := cmp.Diff(want, ln.Tried); diff != "" {
 			t.Errorf("tried at (-want +got):\n%s", diff)
 		}
 		if len(told) != 1 || !errors.Is(told[0], syscall.EMFILE) {
@@ -75,26 +38,27 @@ func TestAFailingAcceptIsTriedAgainLaterAndLater(t *testing.T) {
 
 func TestFailuresToAcceptAreToldOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := newExhausted()
+		ln := exhausted.New()
 		var told, failures int
 		entrance := strangers.Entrance{Listener: ln, Failed: func(_ error, silent int) { told, failures = told+1, failures+1+silent }}
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute-time.Millisecond)
 		defer cancel()
+		start := time.Now()
 		_, err := entrance.Accept(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(ln.start) != 3*time.Minute-time.Millisecond {
-			t.Errorf("Accept = %v after %v, want the end of its context then", err, time.Since(ln.start))
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 3*time.Minute-time.Millisecond {
+			t.Errorf("Accept = %v after %v, want the end of its context then", err, time.Since(start))
 		}
 		if told != 3 || failures < 100 {
 			t.Errorf("%d failures were told in %d lines, want most of them in 3", failures, told)
 		}
-		if n := len(ln.tried); n < 3*60 || n > 3*60+10 {
+		if n := len(ln.Tried); n < 3*60 || n > 3*60+10 {
 			t.Errorf("it tried %d times in three minutes, want once a second", n)
 		}
 	})
 }
 
 func TestAClosedListenerIsNotTriedAgain(t *testing.T) {
-	ln := newExhausted()
+	ln := exhausted.New()
 	_ = ln.Close() // what is tested
 	entrance := strangers.Entrance{Listener: ln, Failed: func(err error, _ int) { t.Errorf("it told %v", err) }}
 	if _, err := entrance.Accept(t.Context()); !errors.Is(err, net.ErrClosed) {
