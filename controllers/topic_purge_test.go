@@ -235,7 +235,7 @@ func fromAfar(t *testing.T, node *hubcluster.Node) string {
 	proxy := httputil.NewSingleHostReverseProxy(there)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if err := node.MayView(r.Context(), token, "$hub."+strings.TrimPrefix(r.URL.Path, "/v1/")); err != nil {
+		if err := node.MayView(r.Context(), r.RemoteAddr, token, "$hub."+strings.TrimPrefix(r.URL.Path, "/v1/")); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}

@@ -127,14 +127,14 @@ func (a *admission) readmit(c *hub.Client, who auth.Identity, old *proof) (*hub.
 const viewTime = 5 * time.Second
 
 // mayView returns nil, or why whoever has a token may not see what the hub answers to a
-// question.
-func (a *admission) mayView(ctx context.Context, token, question string) error {
+// question. Who guesses tokens at one address holds up nobody at another.
+func (a *admission) mayView(ctx context.Context, from, token, question string) error {
 	if !a.gate.On() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, viewTime)
 	defer cancel()
-	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token, From: "http"})
+	who, err := a.gate.Identify(ctx, auth.Credentials{Token: token, From: from})
 	if err != nil {
 		return unauthenticated(err)
 	}
@@ -145,8 +145,8 @@ func (a *admission) mayView(ctx context.Context, token, question string) error {
 }
 
 // MayView is the API's.
-func (n *Node) MayView(ctx context.Context, token, question string) error {
-	return n.admission.mayView(ctx, token, question)
+func (n *Node) MayView(ctx context.Context, from, token, question string) error {
+	return n.admission.mayView(ctx, from, token, question)
 }
 
 func unauthenticated(err error) error {

@@ -34,8 +34,8 @@ type Node interface {
 	// Drain makes the node move its clients away and end.
 	Drain()
 	// MayView returns nil, or why whoever has a token may not see the answer to a question
-	// such as "$hub.topics".
-	MayView(ctx context.Context, token, question string) error
+	// such as "$hub.topics". from is the address that it is asked from.
+	MayView(ctx context.Context, from, token, question string) error
 	// Rebalance moves clients beyond the node's share away and returns how many.
 	Rebalance(ctx context.Context) int
 }
@@ -184,7 +184,7 @@ func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerF
 				return
 			}
 			token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-			if err := cfg.Node.MayView(r.Context(), token, "$hub."+question); err != nil {
+			if err := cfg.Node.MayView(r.Context(), r.RemoteAddr, token, "$hub."+question); err != nil {
 				status := http.StatusUnauthorized
 				if denied := new(wire.PermissionError); errors.As(err, &denied) {
 					status = http.StatusForbidden
@@ -194,7 +194,7 @@ func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerF
 				return
 			}
 			// Where everybody may see them, that is everybody who reaches the port by themselves.
-			if isHere(r) && !underAddress(r) && cfg.Node.MayView(r.Context(), "", "$hub."+question) == nil {
+			if isHere(r) && !underAddress(r) && cfg.Node.MayView(r.Context(), r.RemoteAddr, "", "$hub."+question) == nil {
 				sayName(w)
 				return
 			}

@@ -23,6 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // someNode is a node that is ready or not, and asks for tokens or is open to all.
 type someNode struct {
 	ready, drains, open atomic.Bool
+	asked               atomic.Value  // where MayView was last asked from
 	rebalance           time.Duration // what it takes
 }
 
@@ -39,7 +40,8 @@ func (n *someNode) Rebalance(ctx context.Context) int {
 	}
 }
 
-func (n *someNode) MayView(_ context.Context, token, question string) error {
+func (n *someNode) MayView(_ context.Context, from, token, question string) error {
+	n.asked.Store(from)
 	switch {
 	case n.open.Load(), token == "viewer", token == "viewer of "+question:
 		return nil
@@ -57,7 +59,8 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 	if err := h.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	api := routes(Config{Node: new(someNode), Hub: h, Log: slog.New(slog.DiscardHandler), TLS: plainly})
+	node := new(someNode)
+	api := routes(Config{Node: node, Hub: h, Log: slog.New(slog.DiscardHandler), TLS: plainly})
 	for name, test := range map[string]struct {
 		path, from, host, header string
 		want                     int
@@ -86,6 +89,9 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 			api.ServeHTTP(w, r)
 			if w.Code != test.want || !strings.Contains(w.Body.String(), test.says) {
 				t.Errorf("got %d %s, want %d with %q", w.Code, w.Body, test.want, test.says)
+			}
+			if asked := node.asked.Load(); test.header != "" && asked != test.from {
+				t.Errorf("the token is checked as one from %v, want %s", asked, test.from)
 			}
 		})
 	}

@@ -503,10 +503,10 @@ func TestListsOverHTTPNeedAToken(t *testing.T) {
 	if list, err := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || err != nil || !strings.Contains(string(list), `"identity":"alice"`) {
 		t.Errorf("from the node itself: %s %s, %v", resp.Status, list, err)
 	}
-	if err := c.Node(0).MayView(t.Context(), "alice:secret", "$hub.clients"); err != nil {
+	if err := c.Node(0).MayView(t.Context(), "", "alice:secret", "$hub.clients"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Node(0).MayView(t.Context(), "", "$hub.clients"); codeOf(err) != wire.CodeUnauthenticated {
+	if err := c.Node(0).MayView(t.Context(), "", "", "$hub.clients"); codeOf(err) != wire.CodeUnauthenticated {
 		t.Errorf("without a token: %v", err)
 	}
 }

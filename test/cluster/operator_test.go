@@ -90,11 +90,11 @@ func TestOperatorPurges(t *testing.T) {
 	refusedWith(t, node, wire.CodeUnauthenticated, "unknown authority", client.WithID(id), client.WithToken(links.prove(newCA(t), auth.OperatorProof{Client: id})))
 
 	list := links.prove(links.ca, auth.OperatorProof{})
-	if err := c.Node(0).MayView(t.Context(), list, "$hub.topics"); err != nil {
+	if err := c.Node(0).MayView(t.Context(), "", list, "$hub.topics"); err != nil {
 		t.Errorf("list topics over HTTP: %v", err)
 	}
 	for _, question := range []string{"$hub.clients", "$hub.nodes"} {
-		if err := c.Node(0).MayView(t.Context(), list, question); deniedAction(err) != wire.ActionView {
+		if err := c.Node(0).MayView(t.Context(), "", list, question); deniedAction(err) != wire.ActionView {
 			t.Errorf("ask for %s over HTTP: %v, want a PermissionError", question, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestOperatorIsKnownThroughARotation(t *testing.T) {
 	})
 	next := newCA(t)
 	known := func(ca *throwaway.CA) bool {
-		return c.Node(0).MayView(t.Context(), links.prove(ca, auth.OperatorProof{}), "$hub.topics") == nil
+		return c.Node(0).MayView(t.Context(), "", links.prove(ca, auth.OperatorProof{}), "$hub.topics") == nil
 	}
 	if !known(links.ca) || known(next) {
 		t.Error("at first the operator is known by another authority than the one that is trusted")
