@@ -116,7 +116,7 @@ The operator has not seen the newest spec: what follows is about an earlier one.
 
   Available  yes  for 2m  MajorityReady: 2 of 2 nodes are ready
 ! Degraded   yes  for 2m  NodesFailing: agents-node-1: CrashLoopBackOff
-  → NodesFailing: kubectl hub logs agents NODE --previous; kubectl describe pod NODE says more
+  → NodesFailing: kubectl hub logs agents NODE --previous; kubectl describe pod NODE says more; of a pod that is missing: kubectl events --for statefulset/agents-node
 
 NODE           READY                 CLIENTS  LEADS  DISK         RESTARTS  AGE  MACHINE  IMAGE
 agents-node-0  yes                   4        1      FULL for 3m  0         60m  w1       switchboard:1
