@@ -24,10 +24,12 @@ import (
 )
 
 // operatorLog is what the operator logs, at the most talkative level that it takes, while
-// somebody listens.
+// somebody listens, and the last of it for a test that fails.
 type operatorLog struct {
-	mu   sync.Mutex // guards text
-	text *bytes.Buffer
+	mu     sync.Mutex // guards the fields below
+	text   *bytes.Buffer
+	recent [40]string // lines, in a ring
+	n      int        // written so far
 }
 
 func (l *operatorLog) Write(b []byte) (int, error) {
@@ -36,7 +38,24 @@ func (l *operatorLog) Write(b []byte) (int, error) {
 	if l.text != nil {
 		l.text.Write(b)
 	}
+	l.recent[l.n%len(l.recent)] = string(b) // a line: slog writes one at a time
+	l.n++
 	return len(b), nil
+}
+
+// tellLast logs the last lines of the operator's when a test has failed.
+func (l *operatorLog) tellLast(t *testing.T) {
+	t.Helper()
+	if !t.Failed() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var last strings.Builder
+	for i := max(0, l.n-len(l.recent)); i < l.n; i++ {
+		last.WriteString(l.recent[i%len(l.recent)])
+	}
+	t.Logf("the operator's last lines:\n%s", last.String())
 }
 
 // listen returns what returns all that was logged since.

@@ -116,6 +116,7 @@ func useCluster(t *testing.T) *cluster {
 	if errCluster != nil {
 		t.Fatalf("start the API server: %v", errCluster)
 	}
+	t.Cleanup(func() { theCluster.log.tellLast(t) })
 	return theCluster
 }
 
