@@ -320,6 +320,21 @@ func TestHubOnVolumesStartsSmaller(t *testing.T) {
 	if pods := h.settle(t); len(pods) != 0 || homes() != 3 {
 		t.Fatalf("stopped with %d pods, and topics have their homes on %d nodes, want 3", len(pods), homes())
 	}
+	settings := &corev1.ConfigMap{}
+	h.read(t, settings, "agents-config")
+	if err := h.Delete(t.Context(), settings); err != nil {
+		t.Fatal(err)
+	}
+	gone := settings.UID
+	h.waitFor(t, settings, "agents-config", func() error {
+		if settings.UID == gone {
+			return errors.New("it is the one of before")
+		}
+		return nil
+	})
+	if got := homes(); got != 3 {
+		t.Fatalf("without settings there are the volumes of three nodes, and topics have their homes on %d", got)
+	}
 	h.change(t, func(spec *switchboardv1alpha1.HubSpec) { spec.Replicas = new(int32(1)) })
 	sts := &appsv1.StatefulSet{}
 	h.waitFor(t, sts, "agents-node", func() error {

@@ -107,14 +107,38 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 		v.homes = int32(settings.Replicas)
 		v.ready, v.applied, v.moving = p.seen.progress(v.want, configHash(written))
 		v.volumes = p.seen.lacksVolume(p.hub)
-		if v.running > v.want {
-			if v.unknown, err = r.whereabouts(ctx, p, max(v.running, v.homes)); err != nil {
-				return err
-			}
+	}
+	forgotten := v.disk && v.homes == 0 && v.running == 0
+	if forgotten || v.running > v.want {
+		claims := &corev1.PersistentVolumeClaimList{}
+		if err := r.List(ctx, claims, ofHub(p.hub)...); err != nil {
+			return fmt.Errorf("list claims: %w", err)
+		}
+		if forgotten {
+			v.homes = homesByClaims(manifests.NodeName(p.hub), claims.Items)
+			v.exists = v.homes > 0
+		} else {
+			v.unknown = p.seen.whereabouts(manifests.NodeName(p.hub), max(v.running, v.homes), claims.Items)
 		}
 	}
 	p.seen.scale = planScale(v)
 	return nil
+}
+
+// nodesAtMost is how many nodes a spec may want.
+const nodesAtMost = 99
+
+// homesByClaims says of how many nodes there are volumes. Topics may be on all of them
+// where no settings tell: the Hub was deleted and is made again, or it was stopped by an
+// operator that did not keep the number.
+func homesByClaims(prefix string, claims []corev1.PersistentVolumeClaim) int32 {
+	for n := int32(nodesAtMost); n > 0; n-- {
+		c := claimOf(claims, fmt.Sprintf("%s-%d", prefix, n-1))
+		if c != nil && c.Status.Phase == corev1.ClaimBound && c.DeletionTimestamp.IsZero() {
+			return n
+		}
+	}
+	return 0
 }
 
 // asked is how many nodes the StatefulSet is asked for, or was until it was deleted
@@ -151,17 +175,8 @@ func (o *observed) progress(want int32, hash string) (ready int32, applied bool,
 }
 
 // whereabouts says why it is not known where all topics of so many nodes are, or
-// nothing. Where nobody is asked, "no shard is on its way" is true for lack of
-// evidence.
-func (r *HubReconciler) whereabouts(ctx context.Context, p *pass, nodes int32) (string, error) {
-	claims := &corev1.PersistentVolumeClaimList{}
-	if err := r.List(ctx, claims, ofHub(p.hub)...); err != nil {
-		return "", fmt.Errorf("list claims: %w", err)
-	}
-	return p.seen.whereabouts(manifests.NodeName(p.hub), nodes, claims.Items), nil
-}
-
-// whereabouts asks for the word of each shard's leader, which alone knows the members
+// nothing: where nobody is asked, "no shard is on its way" is true for lack of evidence.
+// It asks for the word of each shard's leader, which alone knows the members
 // for certain. Where shards have none, as those that never began, every node has to
 // answer that may hold something.
 func (o *observed) whereabouts(prefix string, nodes int32, claims []corev1.PersistentVolumeClaim) string {

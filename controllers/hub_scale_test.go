@@ -65,6 +65,33 @@ func TestPlanScale(t *testing.T) {
 	}
 }
 
+func TestHomesByClaims(t *testing.T) {
+	claim := func(name string, phase corev1.PersistentVolumeClaimPhase) corev1.PersistentVolumeClaim {
+		return corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PersistentVolumeClaimStatus{Phase: phase}}
+	}
+	going := claim("history-a-node-4", corev1.ClaimBound)
+	going.DeletionTimestamp = &metav1.Time{Time: time.Now()}
+	for name, tt := range map[string]struct {
+		claims []corev1.PersistentVolumeClaim
+		want   int32
+	}{
+		"none":                  {nil, 0},
+		"of three":              {[]corev1.PersistentVolumeClaim{claim("history-a-node-2", corev1.ClaimBound), claim("history-a-node-0", corev1.ClaimBound), claim("history-a-node-1", corev1.ClaimBound)}, 3},
+		"one is lost":           {[]corev1.PersistentVolumeClaim{claim("history-a-node-2", corev1.ClaimBound)}, 3},
+		"no volume yet":         {[]corev1.PersistentVolumeClaim{claim("history-a-node-0", corev1.ClaimBound), claim("history-a-node-1", corev1.ClaimPending)}, 1},
+		"one is being deleted":  {[]corev1.PersistentVolumeClaim{claim("history-a-node-2", corev1.ClaimBound), going}, 3},
+		"of the most there are": {[]corev1.PersistentVolumeClaim{claim("history-a-node-98", corev1.ClaimBound)}, 99},
+		"of more than can be":   {[]corev1.PersistentVolumeClaim{claim("history-a-node-2147483647", corev1.ClaimBound), claim("history-a-node-99", corev1.ClaimBound)}, 0},
+		"of something else":     {[]corev1.PersistentVolumeClaim{claim("history-b-node-2", corev1.ClaimBound), claim("spool-a-node-2", corev1.ClaimBound), claim("mine", corev1.ClaimBound)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := homesByClaims("a-node", tt.claims); got != tt.want {
+				t.Errorf("homesByClaims = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestNodesOfAWorkloadThatIsMadeAgainStillCount(t *testing.T) {
 	named := func(name string) observedNode {
 		n := observedNode{}

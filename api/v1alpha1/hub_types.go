@@ -293,8 +293,10 @@ type StorageSpec struct {
 
 	// deletionPolicy says what becomes of the nodes' volume claims, and with them
 	// of the history on them, when the Hub is deleted or a node is scaled away.
-	// Retain: they stay, and nodes of the same names find them again. Delete: they
-	// go with the Hub or with the node; a Hub of no nodes keeps them.
+	// Retain: they stay, and nodes of the same names find them again; a Hub that is
+	// made again with fewer nodes starts all that have a claim, and those that are too
+	// many go when topics have moved. Delete: they go with the Hub or with the node; a
+	// Hub of no nodes keeps them.
 	// +kubebuilder:default=Retain
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
