@@ -55,7 +55,9 @@ func TestHistory(t *testing.T) {
 		t.Run("the hub shrinks to three", func(t *testing.T) { h.resize(t, 3) }) &&
 		t.Run("the hub shrinks to one", func(t *testing.T) { h.resize(t, 1) }) &&
 		t.Run("the hub grows to three", func(t *testing.T) { h.resize(t, 3) }) &&
-		t.Run("the hub stops and starts", h.stopAndStart) &&
+		t.Run("the hub stops and starts", func(t *testing.T) { h.stopAndStart(t, 3) }) &&
+		t.Run("the hub stops and starts with one", func(t *testing.T) { h.stopAndStart(t, 1) }) &&
+		t.Run("the hub is deleted and made again", h.makeAgain) &&
 		t.Run("nothing was lost", h.judge)
 }
 
@@ -267,16 +269,41 @@ func (h *historyTest) resize(t *testing.T, nodes int) {
 	h.step(t, fmt.Sprintf("scaled to %d", nodes), func() { h.scale(t, nodes) })
 }
 
-func (h *historyTest) stopAndStart(t *testing.T) {
-	h.step(t, "stopped the hub and started it", func() {
+// stopAndStart starts the hub with so many nodes, after those that have the volumes.
+func (h *historyTest) stopAndStart(t *testing.T, nodes int) {
+	t.Helper()
+	h.step(t, fmt.Sprintf("stopped the hub and started it with %d", nodes), func() {
 		h.scale(t, 0)
-		h.eventually(t, rolloutWithin, "no node is left", func(context.Context) error {
-			if pods := h.hubPods(t); len(pods) > 0 {
-				return fmt.Errorf("%d are", len(pods))
-			}
-			return nil
-		})
-		h.scale(t, 3)
+		h.waitNoPods(t)
+		h.scale(t, nodes)
+	})
+}
+
+// makeAgain begins with the claims alone, those of nodes that went long ago among them,
+// and ends with the three nodes that the load reads from at the end.
+func (h *historyTest) makeAgain(t *testing.T) {
+	hub, err := h.hub(h.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Namespace: hub.Namespace, Name: hub.Name}, Spec: hub.Spec}
+	again.Spec.Replicas = new(int32(3))
+	h.step(t, "deleted the hub and made it again", func() {
+		h.mustRun(t, h.kubectl, "", "-n", hubNamespace, "delete", "hub", hubName)
+		h.waitNoPods(t)
+		if err := h.client.Create(h.ctx, again); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func (h *historyTest) waitNoPods(t *testing.T) {
+	t.Helper()
+	h.eventually(t, rolloutWithin, "no node is left", func(context.Context) error {
+		if pods := h.hubPods(t); len(pods) > 0 {
+			return fmt.Errorf("%d are", len(pods))
+		}
+		return nil
 	})
 }
 
