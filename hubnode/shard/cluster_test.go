@@ -57,6 +57,7 @@ type member struct {
 	shards  *Shards
 	stop    context.CancelFunc
 	ended   chan error
+	looks   atomic.Int64 // at its replicas
 	db      *disk.DB     // nil: in memory
 	use     sync.RWMutex // held by who reads from the stores, and when they are closed
 	closed  bool         // guarded by use
@@ -138,7 +139,7 @@ func (g *group) start(node string) {
 		Owners:  owners,
 		Outlet:  func() Outlet { return m },
 		Desired: g.desired, Linked: m.linked, Settled: func() bool { return len(m.linked()) == g.count()-1 },
-		Ask: m.ask, Carrier: m, Bundles: func(to string) bool { return !m.old && !g.node(to).isOld() }, Moved: func(int) {}, Looked: func() {},
+		Ask: m.ask, Carrier: m, Bundles: func(to string) bool { return !m.old && !g.node(to).isOld() }, Moved: func(int) {}, Looked: func() { m.looks.Add(1) },
 	})
 	m.shards.Want(true)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -653,7 +654,9 @@ func TestAnOldDiskDoesNoHarm(t *testing.T) {
 			old := g.node("n-2").shards.replica(0).id
 			g.kill("n-2")
 			g.resize(2)
-			eventually(t, "two voters", func() bool { return g.voters(0) == 2 })
+			for i := range 2 { // who leads next goes by it, too
+				eventually(t, name(i)+" knows two members", func() bool { return len(g.node(name(i)).shards.replica(0).members()) == 2 })
+			}
 			g.publish("a", "meanwhile", Publisher{})
 			g.resize(size)
 			g.start("n-2")

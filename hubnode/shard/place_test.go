@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -37,4 +38,29 @@ func TestWhatHasAPlaceIsStoredThereOrNotAtAll(t *testing.T) {
 	if next := m.next("t"); next != 4 {
 		t.Errorf("the topic ends at %d, want 4", next)
 	}
+}
+
+// A node looks at its replicas while one is being closed, which takes its time.
+func TestNodeLooksWhileAReplicaIsClosed(t *testing.T) {
+	g := (&group{t: t, disks: newDisks()}).begin(3, 2)
+	m := g.leader("t-0")
+	r := m.shards.replica(0)
+	r.verifying.Add(1) // somebody asks Raft whether it leads, and is not answered
+	body, err := json.Marshal(question{0, r.id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() {
+		_, _, err := m.shards.Answer(t.Context(), questionClose, body)
+		closed <- err
+	}()
+	eventually(t, "it is being closed", func() bool { return m.shards.replica(0) == nil })
+	looks := m.looks.Load()
+	eventually(t, "the node looks at its replicas", func() bool { return m.looks.Load() > looks+1 })
+	r.verifying.Done()
+	if err := <-closed; err != nil {
+		t.Errorf("closed: %v", err)
+	}
+	eventually(t, "it has a replica again", func() bool { return m.shards.replica(0) != nil })
 }

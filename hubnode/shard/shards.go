@@ -109,6 +109,7 @@ type Shards struct {
 	recovered atomic.Uint64 // groups whose majority was lost for good
 	remade    atomic.Uint64 // replicas whose state was damaged
 	opening   sync.Mutex    // held while a replica is opened; taken before mu
+	setbacks  []setback     // of look, by shard
 
 	mu       sync.Mutex // guards the fields below; never held for the disk's sake: links are read under it
 	wanted   bool       // some topic keeps history
@@ -137,7 +138,7 @@ func New(cfg Config) *Shards {
 	return &Shards{
 		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
 		leaders: make([]atomic.Pointer[leadership], cfg.Shards), bundles: newBundles(cfg),
-		replicas: make(map[int]*replica), changing: make(map[int]bool), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
+		setbacks: make([]setback, cfg.Shards), replicas: make(map[int]*replica), changing: make(map[int]bool), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
 	}
 }
 
@@ -175,9 +176,7 @@ func (s *Shards) Run(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.Timing.Tend)
 	defer tick.Stop()
 	for {
-		if err := s.look(); err != nil {
-			return err
-		}
+		s.look()
 		s.cfg.Looked()
 		select {
 		case <-ctx.Done():
@@ -205,36 +204,72 @@ func (s *Shards) stopAll() {
 	s.bundles.close()
 }
 
-// look starts the replicas that belong here, and makes those anew that failed.
-func (s *Shards) look() error {
+// look starts the replicas that belong here, and makes those anew that failed. A shard
+// whose files get in the way is looked at again later: the others, and all else that the
+// node does, go on.
+func (s *Shards) look() {
 	s.mu.Lock()
 	wanted := s.wanted
 	s.mu.Unlock()
+	now := time.Now()
 	for n := range s.cfg.Shards {
-		r := s.replica(n)
+		if s.setbacks[n].again.After(now) {
+			continue
+		}
+		err := s.lookAt(n, wanted)
 		switch {
-		case r != nil && r.forsaken.Load():
-			if err := s.revive(r); err != nil {
-				return fmt.Errorf("shard %d: go on alone: %w", n, err)
-			}
-		case r != nil && r.dropped.Load():
-			if err := s.remove(r); err != nil {
-				return fmt.Errorf("shard %d: %w", n, err)
-			}
-			s.Wake() // for its successor, if one belongs here
-		case r != nil && r.failed.Load() != nil:
-			s.remade.Add(1)
-			if err := s.remove(r); err != nil {
-				return fmt.Errorf("shard %d: %w", n, err)
-			}
-			fallthrough
-		case r == nil && wanted && s.belongs(n), r == nil && s.hasState(n):
-			if _, err := s.open(n); err != nil {
-				return fmt.Errorf("shard %d: %w", n, err)
-			}
+		case err == nil:
+			s.setbacks[n] = setback{}
+		case errors.Is(err, errChanging), errors.Is(err, errStopped): // somebody else is at it, or nobody any more
+		default:
+			s.setBack(n, now, err)
+		}
+	}
+}
+
+func (s *Shards) lookAt(n int, wanted bool) error {
+	r := s.replica(n)
+	switch {
+	case r != nil && r.forsaken.Load():
+		if err := s.revive(r); err != nil {
+			return fmt.Errorf("go on alone: %w", err)
+		}
+	case r != nil && r.dropped.Load():
+		if err := s.remove(r); err != nil {
+			return err
+		}
+		s.Wake() // for its successor, if one belongs here
+	case r != nil && r.failed.Load() != nil:
+		s.remade.Add(1)
+		if err := s.remove(r); err != nil {
+			return err
+		}
+		fallthrough
+	case r == nil && wanted && s.belongs(n), r == nil && s.hasState(n):
+		if _, err := s.open(n); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// setback is that a shard's replica could not be opened, or removed.
+type setback struct {
+	wait  time.Duration // from the last try to the next
+	again time.Time     // when it is tried again
+}
+
+// A shard's files are tried again after so long, twice as long each time.
+const (
+	setbackFirst = time.Second
+	setbackMost  = 30 * time.Second
+)
+
+func (s *Shards) setBack(n int, now time.Time, err error) {
+	wait := min(max(2*s.setbacks[n].wait, setbackFirst), setbackMost)
+	s.setbacks[n] = setback{wait, now.Add(wait)}
+	s.cfg.Log.Error("this node's replica of a shard can't be opened, or removed: it is tried again",
+		slog.Int("shard", n), slog.Duration("after", wait), slog.Any("error", err))
 }
 
 // hasState reports whether there is a replica's state on this node's disk.
