@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -24,7 +25,18 @@ import (
 // file system, which forgets what was not synced when the power fails.
 type machineDisk struct {
 	files  *vfs.MemFS
-	frozen sync.RWMutex // held while nothing of the logs reaches it
+	frozen sync.RWMutex          // held while nothing of the logs reaches it
+	votes  atomic.Pointer[error] // what writing votes fails with; nil: it does not
+	failed atomic.Int64          // how often it did
+}
+
+// keepsNoVotes makes it impossible to write votes, or possible again.
+func (d *machineDisk) keepsNoVotes(why error) {
+	if why == nil {
+		d.votes.Store(nil)
+		return
+	}
+	d.votes.Store(&why)
 }
 
 func newMachineDisk(fs *vfs.MemFS) *machineDisk { return &machineDisk{files: fs} }
@@ -72,6 +84,10 @@ func (m memFiles) ListDir(dir string) ([]string, error) {
 // Create is like that of raft-wal: the name of a file with a size is synced with its
 // content, at the first time.
 func (m memFiles) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	if why := m.votes.Load(); why != nil && strings.HasPrefix(name, votesFile) {
+		m.failed.Add(1)
+		return nil, &os.PathError{Op: "open", Path: path.Join(dir, name), Err: *why}
+	}
 	var f vfs.File
 	err := m.change(func() (err error) {
 		if _, err := m.files.Stat(path.Join(dir, name)); err == nil {

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
@@ -78,6 +79,21 @@ func (machineFiles) SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// passing reports whether an error says nothing of what is on the disk: there is no room
+// now, or no file descriptor, or the files belong to somebody else. (An error of reading
+// does, and so does a file that is not there.)
+func passing(err error) bool {
+	for _, is := range []syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
+		syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EBUSY, syscall.EAGAIN, syscall.EINTR,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return false
 }
 
 const checksumSize = 4

@@ -210,7 +210,11 @@ func (l *logs) upTo(snapshot uint64) error {
 
 // recovered makes an error of a panic over damaged files.
 func recovered(err *error) {
-	if why := recover(); why != nil {
+	switch why := recover().(type) {
+	case nil:
+	case error:
+		*err = fmt.Errorf("%w: %w", history.ErrCorrupt, why)
+	default:
 		*err = fmt.Errorf("%w: %v", history.ErrCorrupt, why)
 	}
 }

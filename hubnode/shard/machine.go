@@ -227,15 +227,16 @@ func (m *machine) weigh(topic string) (grown func() int64) {
 const retryFull = time.Second
 
 // persist changes the store. What all replicas agreed on can't be refused: while
-// there is no room it waits, until the replica ends. Whatever else goes wrong
-// ends the replica: it is made anew from another one.
+// there is no room it waits, until the replica ends, and so it does while something else
+// is in the way that passes. Whatever else goes wrong ends the replica: it is made anew
+// from another one.
 func (m *machine) persist(change func() error) error {
 	for {
 		err := change()
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, history.ErrFull) {
+		if !errors.Is(err, history.ErrFull) && !passing(err) {
 			m.fail(err)
 			return err
 		}

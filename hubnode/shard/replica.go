@@ -116,7 +116,7 @@ func (s *Shards) directory(n int) string {
 
 // newReplica makes the replica of a shard, from the state that this node has of
 // it, or empty. State that is not whole is thrown away: a replica under a new id
-// takes its place.
+// takes its place. State that only can't be opened now stays.
 func (s *Shards) newReplica(n int) (*replica, error) {
 	dir := s.directory(n)
 	store, err := s.cfg.Store(n)
@@ -130,6 +130,9 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 			if r, err = s.openReplica(n, dir, raft.ServerID(id), store, true); err == nil {
 				return r, nil
 			}
+		}
+		if passing(err) {
+			return nil, fmt.Errorf("open the replica in %s: %w", dir, err)
 		}
 		if err != nil {
 			s.remade.Add(1)
@@ -242,10 +245,18 @@ func (r *replica) start() error {
 	return nil
 }
 
-// newRaft starts Raft. It panics itself over a log that it can't read.
-func (r *replica) newRaft() (node *raft.Raft, err error) {
-	defer recovered(&err)
-	return raft.NewRaft(r.config(), r.machine, r.logs.entries, r.logs.votes, r.snaps, r.trans)
+// newRaft starts Raft. It panics itself over a log that it can't read, and over votes that
+// it can't write.
+func (r *replica) newRaft() (*raft.Raft, error) {
+	votes := &steadyVotes{StableStore: r.logs.votes, ends: r.life.Done(), silence: r.trans.cut, broken: r.fail, log: r.log}
+	node, err := func() (node *raft.Raft, err error) {
+		defer recovered(&err)
+		return raft.NewRaft(r.config(), r.machine, r.logs.entries, votes, r.snaps, r.trans)
+	}()
+	if votes.refused != nil {
+		return nil, votes.refused
+	}
+	return node, err
 }
 
 func (r *replica) config() *raft.Config {

@@ -106,17 +106,20 @@ func (t *transport) serves(reach func(raft.ServerID) error, overlap func(raft.RP
 
 // Close ends the transport: calls under way fail.
 func (t *transport) Close() error {
-	t.mu.Lock()
-	if t.stopped {
-		t.mu.Unlock()
-		return nil
-	}
-	t.stopped = true
-	close(t.stop)
-	t.mu.Unlock()
+	t.cut()
 	t.fail("", errStopped)
 	t.running.Wait()
 	return nil
+}
+
+// cut ends what others hear of this replica, and waits for nobody: Raft may call it.
+func (t *transport) cut() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stopped {
+		t.stopped = true
+		close(t.stop)
+	}
 }
 
 // fail ends the calls to a node, or all calls for an empty name.
@@ -329,6 +332,11 @@ func (t *transport) answer(answers <-chan pendingAnswer) {
 }
 
 func (t *transport) reply(in inCall, r raft.RPCResponse) {
+	select {
+	case <-t.stop: // see cut
+		return
+	default:
+	}
 	body := encodeAnswer(in.call, r)
 	in.back.say(head(wire.KindRafted, t.shard, in.ref, in.from, t.id, len(body)), body)
 }
