@@ -238,7 +238,8 @@ func madeUpID() wire.ClientID {
 
 // Tellf writes a line for people to the standard error.
 func (a *App) Tellf(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.ErrOut, a.Program+": "+format+"\n", args...) // nowhere else to complain
+	text := fmt.Sprintf(a.Program+": "+format, args...)
+	_, _ = io.WriteString(a.ErrOut, harmless(text)+"\n") // nowhere else to complain
 }
 
 // notices are the options of a client that stays connected for long: what

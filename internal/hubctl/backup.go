@@ -25,7 +25,7 @@ of durable subscriptions. A file is there whole or not at all.`,
 		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" {
-				return a.backup(cmd.Context(), a.Out, false)
+				return unreadFails(a.backup(cmd.Context(), a.Out, false))
 			}
 			return WholeFile(args[0], func(f io.Writer) error { return a.backup(cmd.Context(), f, true) })
 		},

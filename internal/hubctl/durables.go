@@ -32,7 +32,16 @@ has not looked at yet.`,
 			if err != nil {
 				return err
 			}
-			return a.show(answer, durableTable)
+			if err := a.show(answer, durableTable); err != nil {
+				return err
+			}
+			var l struct {
+				Incomplete bool `json:"incomplete"`
+			}
+			if json.Unmarshal(answer, &l) == nil && l.Incomplete {
+				a.Tellf("%s", incomplete(true, "durable subscriptions"))
+			}
+			return nil
 		},
 	}
 	cmd.AddCommand(&cobra.Command{

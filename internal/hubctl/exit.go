@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -49,6 +50,21 @@ func Args(rule cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// unread reports whether an error is that nobody reads our output any more. (A connection
+// that breaks is no error of a file.)
+func unread(err error) bool {
+	e, ok := errors.AsType[*fs.PathError](err)
+	return ok && errors.Is(e, syscall.EPIPE)
+}
+
+// unreadFails makes a failure of it, for commands that have more to do than to print.
+func unreadFails(err error) error {
+	if unread(err) {
+		return fmt.Errorf("not done to the end, for nobody reads the output any more: %v", err) //nolint:errorlint // so that it is none of those
+	}
+	return err
+}
+
 // exitStatus returns the status for an error, and whether to print it.
 func exitStatus(ctx context.Context, err error) (status int, tell bool) {
 	_, usage := errors.AsType[*usageError](err)
@@ -56,7 +72,7 @@ func exitStatus(ctx context.Context, err error) (status int, tell bool) {
 	switch {
 	case err == nil:
 		return exitDone, false
-	case errors.Is(err, syscall.EPIPE): // who reads our output has had enough
+	case unread(err): // who reads our output has had enough
 		return exitDone, false
 	case usage, errors.Is(err, hubnode.ErrConfig):
 		return exitUsage, true

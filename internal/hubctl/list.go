@@ -209,7 +209,7 @@ func clientRows(answer []byte, self wire.ClientID, row func(...string)) error {
 		if c.ID == self {
 			continue // who looks is not what one looks for
 		}
-		row(c.ID, c.Node, orDash(c.Address), orDash(strings.TrimSpace(c.Name+" "+c.Version)), ago(c.ConnectedAt),
+		row(c.ID, c.Node, orDash(c.Address), orDash(cell(strings.TrimSpace(c.Name+" "+c.Version))), ago(c.ConnectedAt),
 			strconv.Itoa(c.Subscriptions), strconv.Itoa(c.PendingBytes), roundTrip(c.RoundTripSeconds), strconv.FormatUint(c.DroppedArtifacts, 10))
 	}
 	return nil
@@ -304,10 +304,12 @@ func (s shardInfo) text() string {
 	return strings.Join(all, " ")
 }
 
-// leaderless says that topics are missing in the list, whose shards nobody leads.
+// leaderless says that topics are missing in the list, whose shards nobody leads, or of
+// which a node did not tell.
 func leaderless(answer []byte) string {
 	var l struct {
-		Shards []shardInfo `json:"shards"`
+		Shards     []shardInfo `json:"shards"`
+		Incomplete bool        `json:"incomplete"`
 	}
 	if json.Unmarshal(answer, &l) != nil {
 		return "" // the table has said so
@@ -319,9 +321,17 @@ func leaderless(answer []byte) string {
 		}
 	}
 	if n == 0 {
-		return ""
+		return incomplete(l.Incomplete, "topics")
 	}
 	return fmt.Sprintf("%d of %d shards have no leader, a majority of their replicas can't be reached: topics with history that belong to them are not listed", n, len(l.Shards))
+}
+
+// incomplete says that a list lacks what nodes hold that did not answer, if so.
+func incomplete(is bool, what string) string {
+	if !is {
+		return ""
+	}
+	return "not every node answered: some " + what + " may be missing here"
 }
 
 func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {

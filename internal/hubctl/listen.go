@@ -13,6 +13,9 @@ import (
 // errListenOnly answers requests to a client that only prints.
 var errListenOnly = errors.New(`this client only listens; "hubctl reply" answers`)
 
+// errEnough is for what came after the last that was to be printed.
+var errEnough = errors.New("this client has printed as many as it was asked to, and ends")
+
 func (a *App) listenCommand() *cobra.Command {
 	var count int
 	var noBroadcast bool
@@ -40,9 +43,11 @@ func (a *App) listen(ctx context.Context, count int, noBroadcast bool) error {
 	named := a.id != ""
 	p := a.newPrinter(count)
 	opts := append(a.notices(), client.WithHandler(func(ctx context.Context, artifact *wire.Artifact) (*wire.Artifact, error) {
-		p.print(artifact)
-		if client.IsRequest(ctx) {
+		switch printed := p.print(artifact); {
+		case client.IsRequest(ctx):
 			return nil, errListenOnly
+		case !printed:
+			return nil, errEnough // who wants a receipt gets none for it
 		}
 		return nil, nil
 	}))
@@ -63,5 +68,5 @@ func (a *App) listen(ctx context.Context, count int, noBroadcast bool) error {
 	if !named {
 		a.Tellf("reach it with: hubctl send %s hello", c.ID())
 	}
-	return wait(ctx, c, p, func() {})
+	return wait(ctx, c, p, nil, func() {})
 }

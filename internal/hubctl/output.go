@@ -57,6 +57,8 @@ func EncodeJSON(w io.Writer, v any) error {
 // appendText appends an artifact as people like to read it:
 //
 //	#12 orders.new from agent-7: {"x":1}
+//
+// Further lines of a payload are indented, so that none looks like an artifact.
 func appendText(b *bytes.Buffer, a *wire.Artifact) {
 	if a.Sequence != 0 {
 		fmt.Fprintf(b, "#%d ", a.Sequence)
@@ -82,7 +84,7 @@ func appendText(b *bytes.Buffer, a *wire.Artifact) {
 		b.WriteByte(']')
 	}
 	b.WriteString(": ")
-	b.WriteString(strings.TrimSuffix(readable(a.Payload), "\n"))
+	b.WriteString(strings.ReplaceAll(strings.TrimSuffix(readable(a.Payload), "\n"), "\n", "\n    "))
 	b.WriteByte('\n')
 }
 
@@ -100,6 +102,33 @@ func readable(payload []byte) string {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
 			return strconv.Quote(text)
 		}
+	}
+	return text
+}
+
+// harmless returns text with what would upset a terminal as in a quoted text: errors of
+// other clients are in it.
+func harmless(text string) string {
+	upsets := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if !strings.ContainsFunc(text, upsets) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if upsets(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// cell returns what others chose as it is, or quoted if it would not stay in the cell of
+// a table.
+func cell(text string) string {
+	if strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) {
+		return strconv.Quote(text)
 	}
 	return text
 }

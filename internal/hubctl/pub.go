@@ -133,7 +133,7 @@ func (a *App) printSequences(ctx context.Context, cancel context.CancelCauseFunc
 		}
 		seq, err := ack.Wait(ctx)
 		if err == nil {
-			err = a.printSequence(topic, seq)
+			err = unreadFails(a.printSequence(topic, seq))
 		}
 		if err != nil {
 			failed = err

@@ -34,6 +34,7 @@ func (a *App) subCommand() *cobra.Command {
 		Use:   "sub TOPIC…",
 		Short: "Subscribe to topics and print what is published",
 		Long: `Subscribe to topics or patterns and print each artifact on a line, until Ctrl-C.
+Further lines of a payload are indented; -o json has none.
 In a pattern, * stands for one token and > for all that follow.
 
 The connection is made again when it is lost; on topics with history nothing is
@@ -148,21 +149,28 @@ func (a *App) sub(ctx context.Context, patterns []string, count int, opts []clie
 		return nil
 	}
 	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.Tellf("gap: %v", gap) }))
+	ended := make(chan error, len(patterns))
 	for _, pattern := range patterns {
-		if _, err := c.Subscribe(ctx, pattern, handler, opts...); err != nil {
+		s, err := c.Subscribe(ctx, pattern, handler, opts...)
+		if err != nil {
 			close(ending)
 			_ = c.Close() // the subscription's error is the one that matters
 			return OrInterrupted(ctx, err)
 		}
+		go func() { // until the client is closed
+			<-s.Done()
+			ended <- s.Err()
+		}()
 	}
 	s := c.Server()
 	a.Tellf("subscribed to %s at %s (%s)", strings.Join(patterns, " "), s.Node, s.Address)
-	return wait(ctx, c, p, func() { close(ending) })
+	return wait(ctx, c, p, ended, func() { close(ending) })
 }
 
 // wait waits until a command that prints is interrupted or has printed enough,
-// or its client ends. It calls ending before it closes the client.
-func wait(ctx context.Context, c *client.Client, p *printer, ending func()) error {
+// or its client ends, or one of its subscriptions, which ended gives the error of. It
+// calls ending before it closes the client.
+func wait(ctx context.Context, c *client.Client, p *printer, ended <-chan error, ending func()) error {
 	select {
 	case <-ctx.Done():
 		ending()
@@ -175,6 +183,13 @@ func wait(ctx context.Context, c *client.Client, p *printer, ending func()) erro
 	case <-c.Done():
 		ending()
 		return c.Err()
+	case err := <-ended:
+		ending()
+		if closed := c.Err(); closed != nil {
+			return closed
+		}
+		_ = c.Close() // nothing of ours is in flight
+		return err
 	}
 }
 

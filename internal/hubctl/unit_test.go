@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,7 +85,9 @@ func TestPrinterStopsAtItsCount(t *testing.T) {
 
 type brokenPipe struct{}
 
-func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+func (brokenPipe) Write([]byte) (int, error) { return 0, unreadOutput }
+
+var unreadOutput error = &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}
 
 func TestPrinterStopsWhenNobodyReads(t *testing.T) {
 	p := (&App{Out: brokenPipe{}}).newPrinter(0)
@@ -111,7 +115,9 @@ func TestExitStatus(t *testing.T) {
 		"dial timeout":    {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: os.ErrDeadlineExceeded}}}, 4, true},
 		"interrupted":     {interrupted, context.Canceled, 1, false},
 		"nobody listens":  {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: syscall.ECONNREFUSED}}}, 1, true},
-		"nobody reads us": {t.Context(), syscall.EPIPE, 0, false},
+		"nobody reads us": {t.Context(), unreadOutput, 0, false},
+		"nobody reads us, and there is more to do": {t.Context(), unreadFails(unreadOutput), 1, true},
+		"a connection breaks":                      {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: os.NewSyscallError("write", syscall.EPIPE)}}}, 1, true},
 	} {
 		if status, tell := exitStatus(test.ctx, test.err); status != test.status || tell != test.tell {
 			t.Errorf("%s: exitStatus = %d, %v, want %d, %v", name, status, tell, test.status, test.tell)
@@ -323,5 +329,34 @@ func TestReportsHaveAStableShape(t *testing.T) {
 	}
 	if text := r.text(); !strings.Contains(text, "1 LOST") {
 		t.Errorf("text form hides the loss: %s", text)
+	}
+}
+
+// What others chose is not for them to draw on somebody's terminal.
+func TestWhatOthersChoseIsHarmless(t *testing.T) {
+	var errOut bytes.Buffer
+	(&App{Program: "hubctl", ErrOut: &errOut}).Tellf("client b says: %v", errors.New("\x1b[2Jgone\r"))
+	if want := `hubctl: client b says: \x1b[2Jgone\r` + "\n"; errOut.String() != want {
+		t.Errorf("told %q, want %q", &errOut, want)
+	}
+	var rows []string
+	err := clientRows([]byte(`{"clients":[{"id":"b","name":"x\nadmin","version":"1"},{"id":"c","name":"worker","version":"2"}]}`), "me", func(cells ...string) { rows = append(rows, cells[3]) })
+	if want := []string{`"x\nadmin 1"`, "worker 2"}; err != nil || !slices.Equal(rows, want) {
+		t.Errorf("rows %q, %v, want %q", rows, err, want)
+	}
+	var out bytes.Buffer
+	appendText(&out, &wire.Artifact{Topic: "t", From: "b", Sequence: 1, Payload: []byte("x\n#2 t from admin: all is well\n")})
+	if want := "#1 t from b: x\n    #2 t from admin: all is well\n"; out.String() != want {
+		t.Errorf("printed %q, want %q", &out, want)
+	}
+}
+
+func TestListsThatAreNotWholeSaySo(t *testing.T) {
+	whole := `{"topics":[],"shards":[{"shard":0,"leader":"a","replicas":[]}]`
+	if text := topicsList.note([]byte(whole + "}")); text != "" {
+		t.Errorf("of a whole list it says %q", text)
+	}
+	if text := topicsList.note([]byte(whole + `,"incomplete":true}`)); !strings.Contains(text, "some topics may be missing") {
+		t.Errorf("of one that is not whole it says %q", text)
 	}
 }
