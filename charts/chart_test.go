@@ -206,6 +206,8 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 		"monitors without their resource":     {[]string{"--set", "monitoring.enabled=true"}, "install the Prometheus operator first"},
 		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
 		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
+		"alerts on metrics nobody finds":      {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false"}, "set metrics.service.create=true, or monitoring.rules=false"},
+		"monitors of nodes alone":             {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false,monitoring.rules=false"}, ""},
 		"Hubs, which another chart makes now": {[]string{"--set", "hubs[0].name=agents"}, "a Hub is a release of the chart switchboard-hub now"},
 		"no Hubs, as --reuse-values brings":   {[]string{"--set-json", "hubs=[]"}, ""},
 	} {
