@@ -223,6 +223,58 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 	}
 }
 
+// TestNamesOfDigitsAreText gives each name that a user chooses as a number looks: an
+// unquoted one is no text, and the API server refuses it.
+func TestNamesOfDigitsAreText(t *testing.T) {
+	for chart, args := range map[string][]string{
+		chart: {
+			"--set-string", "watchNamespaces={1,2},fullnameOverride=3,serviceAccount.name=4,priorityClassName=5,nodeImage=6",
+			"--set-string", "metrics.readers[0].name=7,metrics.readers[0].namespace=8", "--set", "replicas=2,monitoring.enabled=true,checkAPIs=false,crds.install=false",
+		},
+		hubChart: {"--set", "checkAPIs=false,name=agents", "--set-string", "topics[0].name=1"},
+	} {
+		t.Run(chart, func(t *testing.T) {
+			out, err := tool(t, "HELM", append([]string{"template", "123", chart, "--namespace", "456"}, args...)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for which, obj := range objects(t, out) {
+				textOnly(t, which, obj)
+			}
+		})
+	}
+}
+
+// textOnly reports each number where only text may stand.
+func textOnly(t *testing.T, at string, v any) {
+	t.Helper()
+	switch v := v.(type) {
+	case map[string]any:
+		for key, val := range v {
+			at := at + "." + key
+			switch key {
+			case "name", "namespace", "serviceAccountName", "priorityClassName", "value":
+				if _, ok := val.(string); !ok {
+					t.Errorf("%s is %v, a %T", at, val, val)
+				}
+			case "labels", "matchLabels", "selector":
+				for label, val := range val.(map[string]any) {
+					switch val.(type) {
+					case string, map[string]any: // the latter where a selector has matchLabels
+					default:
+						t.Errorf("%s.%s is %v, a %T", at, label, val, val)
+					}
+				}
+			}
+			textOnly(t, at, val)
+		}
+	case []any:
+		for i, val := range v {
+			textOnly(t, fmt.Sprintf("%s[%d]", at, i), val)
+		}
+	}
+}
+
 func TestNodesAreMonitoredWhereHubsAre(t *testing.T) {
 	for namespaces, want := range map[string]map[string]any{
 		"null":            {"any": true},

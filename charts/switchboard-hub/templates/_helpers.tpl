@@ -8,10 +8,10 @@ Metadata of an object: from root (the chart's context) and name.
 {{- define "switchboard-hub.metadata" -}}
 {{- with .root -}}
 name: {{ $.name | quote }}
-namespace: {{ .Release.Namespace }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
   app.kubernetes.io/name: switchboard
-  app.kubernetes.io/instance: {{ .Release.Name }}
+  app.kubernetes.io/instance: {{ .Release.Name | quote }}
   app.kubernetes.io/managed-by: {{ .Release.Service }}
   helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   {{- with .Values.labels }}

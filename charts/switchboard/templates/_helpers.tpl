@@ -14,9 +14,10 @@ what it is.
 {{- end -}}
 {{- end }}
 
+{{/* Names go through toYaml, here and elsewhere: it quotes one that would be read as a number. */}}
 {{- define "switchboard.selectorLabels" -}}
 app.kubernetes.io/name: switchboard
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | toYaml }}
 app.kubernetes.io/component: operator
 {{- end }}
 
@@ -35,9 +36,9 @@ Metadata of an object: from root (the chart's context), name, namespace (none
 for what has none), and what else it has of labels and annotations.
 */}}
 {{- define "switchboard.metadata" -}}
-name: {{ .name }}
+name: {{ .name | toYaml }}
 {{- with .namespace }}
-namespace: {{ . }}
+namespace: {{ . | toYaml }}
 {{- end }}
 labels:
   {{- include "switchboard.labels" .root | nindent 2 }}
