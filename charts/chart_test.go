@@ -170,6 +170,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"nope=1":                                     "nope",
 		"image.nope=1":                               "/image",
 		"image.pullPolicy=Sometimes":                 "/image/pullPolicy",
+		"image.repository=null":                      "missing property 'repository'",
 		"replicas=-1":                                "/replicas",
 		"log.level=loud":                             "/log/level",
 		"watchNamespaces={Team A}":                   "/watchNamespaces/0",
@@ -272,6 +273,22 @@ func textOnly(t *testing.T, at string, v any) {
 		for i, val := range v {
 			textOnly(t, fmt.Sprintf("%s[%d]", at, i), val)
 		}
+	}
+}
+
+// TestNullIsNone takes values away as `key:` with nothing behind it does.
+func TestNullIsNone(t *testing.T) {
+	for _, value := range []string{"commonLabels", "commonAnnotations", "podAnnotations", "nodeSelector", "imagePullSecrets", "watchNamespaces", "extraArgs", "metrics.readers", "monitoring.labels", "monitoring.dashboard.labels"} {
+		t.Run(value, func(t *testing.T) {
+			with := []string{"--set", "monitoring.enabled=true,checkAPIs=false"}
+			want := objects(t, helmTemplate(t, with...))
+			if value == "monitoring.dashboard.labels" { // the one that is not empty by default
+				delete(want["ConfigMap switchboard-operator-dashboard"]["metadata"].(map[string]any)["labels"].(map[string]any), "grafana_dashboard")
+			}
+			if diff := cmp.Diff(want, objects(t, helmTemplate(t, append(with, "--set", value+"=null")...))); diff != "" {
+				t.Errorf("(-empty +null):\n%s", diff)
+			}
+		})
 	}
 }
 
