@@ -208,6 +208,8 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
 		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
 		"alerts on metrics nobody finds":      {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false"}, "set metrics.service.create=true, or monitoring.rules=false"},
+		"readers without roles":               {[]string{"--set", "rbac.create=false,metrics.readers[0].name=prometheus-k8s,metrics.readers[0].namespace=monitoring"}, "needs rbac.create"},
+		"readers of what everybody reads":     {[]string{"--set", "rbac.create=false,metrics.secure=false,metrics.readers[0].name=prometheus-k8s,metrics.readers[0].namespace=monitoring"}, ""},
 		"monitors of nodes alone":             {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false,monitoring.rules=false"}, ""},
 		"Hubs, which another chart makes now": {[]string{"--set", "hubs[0].name=agents"}, "a Hub is a release of the chart switchboard-hub now"},
 		"no Hubs, as --reuse-values brings":   {[]string{"--set-json", "hubs=[]"}, ""},
