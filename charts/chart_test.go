@@ -129,7 +129,7 @@ func TestChartRenders(t *testing.T) {
 		"default":    nil,
 		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
 		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "monitoring.coreos.com/v1"},
-		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
+		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false,serviceAccount.name=ours", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// The CRD is compared with config/crd elsewhere.
@@ -208,6 +208,8 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 		"monitors, and the resource is there": {[]string{"--set", "monitoring.enabled=true", "--api-versions", "monitoring.coreos.com/v1"}, ""},
 		"monitors, unseen":                    {[]string{"--set", "monitoring.enabled=true,checkAPIs=false"}, ""},
 		"alerts on metrics nobody finds":      {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false"}, "set metrics.service.create=true, or monitoring.rules=false"},
+		"the ServiceAccount of everybody":     {[]string{"--set", "serviceAccount.create=false"}, "needs serviceAccount.name"},
+		"the same, wanted":                    {[]string{"--set", "serviceAccount.create=false,serviceAccount.name=default"}, ""},
 		"readers without roles":               {[]string{"--set", "rbac.create=false,metrics.readers[0].name=prometheus-k8s,metrics.readers[0].namespace=monitoring"}, "needs rbac.create"},
 		"readers of what everybody reads":     {[]string{"--set", "rbac.create=false,metrics.secure=false,metrics.readers[0].name=prometheus-k8s,metrics.readers[0].namespace=monitoring"}, ""},
 		"monitors of nodes alone":             {[]string{"--set", "monitoring.enabled=true,checkAPIs=false,metrics.service.create=false,monitoring.rules=false"}, ""},

@@ -65,7 +65,7 @@ otherwise.
 {{- if .Values.serviceAccount.create -}}
 {{- .Values.serviceAccount.name | default (include "switchboard.name" .) -}}
 {{- else -}}
-{{- .Values.serviceAccount.name | default "default" -}}
+{{- required "serviceAccount.create=false needs serviceAccount.name, or every pod of the namespace that has no ServiceAccount of its own would have the operator's rights" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end }}
 
