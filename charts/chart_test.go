@@ -167,16 +167,24 @@ func TestDefinitionIsKeptOnlyWhenAsked(t *testing.T) {
 
 func TestWrongValuesAreRefused(t *testing.T) {
 	for set, named := range map[string]string{
-		"nope=1":                                     "nope",
-		"image.nope=1":                               "/image",
-		"image.pullPolicy=Sometimes":                 "/image/pullPolicy",
-		"image.repository=null":                      "missing property 'repository'",
+		"nope=1":                      "nope",
+		"image.nope=1":                "/image",
+		"image.pullPolicy=Sometimes":  "/image/pullPolicy",
+		"image.repository=null":       "missing property 'repository'",
+		"image.digest=v9":             "/image/digest",
+		"image.tag=sha256:0123":       "set image.digest",
+		"fullnameOverride=My_Name":    "/fullnameOverride",
+		"serviceAccount.name=My_Name": "/serviceAccount/name",
+		"metrics.readers[0].name=Bob,metrics.readers[0].namespace=monitoring": "/metrics/readers/0/name",
+		"metrics.readers[0].name=bob,metrics.readers[0].namespace=a.b":        "/metrics/readers/0/namespace",
 		"replicas=-1":                                "/replicas",
 		"log.level=loud":                             "/log/level",
 		"watchNamespaces={Team A}":                   "/watchNamespaces/0",
 		"metrics.port=80":                            "/metrics/port",
 		"metrics.readers[0].name=bob":                "/metrics/readers/0",
 		"monitoring.interval=often":                  "/monitoring/interval",
+		"monitoring.interval=":                       "/monitoring/interval",
+		"monitoring.interval=30s1m":                  "/monitoring/interval", // the larger units are first
 		"crds.keep=maybe":                            "/crds/keep",
 		`commonLabels.app\.kubernetes\.io/name=mine`: "app.kubernetes.io/name", // which selects pods
 	} {
@@ -223,6 +231,38 @@ func TestWhatCantBeInstalledIsRefused(t *testing.T) {
 				t.Error(err)
 			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestIntervalsArePrometheus(t *testing.T) {
+	for _, interval := range []string{"500ms", "30s", "1m30s", "1h", "1d12h"} {
+		rendered := helmTemplate(t, "--set", "monitoring.enabled=true,checkAPIs=false,monitoring.interval="+interval)
+		spec := objects(t, rendered)["ServiceMonitor switchboard-operator"]["spec"].(map[string]any)
+		if got := spec["endpoints"].([]any)[0].(map[string]any)["interval"]; got != interval {
+			t.Errorf("got interval %v, want %s", got, interval)
+		}
+	}
+}
+
+func TestDigestWinsOverTheTag(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	for set, want := range map[string]string{
+		"image.digest=" + digest:                       "ghcr.io/switchboardhub/switchboard@" + digest,
+		"image.digest=" + digest + ",image.tag=v9":     "ghcr.io/switchboardhub/switchboard@" + digest,
+		"image.tag=v9":                                 "ghcr.io/switchboardhub/switchboard:v9",
+		"image.tag=9,image.repository=registry:5000/x": "registry:5000/x:9",
+	} {
+		t.Run(set, func(t *testing.T) {
+			deployment := objects(t, helmTemplate(t, "--set-string", set))["Deployment switchboard-operator"]
+			template := deployment["spec"].(map[string]any)["template"].(map[string]any)
+			operator := template["spec"].(map[string]any)["containers"].([]any)[0].(map[string]any)
+			if got := operator["image"]; got != want {
+				t.Errorf("the operator's image is %v, want %s", got, want)
+			}
+			if got := operator["env"].([]any)[0].(map[string]any)["value"]; got != want {
+				t.Errorf("the nodes' image is %v, want %s", got, want)
 			}
 		})
 	}

@@ -32,6 +32,9 @@ func TestWrongValuesOfAHubAreRefused(t *testing.T) {
 		"replicas=5":                             "replicas", // which is spec.replicas
 		"hubs[0].name=agents":                    "hubs",
 		"name=5":                                 "/name",
+		"name=Bad_Name":                          "/name",
+		"name=5th":                               "/name", // names of Services begin with a letter
+		"topics[0].name=Bad_Name":                "/topics/0/name",
 		"spec=3":                                 "/spec",
 		"keep=maybe":                             "/keep",
 		"topics[0].pattern=orders":               "/topics/0",

@@ -70,5 +70,13 @@ otherwise.
 {{- end }}
 
 {{- define "switchboard.image" -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if contains ":" $tag -}}
+{{- fail (printf "image.tag=%s is no tag: for a digest set image.digest" $tag) -}}
+{{- end -}}
+{{- with .Values.image.digest -}}
+{{- printf "%s@%s" $.Values.image.repository . -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository $tag -}}
+{{- end -}}
 {{- end }}
