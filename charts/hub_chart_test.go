@@ -50,6 +50,38 @@ func TestWrongValuesOfAHubAreRefused(t *testing.T) {
 	}
 }
 
+func TestTopicsAreOfThisHub(t *testing.T) {
+	for set, refused := range map[string]bool{
+		"pattern=orders.>":                           false,
+		"hubRef.name=agents":                         false,
+		"hubRef.name=agents,hubRef.namespace=team-a": false,
+		"hubRef.namespace=team-a":                    false,
+		"hubRef.name=others":                         true,
+		"hubRef.name=agents,hubRef.namespace=team-b": true,
+		"hubRef.namespace=team-b":                    true,
+		"hubRef=others":                              true,
+	} {
+		t.Run(set, func(t *testing.T) {
+			args := []string{"template", "agents", hubChart, "--namespace", "team-a", "--set", "checkAPIs=false,topics[0].name=orders"}
+			for s := range strings.SplitSeq(set, ",") {
+				args = append(args, "--set", "topics[0].spec."+s)
+			}
+			out, err := tool(t, "HELM", args...)
+			if refused {
+				refusal(t, err, "hubRef")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := objects(t, out)["Topic orders"]["spec"].(map[string]any)["hubRef"].(map[string]any)
+			if ref["name"] != "agents" {
+				t.Errorf("got hubRef %v, want the Hub agents", ref)
+			}
+		})
+	}
+}
+
 // TestFirstHubIsInstalled installs both charts on a cluster that has had neither.
 func TestFirstHubIsInstalled(t *testing.T) {
 	const team = "team-a"
