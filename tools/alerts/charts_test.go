@@ -77,7 +77,7 @@ func rules(t *testing.T) []rulefmt.Rule {
 }
 
 // query is one expression of the dashboard.
-type query struct{ where, expr string }
+type query struct{ where, expr, legend string }
 
 // dashboard returns the panels' expressions, and the variables' by label_values.
 func dashboard(t *testing.T) (panels, variables []query) {
@@ -86,7 +86,8 @@ func dashboard(t *testing.T) (panels, variables []query) {
 		Panels []struct {
 			Title   string `json:"title"`
 			Targets []struct {
-				Expr string `json:"expr"`
+				Expr   string `json:"expr"`
+				Legend string `json:"legendFormat"`
 			} `json:"targets"`
 		} `json:"panels"`
 		Templating struct {
@@ -103,12 +104,12 @@ func dashboard(t *testing.T) (panels, variables []query) {
 	set := strings.NewReplacer("$namespace", ".*", "$hub", ".*", "$__rate_interval", "5m")
 	for _, p := range d.Panels {
 		for _, target := range p.Targets {
-			panels = append(panels, query{"panel " + p.Title, set.Replace(target.Expr)})
+			panels = append(panels, query{"panel " + p.Title, set.Replace(target.Expr), target.Legend})
 		}
 	}
 	for _, v := range d.Templating.List {
 		if v.Definition != "" {
-			variables = append(variables, query{"variable " + v.Name, set.Replace(v.Definition)})
+			variables = append(variables, query{where: "variable " + v.Name, expr: set.Replace(v.Definition)})
 		}
 	}
 	if len(panels) == 0 || len(variables) == 0 {
