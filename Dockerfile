@@ -1,7 +1,9 @@
 # syntax=docker/dockerfile:1
 
 # One image with /operator, /hubnode and /hubctl; a pod says which it runs.
-# `make image-archive` makes the same image without docker and without a network.
+# `make image-archive` makes its like without docker and without a network, to try a
+# change: the same programs and user, no base. It has the CA certificates of the machine
+# that builds it, if any, and neither time zones, /tmp nor these labels.
 
 # Pinned by tag, which names one Go and one Debian release. A registry that can
 # be reached at release time gives the digests to pin beside the tags.

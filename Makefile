@@ -11,6 +11,11 @@ MAKEFLAGS += --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMAGE ?= switchboard:dev
+# The architecture that archives of images are for: make image-archive IMAGE_ARCH=arm64
+IMAGE_ARCH ?= $(or $(GOARCH),$(shell go env GOARCH))
+# Whom the archive's programs trust where nothing else is said, as a public issuer of
+# tokens; none where this machine has no such file.
+CA_CERTIFICATES ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 CHECKER_IMAGE ?= switchboard-checker:dev
 # What the upgrade test upgrades from, and the image's name there.
 PREVIOUS ?= HEAD^
@@ -29,6 +34,9 @@ CONTROLLER_GEN := go tool -modfile=tools/go.mod controller-gen
 GOLANGCI_LINT := go tool -modfile=tools/lint/go.mod golangci-lint
 COMMANDS := operator hubnode hubctl kubectl-hub
 IMAGE_COMMANDS := operator hubnode hubctl
+GO_BUILD_IMAGE := GOOS=linux GOARCH='$(IMAGE_ARCH)' $(GO_BUILD)
+# It runs here, whatever it packs.
+PACK_IMAGE := env -u GOOS -u GOARCH go -C tools/image run . -arch '$(IMAGE_ARCH)'
 
 # What tests find in their environment; built at the first use. A value set by
 # the caller wins, as in make test KUBEBUILDER_ASSETS=/some/folder.
@@ -76,15 +84,15 @@ image: ## Build the image with docker (IMAGE=switchboard:dev)
 	docker build --build-arg VERSION='$(VERSION)' -t '$(IMAGE)' .
 
 .PHONY: image-archive
-image-archive: ## Build the image without docker or network: bin/switchboard-image.tar
-	@for c in $(IMAGE_COMMANDS); do GOOS=linux $(GO_BUILD) -o bin/image/$$c ./cmd/$$c; done
-	@go -C tools/image run . -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(IMAGE_COMMANDS:%='$(CURDIR)/bin/image/%')
+image-archive: ## Build its like without docker or network: bin/switchboard-image.tar (IMAGE_ARCH=arm64)
+	@for c in $(IMAGE_COMMANDS); do $(GO_BUILD_IMAGE) -o bin/image/$$c ./cmd/$$c; done
+	@$(PACK_IMAGE) $(patsubst %,-ca '%',$(abspath $(CA_CERTIFICATES))) -name '$(IMAGE)' -out '$(CURDIR)/bin/switchboard-image.tar' $(IMAGE_COMMANDS:%='$(CURDIR)/bin/image/%')
 
 .PHONY: checker-archive
 checker-archive: ## Build the image of what e2e runs beside hubs, the load that judges: bin/checker-image.tar
-	@GOOS=linux $(GO_BUILD) -o bin/image/checker ./test/check/checker
-	@GOOS=linux $(GO_BUILD) -o bin/image/metricsadapter ./test/e2e/metricsadapter
-	@go -C tools/image run . -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker' '$(CURDIR)/bin/image/metricsadapter'
+	@$(GO_BUILD_IMAGE) -o bin/image/checker ./test/check/checker
+	@$(GO_BUILD_IMAGE) -o bin/image/metricsadapter ./test/e2e/metricsadapter
+	@$(PACK_IMAGE) -name '$(CHECKER_IMAGE)' -out '$(CURDIR)/bin/checker-image.tar' '$(CURDIR)/bin/image/checker' '$(CURDIR)/bin/image/metricsadapter'
 
 .PHONY: previous-archive
 previous-archive: ## Build image and chart of PREVIOUS (HEAD^), which e2e upgrades from: bin/previous.tar, bin/previous

@@ -65,10 +65,11 @@ type manifest struct {
 	Layers   []string `json:"Layers"`
 }
 
-// writeArchive writes an image of one layer with programs in its root folder.
+// writeArchive writes an image of one layer with programs in its root folder, and with
+// authorities, if there are any, where Go looks for those of the system.
 // A name without a tag is refused: it would mean the tag latest, which makes
 // Kubernetes pull.
-func writeArchive(w io.Writer, name, arch string, programs []program) error {
+func writeArchive(w io.Writer, name, arch string, programs []program, authorities []byte) error {
 	if !strings.Contains(name[strings.LastIndex(name, "/")+1:], ":") {
 		return fmt.Errorf("image name %q has no tag", name)
 	}
@@ -77,6 +78,12 @@ func writeArchive(w io.Writer, name, arch string, programs []program) error {
 		{name: "etc/", mode: 0o755},
 		{name: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n")},
 		{name: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnonroot:x:65532:\n")},
+	}
+	if len(authorities) > 0 {
+		entries = append(entries,
+			file{name: "etc/ssl/", mode: 0o755},
+			file{name: "etc/ssl/certs/", mode: 0o755},
+			file{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, data: authorities})
 	}
 	for _, p := range programs {
 		entries = append(entries, file{name: p.name, mode: 0o755, data: p.data})

@@ -16,7 +16,7 @@ import (
 func TestArchiveHoldsProgramsThatAnyoneMayRunAndNoOneMayChange(t *testing.T) {
 	programs := []program{{"operator", []byte("one")}, {"hubctl", []byte("two")}}
 	var archive bytes.Buffer
-	if err := writeArchive(&archive, "switchboard:dev", "amd64", programs); err != nil {
+	if err := writeArchive(&archive, "switchboard:dev", "amd64", programs, nil); err != nil {
 		t.Fatal(err)
 	}
 	outer := readTar(t, archive.Bytes())
@@ -55,7 +55,7 @@ func TestArchiveHoldsProgramsThatAnyoneMayRunAndNoOneMayChange(t *testing.T) {
 func TestArchiveIsTheSameForTheSamePrograms(t *testing.T) {
 	var first, second bytes.Buffer
 	for _, w := range []io.Writer{&first, &second} {
-		if err := writeArchive(w, "switchboard:dev", "amd64", []program{{"hubctl", []byte("two")}}); err != nil {
+		if err := writeArchive(w, "switchboard:dev", "amd64", []program{{"hubctl", []byte("two")}}, []byte("authorities")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,9 +66,42 @@ func TestArchiveIsTheSameForTheSamePrograms(t *testing.T) {
 
 func TestArchiveRefusesANameWithoutATag(t *testing.T) {
 	for _, name := range []string{"switchboard", "localhost:5000/switchboard"} {
-		if err := writeArchive(io.Discard, name, "amd64", nil); err == nil {
+		if err := writeArchive(io.Discard, name, "amd64", nil, nil); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
+	}
+}
+
+func TestAuthoritiesAreWhereGoLooksForThem(t *testing.T) {
+	dir := t.TempDir()
+	out, prog, authorities := filepath.Join(dir, "image.tar"), filepath.Join(dir, "hubctl"), filepath.Join(dir, "ca.pem")
+	for path, text := range map[string]string{prog: "program", authorities: "authorities"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := run([]string{"-out", out, "-arch", "arm64", "-ca", authorities, prog}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	archive, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	outer := readTar(t, archive)
+	var images []manifest
+	if err := json.Unmarshal(outer["manifest.json"].data, &images); err != nil {
+		t.Fatal(err)
+	}
+	var conf config
+	if err := json.Unmarshal(outer[images[0].Config].data, &conf); err != nil {
+		t.Fatal(err)
+	}
+	if conf.Architecture != "arm64" {
+		t.Errorf("got architecture %s, want arm64", conf.Architecture)
+	}
+	files := readTar(t, outer[images[0].Layers[0]].data)
+	if got := files["etc/ssl/certs/ca-certificates.crt"]; string(got.data) != "authorities" || got.mode != 0o644 {
+		t.Errorf("got the authorities %q of mode %o, want those given, for everybody to read", got.data, got.mode)
 	}
 }
 

@@ -2,9 +2,9 @@
 // without a network: an archive in the layout of docker save, which containerd,
 // docker and kind load.
 //
-// The image holds the given static programs in its root folder and the user
-// they run as, and nothing else: no shell, no /tmp, no CA certificates. The same
-// programs give the same archive, byte for byte.
+// The image holds the given static programs in its root folder, the user they run
+// as, the CA certificates of a file if one is given, and nothing else: no shell, no
+// /tmp, no time zones. The same input gives the same archive, byte for byte.
 package main
 
 import (
@@ -32,6 +32,7 @@ func run(args []string, errOut io.Writer) error {
 	name := fs.String("name", "switchboard:dev", "name and tag of the image")
 	out := fs.String("out", "", "archive to write")
 	arch := fs.String("arch", runtime.GOARCH, "architecture the programs were built for")
+	ca := fs.String("ca", "", "file of CA certificates to put into the image; empty: none")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -47,8 +48,15 @@ func run(args []string, errOut io.Writer) error {
 		}
 		programs = append(programs, program{name: filepath.Base(path), data: data})
 	}
+	var authorities []byte
+	if *ca != "" {
+		var err error
+		if authorities, err = os.ReadFile(*ca); err != nil {
+			return err
+		}
+	}
 	return writeFile(*out, func(w io.Writer) error {
-		return writeArchive(w, *name, *arch, programs)
+		return writeArchive(w, *name, *arch, programs, authorities)
 	})
 }
 
