@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
@@ -119,6 +121,60 @@ func TestNodesWithOldKeysAskAboutOthers(t *testing.T) {
 	if settings, keys := h.settings(t); settings.Authentication.ServiceAccount.Issuer == "" || keys == "" {
 		t.Error("the keys that were read before are gone")
 	}
+}
+
+// On a Hub that runs, nodes come that have what their settings name, and later go that
+// still have the token.
+func TestNodesAreReplacedByOnesThatMayAsk(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 2, authentication: {serviceAccount: {}}}")
+	h.settle(t)
+	var evicted []string
+	for _, review := range []switchboardv1alpha1.TokenReview{switchboardv1alpha1.TokenReviewFallback, switchboardv1alpha1.TokenReviewNever} {
+		h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.Authentication.ServiceAccount.TokenReview = review })
+		h.settle(t)
+		evicted = append(evicted, "agents-node-1", "agents-node-0")
+		if got := h.evictions(); !slices.Equal(got, evicted) {
+			t.Fatalf("%s: evicted %q so far, want %q", review, got, evicted)
+		}
+		asks := review == switchboardv1alpha1.TokenReviewFallback
+		for _, pod := range h.pods(t) {
+			if got := mayAsk(&pod); got != asks {
+				t.Errorf("%s: %s has a token of the API server's: %v", review, pod.Name, got)
+			}
+		}
+		if settings, _ := h.settings(t); (settings.Authentication.ServiceAccount.TokenReview != nil) != asks {
+			t.Errorf("%s: settings are %+v", review, settings.Authentication.ServiceAccount)
+		}
+		if c := meta.FindStatusCondition(h.get(t).Status.Conditions, switchboardv1alpha1.ConditionUpdateAvailable); c != nil {
+			t.Errorf("%s: %+v", review, c)
+		}
+	}
+}
+
+func TestNewOperatorRestartsNoNodeThatMayAsk(t *testing.T) {
+	h := createHub(t, useCluster(t), "{replicas: 2, authentication: {serviceAccount: {tokenReview: Fallback}}}")
+	h.settle(t)
+	sts := h.startedByAnEarlierOperator(t)
+	h.waitForCondition(t, switchboardv1alpha1.ConditionUpdateAvailable, metav1.ConditionTrue, switchboardv1alpha1.ReasonOperatorUpdated)
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) { s.History.MaxArtifacts = 7 })
+	h.settle(t)
+	if h.read(t, sts, "agents-node"); image(sts) != "switchboard:earlier" || len(h.evictions()) > 0 {
+		t.Errorf("nodes run %s, evicted %q", image(sts), h.evictions())
+	}
+	h.change(t, func(s *switchboardv1alpha1.HubSpec) {
+		s.Authentication.ServiceAccount.TokenReview = switchboardv1alpha1.TokenReviewNever
+	})
+	h.settle(t)
+	if h.read(t, sts, "agents-node"); image(sts) != nodeImage || len(h.evictions()) != 2 {
+		t.Errorf("nodes run %s, evicted %q; want all to take over this operator's image with another change", image(sts), h.evictions())
+	}
+}
+
+// mayAsk reports whether a pod has the token by which the API server knows it.
+func mayAsk(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil })
+	})
 }
 
 // token asks for a token of a ServiceAccount; for no audience: for the API server.

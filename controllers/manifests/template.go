@@ -5,12 +5,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 )
@@ -45,6 +47,9 @@ func KeepTemplate(desired, owned *appsv1ac.StatefulSetApplyConfiguration) bool {
 	if has[AnnotationInputs] != made[AnnotationInputs] || has[AnnotationTemplate] == made[AnnotationTemplate] || has[AnnotationTemplate] != hash(owned.Spec.Template) {
 		return false
 	}
+	if reviewsTokens(owned.Spec.Template) != reviewsTokens(desired.Spec.Template) {
+		return false
+	}
 	desired.Spec.Template = owned.Spec.Template
 	desired.WithAnnotations(map[string]string{AnnotationTemplate: has[AnnotationTemplate]})
 	return true
@@ -63,7 +68,7 @@ func KeepRevision(desired *appsv1ac.StatefulSetApplyConfiguration, newest *appsv
 	if err := json.Unmarshal(newest.Data.Raw, &kept); err != nil {
 		return false, fmt.Errorf("decode ControllerRevision %s: %w", newest.Name, err)
 	}
-	if kept.Spec == nil || kept.Spec.Template == nil {
+	if kept.Spec == nil || kept.Spec.Template == nil || reviewsTokens(kept.Spec.Template) != reviewsTokens(desired.Spec.Template) {
 		return false, nil
 	}
 	desired.Spec.Template = kept.Spec.Template
@@ -73,6 +78,9 @@ func KeepRevision(desired *appsv1ac.StatefulSetApplyConfiguration, newest *appsv
 
 // podInputs is what of a Hub goes into its pod template. What is not set is not
 // written, so that a later version with more fields makes the same of the same Hub.
+// That helps for fields that are new with the version. What an earlier one had in the
+// template and forgot here (see reviewsTokens) can't come in any more: Hubs that have it
+// set would be restarted by the update.
 type podInputs struct {
 	Image            string                             `json:"image,omitempty"`
 	ImagePullPolicy  corev1.PullPolicy                  `json:"imagePullPolicy,omitempty"`
@@ -84,6 +92,21 @@ type podInputs struct {
 	RestartedAt      string                             `json:"restartedAt,omitempty"`
 	ServesTLS        bool                               `json:"servesTLS,omitempty"`
 	AuthSources      []string                           `json:"authSources,omitempty"`
+}
+
+// reviewsTokens reports whether nodes of a template have the token by which they ask the
+// API server about clients' tokens. No input tells, so templates are compared themselves.
+func reviewsTokens(template *corev1ac.PodTemplateSpecApplyConfiguration) bool {
+	if template.Spec == nil {
+		return false
+	}
+	for _, v := range template.Spec.Volumes {
+		if v.Name == nil || *v.Name != authVolume || v.Projected == nil {
+			continue
+		}
+		return slices.ContainsFunc(v.Projected.Sources, func(s corev1ac.VolumeProjectionApplyConfiguration) bool { return s.ServiceAccountToken != nil })
+	}
+	return false
 }
 
 func podInputsOf(hub *switchboardv1alpha1.Hub) *podInputs {
