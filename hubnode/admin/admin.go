@@ -206,9 +206,13 @@ func allowed(cfg Config, question string, handle http.HandlerFunc) http.HandlerF
 // isHere reports whether a program on the node's own machine, or in its pod, asks.
 func isHere(r *http.Request) bool { return isLoopback(r.RemoteAddr) }
 
+// isLoopback reports whether a connection is from 127.0.0.1 or ::1, as one that a program or the
+// kubelet opens in the pod. The rest of 127.0.0.0/8 is not: Istio's sidecar forwards from 127.0.0.6
+// what comes from anywhere.
 func isLoopback(remote string) bool {
-	from, err := netip.ParseAddrPort(remote)
-	return err == nil && from.Addr().Unmap().IsLoopback()
+	at, err := netip.ParseAddrPort(remote)
+	from := at.Addr().Unmap()
+	return err == nil && (from == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || from == netip.IPv6Loopback())
 }
 
 // fromHere lets only programs on the node's own machine, or in its pod, through.

@@ -77,6 +77,7 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 		"from afar under that name":      {"/v1/topics", "10.0.0.9:1", "localhost:7480", "", http.StatusUnauthorized, "a token is needed"},
 		"by a sidecar, with a token":     {"/v1/topics", "127.0.0.6:1", "hub:7480", "Bearer viewer", http.StatusOK, "topics"},
 		"by a sidecar, without one":      {"/v1/topics", "127.0.0.6:1", "hub:7480", "", http.StatusUnauthorized, "a token is needed"},
+		"by a sidecar, as if local":      {"/v1/topics", "127.0.0.6:1", "localhost:7480", "", http.StatusUnauthorized, "a token is needed"},
 		"by a sidecar, to its own probe": {"/healthz", "127.0.0.6:1", "hub:7480", "", http.StatusOK, "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +171,7 @@ func TestOnlyTheNodeItselfMayMoveClients(t *testing.T) {
 	}
 	api := routes(Config{Node: node, Log: slog.New(slog.DiscardHandler), Hub: h, TLS: plainly})
 	for _, path := range []string{"/v1/drain", "/v1/rebalance"} {
-		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "what": http.StatusForbidden} {
+		for from, want := range map[string]int{"10.1.2.3:4": http.StatusForbidden, "[2001:db8::1]:4": http.StatusForbidden, "127.0.0.6:4": http.StatusForbidden, "[::ffff:127.0.0.6]:4": http.StatusForbidden, "what": http.StatusForbidden} {
 			req := httptest.NewRequest(http.MethodPost, path, nil)
 			req.RemoteAddr, req.Host = from, "localhost"
 			answer := httptest.NewRecorder()

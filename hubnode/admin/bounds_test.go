@@ -206,7 +206,7 @@ func TestNothingIsHeldForEver(t *testing.T) {
 }
 
 func TestLoopbackIsNotCounted(t *testing.T) {
-	for from, counted := range map[string]bool{"127.0.0.1": false, "127.8.0.1": false, "::1": false, "::ffff:127.0.0.1": false, "10.0.0.9": true, "2001:db8::1": true} {
+	for from, counted := range map[string]bool{"127.0.0.1": false, "::1": false, "::ffff:127.0.0.1": false, "127.0.0.6": true, "::ffff:127.0.0.6": true, "10.0.0.9": true, "2001:db8::1": true} {
 		ln := newPiped()
 		ours, theirs := net.Pipe()
 		go func() { ln.conns <- afarConn{theirs, &net.TCPAddr{IP: net.ParseIP(from), Port: 1}} }() // ends with the next line
