@@ -85,6 +85,15 @@ func (r *room) reserve(total uint64) uint64 {
 	return max(storeReserve, min(total/4, storeReserve+uint64(r.shards)*shardReserve))
 }
 
+// reserved is reserve for the disk as it was last looked at; 0 before that, and without one.
+func (r *room) reserved() uint64 {
+	total := r.size.Load()
+	if total == 0 {
+		return 0
+	}
+	return r.reserve(total)
+}
+
 func (r *room) look() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

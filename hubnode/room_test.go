@@ -59,6 +59,18 @@ func TestReserveFitsTheDisk(t *testing.T) {
 	}
 }
 
+func TestReserveIsTold(t *testing.T) {
+	r := newRoom("/data", "n-0", 16, slog.New(slog.DiscardHandler))
+	if got := r.reserved(); got != 0 {
+		t.Errorf("reserve of a disk that was not looked at = %d", got)
+	}
+	r.usage = func(string) (uint64, uint64, error) { return 1 << 30, 2 << 30, nil }
+	r.look()
+	if got := r.reserved(); got != 512*mib {
+		t.Errorf("reserve of 2 GiB = %d MiB, want 512", got/mib)
+	}
+}
+
 func TestDiskIsLookedAtAgainBeforeMuchIsWritten(t *testing.T) {
 	free := uint64(600 * mib)
 	r := newRoom("/data", "n-0", 16, slog.New(slog.DiscardHandler))

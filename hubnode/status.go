@@ -214,7 +214,7 @@ func (n *Node) Counts() admin.Counts {
 		RaftLeader:       make(map[string]int), RaftTerm: make(map[string]uint64), RaftVoters: make(map[string]int),
 		RaftApplied: make(map[string]uint64), RaftCommitted: make(map[string]uint64), RaftPending: make(map[string]int),
 		RaftRecovered: n.keeper.Recovered(), RaftRemade: n.keeper.Remade(),
-		DiskFree: n.room.free.Load(), DiskSize: n.room.size.Load(),
+		DiskFree: n.room.free.Load(), DiskSize: n.room.size.Load(), DiskReserve: n.room.reserved(),
 		DurablePending: make(map[string]uint64), DurableInFlight: make(map[string]int), DurableLost: make(map[string]uint64),
 	}
 	if n.room.full.Load() != nil {

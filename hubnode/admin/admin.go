@@ -74,6 +74,7 @@ type Counts struct {
 	RaftRemade    uint64 // replicas made anew over damage
 	DiskFree      uint64 // bytes, of the disk for history; 0 when it is in memory
 	DiskSize      uint64 // bytes, likewise
+	DiskReserve   uint64 // bytes: with fewer free, publishes are refused
 	DiskFull      int    // 1 while it is nearly full, else 0
 	MemoryUsed    int64  // bytes, when last looked at
 	MemoryLimit   int64  // bytes; 0: there is none

@@ -59,6 +59,7 @@ var (
 	historyBytes     = describe("history_bytes", "Bytes of artifacts that this node keeps.")
 	historyDiskFree  = describe("history_disk_free_bytes", "Bytes free on the disk for history; 0 when it is in memory.")
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
+	historyReserve   = describe("history_disk_reserve_bytes", "Bytes free on the disk for history below which publishes to topics that this node leads are refused; 0 when it is in memory.")
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
 	namespaceHistory = describe("namespace_history_bytes", "Bytes of artifacts that the topics of a namespace keep in the whole hub, as far as this node knows, of the namespaces with most; absent while there is no limit.", "tenant")
 	namespaceLimit   = describe("namespace_history_limit_bytes", "Bytes of artifacts that the topics of one namespace may keep in the whole hub; 0: there is no limit.")
@@ -150,6 +151,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyBytes, float64(m.HistoryBytes))
 	gauge(historyDiskFree, float64(n.DiskFree))
 	gauge(historyDiskSize, float64(n.DiskSize))
+	gauge(historyReserve, float64(n.DiskReserve))
 	gauge(historyDiskFull, float64(n.DiskFull))
 	for _, namespace := range highest(n.NamespaceHistory, namespacesMax) {
 		gauge(namespaceHistory, float64(n.NamespaceHistory[namespace]), namespace)

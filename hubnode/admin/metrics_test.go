@@ -160,6 +160,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"RaftRemade":         "raft_replicas_remade_total",
 		"DiskFree":           "history_disk_free_bytes",
 		"DiskSize":           "history_disk_size_bytes",
+		"DiskReserve":        "history_disk_reserve_bytes",
 		"DiskFull":           "history_disk_full",
 		"MemoryUsed":         "memory_used_bytes",
 		"MemoryLimit":        "memory_limit_bytes",

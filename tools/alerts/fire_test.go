@@ -34,8 +34,12 @@ load 1m
 	switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 0x9 2x1 0x20
 	switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 900x30
 	switchboard_history_disk_size_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 1000x30
+	switchboard_history_disk_reserve_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 250x30
+	switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 210x30
+	switchboard_history_disk_size_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 1000x30
 	switchboard_history_disk_free_bytes{namespace="team-a",hub="memory",pod="memory-node-0"} 0x30
 	switchboard_history_disk_size_bytes{namespace="team-a",hub="memory",pod="memory-node-0"} 0x30
+	switchboard_history_disk_reserve_bytes{namespace="team-a",hub="memory",pod="memory-node-0"} 0x30
 	switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0"} 3x30
 	switchboard_raft_replicas_remade_total{namespace="team-a",hub="agents",pod="agents-node-0"} 3x30
 	switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-0",durable="orders.new/workers"} 3x20 stale
@@ -58,7 +62,12 @@ var unhealthy = map[string][]string{
 	"SwitchboardNodeNotReady":       {`switchboard_hub_ready_replicas{namespace="team-a",hub="agents"} 2x30`},
 	"SwitchboardShardWithoutLeader": {`switchboard_raft_leader{namespace="team-a",hub="agents",pod="agents-node-1",shard="7"} 0x30`},
 	"SwitchboardDiskFull":           {`switchboard_history_disk_full{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
-	"SwitchboardDiskNearlyFull":     {`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 190x30`},
+	"SwitchboardDiskNearlyFull": {
+		`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 340x30`, // of which it uses 90
+		`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-node-0"} 190x30`,
+		`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 190x30`,
+		`switchboard_history_disk_reserve_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 150x30`, // it is of this version now
+	},
 	"SwitchboardMemoryShort":        {`switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
 	"SwitchboardAcknowledgedAtRisk": {
 		`switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0"} 3x20 4x9`,
