@@ -54,7 +54,7 @@ var (
 )
 
 // ourVariables are environment variables whose values the operator or the chart sets.
-var ourVariables = []string{"GOMEMLIMIT", "SWITCHBOARD_NODE_IMAGE"}
+var ourVariables = []string{"GOMEMLIMIT", "SWITCHBOARD_NODE_IMAGE", "SWITCHBOARD_CLUSTER_TLS", "SWITCHBOARD_CA_FILE"}
 
 // lastApplied repeats what a person applied, with everything in it.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"

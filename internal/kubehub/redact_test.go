@@ -1,9 +1,13 @@
 package kubehub
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 func TestSecretsInTextAreRedacted(t *testing.T) {
@@ -77,5 +81,23 @@ func TestSecretsInObjectsAreRedacted(t *testing.T) {
 	}
 	if text := string(r.text([]byte("it said my value twice"))); text != "it said REDACTED twice" {
 		t.Errorf("a variable's value in a text: %s", text)
+	}
+}
+
+func TestWhatTheOperatorSetsIsNoSecret(t *testing.T) {
+	hub := &switchboardv1alpha1.Hub{Spec: switchboardv1alpha1.HubSpec{TLS: &switchboardv1alpha1.TLSSpec{Clients: switchboardv1alpha1.ClientTLSRequired}}}
+	hub.Name, hub.Namespace = "agents", "prod"
+	data, err := json.Marshal(manifests.StatefulSet(hub, "switchboard:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set map[string]any
+	if err := json.Unmarshal(data, &set); err != nil {
+		t.Fatal(err)
+	}
+	r := &redactor{}
+	r.learn(set)
+	if len(r.values) > 0 {
+		t.Errorf("taken for a person's: %v", r.values)
 	}
 }
