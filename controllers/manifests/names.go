@@ -17,6 +17,9 @@ const (
 	PortHTTP    int32 = 7480
 )
 
+// NodeContainer is the container of a pod that is the node. Others may put some beside it.
+const NodeContainer = "hubnode"
+
 // Labels that every object of a Hub carries.
 const (
 	LabelName      = "app.kubernetes.io/name"

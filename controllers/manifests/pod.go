@@ -169,7 +169,7 @@ func container(hub *switchboardv1alpha1.Hub, image string) *corev1ac.ContainerAp
 	}
 	resources := nodeResources(hub)
 	c := corev1ac.Container().
-		WithName("hubnode").
+		WithName(NodeContainer).
 		WithImage(image).
 		// The last lines of a node that dies: the operator shows them.
 		WithTerminationMessagePolicy(corev1.TerminationMessageFallbackToLogsOnError).

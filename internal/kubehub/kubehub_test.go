@@ -10,8 +10,13 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kube "sigs.k8s.io/controller-runtime/pkg/client"
+
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 	"github.com/switchboardhub/switchboard/internal/kubehub"
 	"github.com/switchboardhub/switchboard/test/ports"
 )
@@ -77,6 +82,17 @@ func TestLookingAtAHub(t *testing.T) {
 				t.Errorf("no %q in:\n%s", want, out)
 			}
 		}
+	})
+	t.Run("logs of a pod with a sidecar", func(t *testing.T) {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: "agents-node-7", Labels: manifests.Labels(h.hub)}}
+		pod.Spec = corev1.PodSpec{NodeName: machine, Containers: []corev1.Container{{Name: sidecar, Image: "istio:1"}, {Name: "hubnode", Image: "switchboard:test"}}}
+		must(t, h.Create(t.Context(), pod))
+		h.kubelet.set(h.namespace, pod.Name, &podOnMachine{log: []string{"beside a sidecar"}, ended: make(chan struct{})})
+		out, _ := h.hubctl(t, 0, "logs", "7")
+		if out != "beside a sidecar\n" {
+			t.Errorf("got %s", out)
+		}
+		must(t, h.Delete(t.Context(), pod, kube.GracePeriodSeconds(0)))
 	})
 
 	kubernetes, err := kubehub.Connect(kubehub.Options{Kubeconfig: h.kubeconfig, Namespace: h.namespace})

@@ -16,6 +16,9 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
+// sidecar is a container that others put into pods.
+const sidecar = "istio-proxy"
+
 // kubelet is the part of a machine that the API server asks: for the logs of pods,
 // and for connections to their ports.
 type kubelet struct {
@@ -58,8 +61,8 @@ func (k *kubelet) handler() http.Handler {
 
 func (k *kubelet) logs(w http.ResponseWriter, r *http.Request) {
 	p := k.pod(r)
-	if p == nil {
-		http.Error(w, "no such pod here", http.StatusNotFound)
+	if p == nil || r.PathValue("container") == sidecar {
+		http.Error(w, "no such pod here, or none of its logs", http.StatusNotFound)
 		return
 	}
 	lines := p.log

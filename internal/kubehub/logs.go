@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 // LogOptions say which lines of logs are wanted.
@@ -77,7 +78,7 @@ func (c *Cluster) Logs(ctx context.Context, hub *switchboardv1alpha1.Hub, o LogO
 
 // nodeLog copies the log of one node.
 func (c *Cluster) nodeLog(ctx context.Context, pod *corev1.Pod, o LogOptions, w *lineWriter) error {
-	request := corev1.PodLogOptions{Follow: o.Follow, Previous: o.Previous}
+	request := corev1.PodLogOptions{Container: manifests.NodeContainer, Follow: o.Follow, Previous: o.Previous}
 	if o.Since > 0 {
 		request.SinceSeconds = new(max(1, int64(o.Since.Seconds())))
 	}
@@ -120,7 +121,7 @@ func (c *Cluster) copyLog(ctx context.Context, pod string, o *corev1.PodLogOptio
 	}
 }
 
-// awaitRunning waits until a container of the node runs, after its log has ended,
+// awaitRunning waits until the node's container runs, after its log has ended,
 // and makes pod the one it is in.
 func (c *Cluster) awaitRunning(ctx context.Context, pod *corev1.Pod) error {
 	looked := false
@@ -141,10 +142,10 @@ func (c *Cluster) awaitRunning(ctx context.Context, pod *corev1.Pod) error {
 	})
 }
 
-// incarnation names the container that runs in a pod, or none.
+// incarnation names the node's container that runs in a pod, or none.
 func incarnation(pod *corev1.Pod) string {
 	for _, s := range pod.Status.ContainerStatuses {
-		if s.State.Running != nil {
+		if s.Name == manifests.NodeContainer && s.State.Running != nil {
 			return s.ContainerID
 		}
 	}

@@ -40,7 +40,7 @@ func hubWith(conditions ...metav1.Condition) *switchboardv1alpha1.Hub {
 func podOf(name string, change func(*corev1.Pod)) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: minutesAgo(60), Labels: map[string]string{appsv1.StatefulSetRevisionLabel: "new"}},
-		Spec:       corev1.PodSpec{NodeName: "w1", Containers: []corev1.Container{{Image: "switchboard:1"}}},
+		Spec:       corev1.PodSpec{NodeName: "w1", Containers: []corev1.Container{{Name: "hubnode", Image: "switchboard:1"}}},
 		Status:     corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
 	}
 	if change != nil {
@@ -99,7 +99,7 @@ agents-node-1  yes    3        2      30% free  0         60m  w1       switchbo
 				r := reportOf(hub, []*hubnode.Status{behind, nil}, podOf("agents-node-0", nil), podOf("agents-node-1", func(pod *corev1.Pod) {
 					pod.Labels = nil
 					pod.Status.Conditions[0].Status = corev1.ConditionFalse
-					pod.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 5, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
+					pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "hubnode", RestartCount: 5, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}}}
 				}))
 				r.Events = []EventReport{{Time: minutesAgo(1).Time, Type: "Warning", Object: "Pod agents-node-1", Reason: "BackOff", Message: "Back-off\nrestarting", Count: 3}}
 				r.Unread = []string{"the moon: it is far"}
@@ -144,6 +144,62 @@ The operator has not reported on this Hub: does it run, and watch this namespace
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, test.report.Text(now)); diff != "" {
 				t.Errorf("text (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// statusOf is a container in a state: "running", "" for none, or why it waits.
+func statusOf(name, state string) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{Name: name, ContainerID: "fake://" + name}
+	switch state {
+	case "running":
+		s.State.Running = &corev1.ContainerStateRunning{}
+	case "Completed":
+		s.State.Terminated = &corev1.ContainerStateTerminated{Reason: state}
+	case "Error":
+		s.State.Terminated = &corev1.ContainerStateTerminated{Reason: state, ExitCode: 1}
+	case "":
+	default:
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: state}
+	}
+	return s
+}
+
+func TestANodeBesideASidecar(t *testing.T) {
+	n := newNodeReport(podOf("agents-node-0", func(pod *corev1.Pod) {
+		pod.Spec.Containers = append([]corev1.Container{{Name: "istio-proxy", Image: "istio:1"}}, pod.Spec.Containers...)
+		proxy, node := statusOf("istio-proxy", "running"), statusOf("hubnode", "running")
+		proxy.RestartCount, node.RestartCount = 7, 2
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{proxy, node}
+	}), "new")
+	if n.Image != "switchboard:1" || n.Restarts != 2 {
+		t.Errorf("image %s with %d restarts, want switchboard:1 with 2", n.Image, n.Restarts)
+	}
+	for name, test := range map[string]struct {
+		init, proxy, node string
+		want              string
+		runs              string // whose log goes on
+	}{
+		"both run":                       {"Completed", "running", "running", "", "fake://hubnode"},
+		"the node crashes":               {"Completed", "running", "CrashLoopBackOff", "CrashLoopBackOff", ""},
+		"the node has ended":             {"Completed", "running", "Completed", "Completed", ""},
+		"the sidecar crashes":            {"Completed", "CrashLoopBackOff", "running", "istio-proxy: CrashLoopBackOff", "fake://hubnode"},
+		"both crash":                     {"Completed", "ErrImagePull", "CrashLoopBackOff", "CrashLoopBackOff", ""},
+		"what comes before them crashes": {"Error", "PodInitializing", "PodInitializing", "istio-init: Error", ""},
+		"what comes before them runs":    {"running", "PodInitializing", "PodInitializing", "PodInitializing", ""},
+		"they are being made":            {"PodInitializing", "PodInitializing", "PodInitializing", "PodInitializing", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := podOf("agents-node-0", func(pod *corev1.Pod) {
+				pod.Status.InitContainerStatuses = []corev1.ContainerStatus{statusOf("istio-init", test.init)}
+				pod.Status.ContainerStatuses = []corev1.ContainerStatus{statusOf("istio-proxy", test.proxy), statusOf("hubnode", test.node)}
+			})
+			if got := problemOf(pod); got != test.want {
+				t.Errorf("problem %q, want %q", got, test.want)
+			}
+			if got := incarnation(pod); got != test.runs {
+				t.Errorf("%q runs, want %q", got, test.runs)
 			}
 		})
 	}

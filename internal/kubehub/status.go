@@ -1,6 +1,7 @@
 package kubehub
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -182,24 +183,45 @@ func newNodeReport(pod *corev1.Pod, newest string) NodeReport {
 		Machine: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time, Problem: problemOf(pod),
 		Updated: pod.Labels[appsv1.StatefulSetRevisionLabel] == newest,
 	}
-	if len(pod.Spec.Containers) > 0 {
-		n.Image = pod.Spec.Containers[0].Image
+	for _, c := range pod.Spec.Containers {
+		if c.Name == manifests.NodeContainer {
+			n.Image = c.Image
+		}
 	}
 	for _, s := range pod.Status.ContainerStatuses {
-		n.Restarts += s.RestartCount
+		if s.Name == manifests.NodeContainer {
+			n.Restarts = s.RestartCount
+		}
 	}
 	return n
 }
 
-// problemOf says in Kubernetes' words why a pod does not run.
+// initializing is why a container waits for those that run before it.
+const initializing = "PodInitializing"
+
+// problemOf says in Kubernetes' words why a pod is no node at work. What others have put
+// into the pod has its name before it, and counts while the node itself runs or waits for it.
 func problemOf(pod *corev1.Pod) string {
+	node, other := "", ""
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		reason, failed := "", true
 		if w := s.State.Waiting; w != nil {
-			return w.Reason
+			reason, failed = w.Reason, w.Reason != initializing
+		} else if t := s.State.Terminated; t != nil {
+			reason, failed = t.Reason, t.ExitCode != 0
 		}
-		if t := s.State.Terminated; t != nil {
-			return t.Reason
+		switch {
+		case s.Name == manifests.NodeContainer:
+			node = reason
+		case reason != "" && failed && other == "":
+			other = s.Name + ": " + reason
 		}
+	}
+	if node != "" && node != initializing {
+		return node
+	}
+	if problem := cmp.Or(other, node); problem != "" {
+		return problem
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
