@@ -4,12 +4,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	switchboardv1alpha1 "github.com/switchboardhub/switchboard/api/v1alpha1"
+	"github.com/switchboardhub/switchboard/controllers/manifests"
 )
 
 func newCondition(hub *switchboardv1alpha1.Hub, c metav1.Condition) Condition {
 	r := Condition{
 		Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
-		Bad: bad(c),
+		Bad: bad(hub, c),
 	}
 	if r.Bad || meant(c.Reason) {
 		r.Next = adviceFor(hub.Name, c.Reason)
@@ -29,12 +30,13 @@ func meant(reason string) bool {
 }
 
 // bad reports whether a condition is none that one wishes for.
-func bad(c metav1.Condition) bool {
+func bad(hub *switchboardv1alpha1.Hub, c metav1.Condition) bool {
 	switch c.Type {
 	case switchboardv1alpha1.ConditionAvailable:
 		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonScaledToZero
 	case switchboardv1alpha1.ConditionConfigApplied:
-		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying
+		unasked := c.Reason == switchboardv1alpha1.ReasonNoNodesReady && manifests.Replicas(hub) == 0
+		return c.Status != metav1.ConditionTrue && c.Reason != switchboardv1alpha1.ReasonApplying && !unasked
 	case switchboardv1alpha1.ConditionCertificatesReady, switchboardv1alpha1.ConditionAuthenticationReady:
 		return c.Status != metav1.ConditionTrue
 	case switchboardv1alpha1.ConditionDegraded:

@@ -83,11 +83,17 @@ type Replaced struct {
 }
 
 func (r *Report) done(nodes []string, started time.Time) *Replaced {
+	if nodes == nil {
+		nodes = []string{} // as JSON has it
+	}
 	return &Replaced{r.Hub, nodes, time.Since(started).Seconds(), r.Replicas, r.ReadyReplicas, r.Shards}
 }
 
 // String says it to people.
 func (r *Replaced) String() string {
+	if len(r.Nodes) == 0 {
+		return fmt.Sprintf("Hub %s is stopped: there was no node to replace", r.Hub)
+	}
 	text := fmt.Sprintf("%s: replaced within %.0fs; %d of %d nodes are ready", strings.Join(r.Nodes, ", "), r.Seconds, r.ReadyReplicas, r.Replicas)
 	if r.Shards != nil {
 		text += fmt.Sprintf(", %d of %d shards have all replicas", r.Shards.Whole, r.Shards.Shards)

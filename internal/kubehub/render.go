@@ -43,10 +43,13 @@ func (r *Report) head(b *bytes.Buffer) {
 	if u := r.Rollout; u != nil && u.Updated < u.Nodes {
 		fmt.Fprintf(b, "  rollout  %d of %d nodes have the newest pod template\n", u.Updated, u.Nodes)
 	}
-	if r.SafeToRestart {
-		b.WriteString("  restart  any one node may stop now\n")
-	} else {
+	switch {
+	case !r.SafeToRestart:
 		fmt.Fprintf(b, "  restart  NO node may stop now: %s\n", r.NotSafe)
+	case r.Replicas == 0 && len(r.Nodes) == 0:
+		b.WriteString("  restart  there is no node to restart\n")
+	default:
+		b.WriteString("  restart  any one node may stop now\n")
 	}
 }
 

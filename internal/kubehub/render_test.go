@@ -292,6 +292,7 @@ func TestAdviceIsForWhatIsBadOrMeant(t *testing.T) {
 		condition   metav1.Condition
 		bad, advice bool
 	}{
+		{conditionOf("ConfigApplied", metav1.ConditionUnknown, "NoNodesReady", ""), true, false},
 		{conditionOf("Available", metav1.ConditionFalse, "TooFewNodesReady", ""), true, true},
 		{conditionOf("Available", metav1.ConditionFalse, "ScaledToZero", ""), false, true},
 		{conditionOf("Available", metav1.ConditionTrue, "MajorityReady", ""), false, false},
@@ -309,5 +310,27 @@ func TestAdviceIsForWhatIsBadOrMeant(t *testing.T) {
 		if c := newCondition(hubWith(), test.condition); c.Bad != test.bad || (c.Next != "") != test.advice {
 			t.Errorf("%s for %s: bad %v, advice %q", c.Type, c.Reason, c.Bad, c.Next)
 		}
+	}
+}
+
+func TestAStoppedHubIsAsItShouldBe(t *testing.T) {
+	hub := hubWith(
+		conditionOf("Available", metav1.ConditionFalse, "ScaledToZero", "the spec asks for no nodes"),
+		conditionOf("ConfigApplied", metav1.ConditionUnknown, "NoNodesReady", "no node is ready to be asked"),
+	)
+	hub.Spec.Replicas, hub.Status.ReadyReplicas, hub.Status.Clients = new(int32(0)), 0, 0
+	//nolint:dupword // on two lines
+	want := `Hub agents in prod: stopped, the spec asks for no nodes
+
+  nodes    0 of 0 ready
+  clients  0, connect to agents.prod.svc:7400
+  restart  there is no node to restart
+
+  Available      no       for 2m  ScaledToZero: the spec asks for no nodes
+  ConfigApplied  unknown  for 2m  NoNodesReady: no node is ready to be asked
+  → ScaledToZero: kubectl scale hub/agents --replicas=3
+`
+	if diff := cmp.Diff(want, reportOf(hub, nil).Text(now)); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
 	}
 }

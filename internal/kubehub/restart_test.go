@@ -2,6 +2,7 @@ package kubehub
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,16 +31,22 @@ type stuckHub struct {
 
 const restartAsked = "2026-11-25T01:02:03Z"
 
-// awaitRestart begins to wait for the restart.
-func awaitRestart(t *testing.T) *stuckHub {
+// clusterOf is a cluster with a Hub and its StatefulSet.
+func clusterOf(t *testing.T, hub *switchboardv1alpha1.Hub, set *appsv1.StatefulSet) *Cluster {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), switchboardv1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
+	return &Cluster{Namespace: "team-a", client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(hub, set).WithStatusSubresource(hub).Build()}
+}
+
+// awaitRestart begins to wait for the restart.
+func awaitRestart(t *testing.T) *stuckHub {
+	t.Helper()
 	s := &stuckHub{ended: make(chan error, 1), hub: &switchboardv1alpha1.Hub{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "agents", Annotations: map[string]string{manifests.AnnotationRestartedAt: restartAsked}}}}
 	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "agents-node"}}
-	s.Cluster = &Cluster{Namespace: "team-a", client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(s.hub, set).WithStatusSubresource(s.hub).Build()}
+	s.Cluster = clusterOf(t, s.hub, set)
 	s.says(t, switchboardv1alpha1.ReasonRolloutStuck, "agents-node-2: the fault of before")
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -121,4 +128,27 @@ func TestRestartOfAStuckHubIsNotJudgedByTheOldCondition(t *testing.T) {
 			s.isStuck(t, time.Minute, "agents-node-2: the fault of before")
 		})
 	})
+}
+
+func TestRestartOfAStoppedHubReplacesNobody(t *testing.T) {
+	annotations := map[string]string{manifests.AnnotationRestartedAt: restartAsked}
+	hub := &switchboardv1alpha1.Hub{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "agents", Annotations: annotations},
+		Spec:       switchboardv1alpha1.HubSpec{Replicas: new(int32(0))},
+		Status:     switchboardv1alpha1.HubStatus{SafeToRestart: true},
+	}
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "agents-node"}}
+	set.Spec.Template.Annotations = annotations
+	done, err := clusterOf(t, hub, set).AwaitRestart(t.Context(), "agents", restartAsked, t.Logf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := done.String(), "Hub agents is stopped: there was no node to replace"; got != want {
+		t.Errorf("it says %q, want %q", got, want)
+	}
+	done.Seconds = 0
+	text, err := json.Marshal(done)
+	if got, want := string(text), `{"hub":"agents","nodes":[],"seconds":0,"replicas":0,"readyReplicas":0}`; err != nil || got != want {
+		t.Errorf("in JSON %s (%v), want %s", got, err, want)
+	}
 }
