@@ -17,10 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.uber.org/goleak"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -218,11 +215,7 @@ func (c *cluster) startOperator() error {
 	go func() { c.done <- mgr.Start(ctx) }()
 	syncCtx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for _, watched := range []client.Object{
-		&switchboardv1alpha1.Hub{}, &switchboardv1alpha1.Topic{}, &switchboardv1alpha1.Grant{},
-		&corev1.ConfigMap{}, &corev1.Service{}, &corev1.ServiceAccount{}, &corev1.Pod{}, &corev1.PersistentVolumeClaim{},
-		&appsv1.StatefulSet{}, &policyv1.PodDisruptionBudget{}, &networkingv1.NetworkPolicy{},
-	} {
+	for _, watched := range controllers.Watched() {
 		if _, err := mgr.GetCache().GetInformer(syncCtx, watched); err != nil {
 			return errors.Join(fmt.Errorf("the operator reads no %T: %w", watched, err), c.halt())
 		}

@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	log.Info("Starting", "version", version, "node_image", opts.nodeImage, "namespaces", opts.watchNamespaces)
-	if err := mgr.Start(ctx); err != nil {
+	if err := runManager(ctx, mgr, opts.cacheSync, opts.watchNamespaces); err != nil {
 		return fmt.Errorf("run the manager: %w", err)
 	}
 	return nil
@@ -146,7 +146,10 @@ func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.L
 	if err := metrics.Registry.Register(hubMetrics); err != nil {
 		return nil, fmt.Errorf("register the metrics of Hubs: %w", err)
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+	if err := controllers.ReadAhead(ctx, mgr.GetCache()); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("read", hasRead(mgr.GetCache()))); err != nil {
 		return nil, fmt.Errorf("set up the probes: %w", err)
 	}
 	return mgr, nil

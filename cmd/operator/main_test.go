@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -132,12 +133,47 @@ func makeNamespaces(t *testing.T, c client.Client, names ...string) {
 	}
 }
 
+// makeHubs makes a Hub, agents, in each namespace.
+func makeHubs(t *testing.T, c client.Client, namespaces ...string) {
+	t.Helper()
+	for _, ns := range namespaces {
+		hub := &unstructured.Unstructured{}
+		hub.SetAPIVersion("switchboard.dev/v1alpha1")
+		hub.SetKind("Hub")
+		hub.SetNamespace(ns)
+		hub.SetName("agents")
+		if err := c.Create(t.Context(), hub); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // process is an operator that runs as its ServiceAccount.
 type process struct {
 	cmd  *exec.Cmd
+	said outputLog
 	done chan error
 }
 
+// outputLog keeps what a process writes, which may be read meanwhile.
+type outputLog struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *outputLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *outputLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// runOperator starts an operator with arguments, which win over those of this function.
 func runOperator(t *testing.T, env *envtest.Environment, args ...string) *process {
 	t.Helper()
 	user, err := env.AddUser(envtest.User{Name: "system:serviceaccount:" + systemNamespace + ":" + name}, nil)
@@ -157,10 +193,13 @@ func runOperator(t *testing.T, env *envtest.Environment, args ...string) *proces
 		t.Fatal(err)
 	}
 	p := &process{done: make(chan error, 1)}
-	p.cmd = exec.CommandContext(t.Context(), self, append(args, "--kubeconfig="+file,
-		"--leader-election-namespace="+systemNamespace, "--health-probe-bind-address=127.0.0.1:0")...)
+	p.cmd = exec.CommandContext(t.Context(), self, append([]string{
+		"--kubeconfig=" + file,
+		"--leader-election-namespace=" + systemNamespace, "--health-probe-bind-address=127.0.0.1:0",
+	}, args...)...)
 	p.cmd.Env = append(os.Environ(), beOperator+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = t.Output(), t.Output()
+	out := io.MultiWriter(t.Output(), &p.said)
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -201,13 +240,20 @@ func (p *process) stop(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	if err := p.wait(t); err != nil {
+		t.Errorf("the operator ended: %v", err)
+	}
+}
+
+// wait waits for the operator's end, and returns how it ended.
+func (p *process) wait(t *testing.T) error {
+	t.Helper()
 	select {
 	case err := <-p.done:
-		if err != nil {
-			t.Errorf("the operator ended: %v", err)
-		}
+		return err
 	case <-time.After(patience):
 		t.Fatal("the operator does not end")
+		return nil
 	}
 }
 
@@ -254,23 +300,14 @@ func TestOperatorOfSeveralNamespaces(t *testing.T) {
 	rendered := filepath.Join("..", "..", "charts", "testdata", "namespaces.yaml")
 	createAll(t, c, rendered)
 	// First the one that nobody is to look at: it has the most time to be seen.
-	for _, ns := range []string{"elsewhere", "team-a", "team-b"} {
-		hub := &unstructured.Unstructured{}
-		hub.SetAPIVersion("switchboard.dev/v1alpha1")
-		hub.SetKind("Hub")
-		hub.SetNamespace(ns)
-		hub.SetName("agents")
-		if err := c.Create(t.Context(), hub); err != nil {
-			t.Fatal(err)
-		}
-	}
+	makeHubs(t, c, "elsewhere", "team-a", "team-b")
 
 	deployment := &appsv1.Deployment{}
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: name}, deployment); err != nil {
 		t.Fatal(err)
 	}
 	container := deployment.Spec.Template.Spec.Containers[0]
-	p := runOperator(t, env, append(container.Args, "--node-image=switchboard:test", "--metrics-bind-address=127.0.0.1:0")...)
+	p := runOperator(t, env, append(container.Args, "--node-image=switchboard:test", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")...)
 	for _, ns := range []string{"team-a", "team-b"} {
 		p.waitForNodes(t, c, ns, "agents")
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 )
 
 const usage = `Usage: operator --node-image IMAGE [flags]
@@ -27,7 +28,8 @@ Examples:
   SWITCHBOARD_WATCH_NAMESPACES=team-a,team-b operator --node-image switchboard:dev
 
 Metrics are at https://METRICS-ADDRESS/metrics (http:// with --metrics-secure=false), probes
-at /healthz and /readyz of the health address. Exit status: 0 stopped, 1 failed, 2 wrong usage.
+at /healthz and /readyz of the health address; it is ready once it has read what it watches, also when
+another operator acts. Exit status: 0 stopped, 1 failed, 2 wrong usage.
 `
 
 // errUsage marks what the caller has to mend before trying again.
@@ -47,6 +49,7 @@ type options struct {
 	leaderElect     bool
 	leaderNamespace string
 	concurrency     int
+	cacheSync       time.Duration
 	logLevel        slog.Level
 	logFormat       string
 	showVersion     bool
@@ -80,6 +83,7 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease, so that several operators can stand by")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "`namespace` of the lease (default the operator's own; required outside a cluster)")
 	flags.IntVar(&o.concurrency, "max-concurrent-reconciles", 4, "how many `hubs` are worked on at the same time")
+	flags.DurationVar(&o.cacheSync, "cache-sync-timeout", 2*time.Minute, "how long reading what there is may take at the start; what can't be read by then ends the operator")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
 	flags.StringVar(&o.logFormat, "log-format", "json", "`format` of the log: json or text")
 	flags.BoolVar(&o.showVersion, "version", false, "print the version and exit")
@@ -126,6 +130,9 @@ func (o *options) check(rest []string) error {
 	}
 	if o.concurrency < 1 {
 		errs = append(errs, fmt.Errorf("%w: --max-concurrent-reconciles must be at least 1, is %d", errUsage, o.concurrency))
+	}
+	if o.cacheSync <= 0 {
+		errs = append(errs, fmt.Errorf("%w: --cache-sync-timeout must be more than 0, is %s", errUsage, o.cacheSync))
 	}
 	if o.logFormat != "json" && o.logFormat != "text" {
 		errs = append(errs, fmt.Errorf("%w: --log-format must be json or text, is %q", errUsage, o.logFormat))

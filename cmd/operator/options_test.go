@@ -7,13 +7,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestParseOptions(t *testing.T) {
 	defaults := options{
-		nodeImage: "i", metricsAddress: ":8443", metricsSecure: true, healthAddress: ":8081", concurrency: 4, logFormat: "json",
+		nodeImage: "i", metricsAddress: ":8443", metricsSecure: true, healthAddress: ":8081", concurrency: 4, cacheSync: 2 * time.Minute, logFormat: "json",
 	}
 	with := func(change func(*options)) *options {
 		o := defaults
@@ -38,6 +39,8 @@ func TestParseOptions(t *testing.T) {
 		"unknown argument":               {args: []string{"--node-image=i", "start"}, err: `unknown argument "start"`},
 		"wrong variable":                 {env: map[string]string{"SWITCHBOARD_NODE_IMAGE": "i", "SWITCHBOARD_LEADER_ELECT": "si"}, err: `SWITCHBOARD_LEADER_ELECT="si"`},
 		"a level that tells Secrets":     {args: []string{"--node-image=i", "--log-level=debug-4"}, err: "--log-level must be debug, info, warn or error, is DEBUG-4"},
+		"more time to read":              {args: []string{"--node-image=i", "--cache-sync-timeout=10m"}, want: with(func(o *options) { o.cacheSync = 10 * time.Minute })},
+		"no time to read":                {args: []string{"--node-image=i", "--cache-sync-timeout=0s"}, err: "--cache-sync-timeout must be more than 0, is 0s"},
 		"wrong format":                   {args: []string{"--node-image=i", "--log-format=xml"}, err: "--log-format must be json or text"},
 		"all faults at once":             {args: []string{"--max-concurrent-reconciles=0"}, err: "--max-concurrent-reconciles must be at least 1"},
 	}

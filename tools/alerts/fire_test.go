@@ -53,6 +53,9 @@ load 1m
 	controller_runtime_reconcile_timeouts_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0x30
 	up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 1x30
 	up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-1"} 0x30
+	leader_election_master_status{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0",name="switchboard-operator"} 1x30
+	leader_election_master_status{namespace="switchboard-system",job="hubs-metrics",pod="hubs-1",name="switchboard-operator"} 0x30
+	leader_election_master_status{namespace="elsewhere",job="hubs-metrics",pod="hubs-0",name="switchboard-operator"} 0x30
 `
 
 // unhealthy says for each alert what is otherwise when it has to fire, one of
@@ -95,6 +98,10 @@ var unhealthy = map[string][]string{
 	"SwitchboardLinksRefused": {`switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 0+1x30`},
 	"SwitchboardHubStalled":   {`switchboard_hub_condition{namespace="team-a",hub="other",type="Stalled",status="True",reason="NameTaken"} 1x30`},
 	"SwitchboardOperatorDown": {`up{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0"} 0x30`},
+	"SwitchboardOperatorIdle": {
+		`leader_election_master_status{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0",name="switchboard-operator"} 0x30`,
+		`leader_election_master_status{namespace="switchboard-system",job="hubs-metrics",pod="hubs-0",name="switchboard-operator"} 1x20 stale`,
+	},
 	"SwitchboardReconcileErrors": {
 		`controller_runtime_reconcile_errors_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+2x30`,
 		`controller_runtime_reconcile_timeouts_total{namespace="switchboard-system",job="hubs-metrics",controller="hub"} 0+0.4x30`,
