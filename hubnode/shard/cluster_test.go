@@ -40,8 +40,9 @@ type group struct {
 	replicas int
 	keeps    int                              // artifacts of each topic; 0: a million
 	weighs   func() bool                      // nil: nobody wants to know
-	old      string                           // a node of the version before, which neither sends nor takes bundles, and knows no owners
+	old      string                           // a node of the version before, which neither sends nor takes bundles, and knows no owners and no questionStretch
 	owners   func() func(topic string) string // nil: topics are nobody's
+	asking   func(from, to, question string)  // called before a question is put, which it may hold up; may be nil
 
 	unnamed atomic.Uint64 // publishers of which a test says nothing
 	mu      sync.Mutex    // guards the fields below
@@ -360,6 +361,9 @@ func (m *member) Carry(node string, parts ...[]byte) bool {
 }
 
 func (m *member) ask(ctx context.Context, node, question string, body []byte) ([]byte, error) {
+	if m.g.asking != nil {
+		m.g.asking(m.name, node, question)
+	}
 	p, to := m.linkTo(node), m.g.node(node)
 	if p == nil || to == nil || ctx.Err() != nil || p.lost.Load() {
 		return nil, errors.New("no link to " + node)
@@ -374,8 +378,31 @@ func (m *member) ask(ctx context.Context, node, question string, body []byte) ([
 	if to.closed {
 		return nil, errStopped
 	}
+	if m.old || to.old {
+		switch question {
+		case questionStretch:
+			return nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: "unknown question: " + question}
+		case questionPage:
+			if to.old {
+				return to.oldPage(body)
+			}
+		}
+	}
 	answer, _, err := to.shards.Answer(ctx, question, body)
 	return answer, err
+}
+
+// oldPage answers questionPage as the version before does: with what the replica holds that
+// is there now, be it nothing.
+func (m *member) oldPage(body []byte) ([]byte, error) {
+	f := &fields{rest: body}
+	r, from := m.shards.replica(int(f.uint32())), wire.Sequence(f.uint64())
+	if r == nil {
+		return nil, errNotLeader
+	}
+	var b []byte
+	_, err := r.store.Read(string(f.rest), from, pullBytes, func(run history.Run) { b = appendRun(b, run) })
+	return b, err
 }
 
 func (m *member) store(n int) (history.Store, error) {

@@ -149,3 +149,17 @@ func FuzzRuns(f *testing.F) {
 		}
 	})
 }
+
+func FuzzStretch(f *testing.F) {
+	want := stretch{shard: 3, of: "n-0/1", from: 7, until: 9, topic: "a.b"}
+	f.Add(want.encode())
+	f.Add(want.encodePage())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if q, err := decodeStretch(b); err == nil && !bytes.Equal(q.encode(), b) {
+			t.Errorf("%x became %x", b, q.encode())
+		}
+		if q, err := decodePage(b); err == nil && !bytes.Equal(q.encodePage(), b) {
+			t.Errorf("%x became %x", b, q.encodePage())
+		}
+	})
+}

@@ -16,10 +16,11 @@ import (
 
 // The questions that shards put to each other.
 const (
-	questionState  = "shard.state"  // what is your replica of this shard like?
-	questionPage   = "shard.page"   // a stretch of a topic's history in your store
-	questionClose  = "shard.close"  // your replica is not a member any more
-	questionMember = "shard.member" // is my replica still a member of the group that you lead?
+	questionState   = "shard.state"   // what is your replica of this shard like?
+	questionPage    = "shard.page"    // a stretch of a topic's history in your store; nodes of the version before ask so
+	questionStretch = "shard.stretch" // the same, of the replica that is meant, if it holds what has to be there
+	questionClose   = "shard.close"   // your replica is not a member any more
+	questionMember  = "shard.member"  // is my replica still a member of the group that you lead?
 )
 
 const (
@@ -95,8 +96,16 @@ func (s *Shards) Answer(ctx context.Context, about string, body []byte) (answer 
 		}
 		answer, err = json.Marshal(st)
 		return answer, true, err
-	case questionPage:
-		answer, err = s.answerPage(body)
+	case questionPage, questionStretch:
+		decode := decodeStretch
+		if about == questionPage {
+			decode = decodePage
+		}
+		q, err := decode(body)
+		if err != nil {
+			return nil, true, err
+		}
+		answer, err = s.answerStretch(q)
 		return answer, true, err
 	case questionClose:
 		var q question

@@ -52,7 +52,7 @@ type transport struct {
 	consumer chan raft.RPC
 	stop     chan struct{}
 	running  sync.WaitGroup
-	source   atomic.Pointer[string] // the node that sends a snapshot
+	source   atomic.Pointer[raft.ServerID] // the replica that sends a snapshot
 
 	committed atomic.Uint64 // the highest entry that a leader said is committed
 
@@ -299,7 +299,7 @@ func (t *transport) feed(answers chan<- pendingAnswer) {
 		t.mu.Unlock()
 		for _, in := range inbox {
 			if in.call == callSnapshot {
-				t.source.Store(&in.back.node)
+				t.source.Store(&in.from)
 			}
 			answer := make(chan raft.RPCResponse, 1)
 			in.rpc.RespChan = answer
