@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,9 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	po := pebbleOptions(o, h)
 	db.dir, db.fs = dir, po.FS
 	db.flushBytes = int64(po.MemTableSize) / 8 * 7
+	if err := roomToOpen(dir, po.FS); err != nil {
+		return nil, fmt.Errorf("open history: %w", err)
+	}
 	if db.pebble, err = open(dir, po); err != nil {
 		return nil, fmt.Errorf("open history: %w", openError(err))
 	}
@@ -69,14 +73,32 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	return db, nil
 }
 
+// openBytes have to be left of the disk to open the database, which writes a manifest and
+// its options. Pebble does that on a goroutine of its own, too, and there ends the process
+// when it can't.
+const openBytes = 16 << 20
+
+func roomToOpen(dir string, fs vfs.FS) error {
+	u, err := fs.GetDiskUsage(dir)
+	if err != nil { // it is not there yet
+		u, err = fs.GetDiskUsage(fs.PathDir(dir))
+	}
+	if err == nil && u.AvailBytes < openBytes {
+		return fmt.Errorf("%w: %d bytes are left on the disk", history.ErrFull, u.AvailBytes)
+	}
+	return nil // whoever can't tell tries
+}
+
 // open is pebble.Open, with what it finds fatal as an error.
 func open(dir string, o *pebble.Options) (db *pebble.DB, err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
-		case *fatalError:
+		case runtime.Error: // over files that make no sense
+			err = corrupt("%v", r)
+		case error: // what it can't go on after: also a directory that can't be synced
 			err = r
-		default: // over files that make no sense
+		default:
 			err = corrupt("%v", r)
 		}
 	}()

@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -182,4 +183,44 @@ func TestOpenOnAFullDisk(t *testing.T) {
 			t.Errorf("Bounds = %+v, %v, %v", b, ok, err)
 		}
 	})
+}
+
+// What pebble would do while it opens a database, it can't do with almost no room left.
+func TestOpenWithAlmostNoRoom(t *testing.T) {
+	fs := vfs.NewMem()
+	almost := &usedFS{FS: fs, left: openBytes - 1}
+	for _, what := range []string{"a new database", "a database"} {
+		if _, err := Open("db", Options{FS: almost}); !errors.Is(err, history.ErrFull) {
+			t.Errorf("%s: %v", what, err)
+		}
+		reopen(t, &usedFS{FS: fs, left: openBytes}, func(*DB) {})
+	}
+}
+
+// usedFS is a file system of which almost all is used.
+type usedFS struct {
+	vfs.FS
+	left uint64 // bytes
+}
+
+func (u *usedFS) GetDiskUsage(dir string) (vfs.DiskUsage, error) {
+	if _, err := u.Stat(dir); err != nil && dir != "." {
+		return vfs.DiskUsage{}, err
+	}
+	return vfs.DiskUsage{AvailBytes: u.left}, nil
+}
+
+// Pebble panics when it can't sync a directory: that is no damage, over which all that is
+// held would be thrown away.
+func TestDirectoryThatCantBeSyncedIsNoDamage(t *testing.T) {
+	broken := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSync && op.Path == "db" {
+			return &os.PathError{Op: "sync", Path: op.Path, Err: syscall.EIO}
+		}
+		return nil
+	})
+	_, err := Open("db", Options{FS: errorfs.Wrap(vfs.NewMem(), broken)})
+	if !errors.Is(err, syscall.EIO) || errors.Is(err, history.ErrCorrupt) {
+		t.Errorf("Open = %v", err)
+	}
 }
