@@ -149,16 +149,20 @@ func (n *Node) keepsHistory() bool {
 	return false
 }
 
-// runShards runs the shards' replicas until ctx ends.
+// runShards runs the shards' replicas until ctx ends. While their disk can't be opened the
+// node does without: it serves live topics, and brings what is for others to their leaders.
 func (n *Node) runShards(ctx context.Context) error {
-	if err := n.stores.open(); err != nil {
-		return err
+	err := n.stores.awaitOpen(ctx, func() {
+		n.room.look()
+		n.assess()
+	})
+	if err != nil || ctx.Err() != nil {
+		return errors.Join(err, n.stores.close())
 	}
-	n.keeper.Want(n.keepsHistory())
 	watching, stop := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() { n.room.watch(watching) })
-	err := n.keeper.Run(ctx)
+	err = n.keeper.Run(ctx)
 	stop()
 	watcher.Wait()
 	return errors.Join(err, n.stores.close())

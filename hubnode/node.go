@@ -208,6 +208,7 @@ func (n *Node) Run(ctx context.Context) error {
 		Hub: cfg.Hub, Log: n.log, Handler: n.view, TLS: n.clusterTLS,
 		Self: mesh.Peer{Name: cfg.Node, Incarnation: n.self.Incarnation},
 	}, p.cluster)
+	n.keeper.Want(n.keepsHistory()) // before anybody asks whether the node is ready
 	n.cluster, err = cluster.Start(cluster.Config{
 		Hub: cfg.Hub, Self: n.self, Bind: cfg.Listen.Gossip, Advertise: cfg.Advertise, Keys: n.keys.first, Log: n.log,
 		Peers:   func() []string { return n.Config().Peers },

@@ -52,6 +52,14 @@ func runFile(t *testing.T, extra string) *file {
 // runFileWith is runFile with options beside those that every node under test has.
 func runFileWith(t *testing.T, extra string, o hubnode.Options) *file {
 	t.Helper()
+	f := beginFile(t, extra, o)
+	f.waitFor("readiness", f.ready)
+	return f
+}
+
+// beginFile is runFileWith for a node that may not become ready.
+func beginFile(t *testing.T, extra string, o hubnode.Options) *file {
+	t.Helper()
 	f := &file{t: t, path: filepath.Join(t.TempDir(), "hubnode.yaml"), http: ports.Free(t)}
 	f.base = fmt.Sprintf("hub: test\nnode: node-0\nadvertise: 127.0.0.1\nlisten: {client: %q, cluster: %q, gossip: %q, http: %q}\n", ports.Free(t), ports.Free(t), ports.Free(t), f.http)
 	f.write(extra)
@@ -68,11 +76,13 @@ func runFileWith(t *testing.T, extra string, o hubnode.Options) *file {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
-	f.waitFor("readiness", func() bool {
-		_, code := f.get("/readyz")
-		return code == http.StatusOK
-	})
 	return f
+}
+
+func (f *file) ready() bool {
+	f.t.Helper()
+	_, code := f.get("/readyz")
+	return code == http.StatusOK
 }
 
 // write replaces the file in one step, as an editor does.
@@ -271,5 +281,55 @@ func TestWhatNeedsARestartStaysAsItIs(t *testing.T) {
 	c := config.Default()
 	if got := config.Reloadable(c, c); len(got) != 0 {
 		t.Errorf("the same config needs a restart for %v", got)
+	}
+}
+
+// A disk that can't be opened when the node starts takes it its shards, and nothing else;
+// once it can be, they begin.
+func TestNodeServesWhileItsDiskCantBeOpened(t *testing.T) {
+	mount := filepath.Join(t.TempDir(), "mount")
+	if err := os.WriteFile(mount, nil, 0o600); err != nil { // no directory can be made below
+		t.Fatal(err)
+	}
+	f := beginFile(t, fmt.Sprintf("topics: [{pattern: kept, history: {maxArtifacts: 10}}]\nstorage: {dir: %q}\n", filepath.Join(mount, "data")), hubnode.Options{})
+	f.waitFor("word of the disk", func() bool {
+		_, code := f.get("/v1/status")
+		return code == http.StatusOK && f.status().Disk.AwaySince != nil
+	})
+	if away := f.status().Disk.Away; !strings.Contains(away, "not a directory") {
+		t.Errorf("the status says %q of the disk", away)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := client.Connect(ctx, f.status().Client, client.WithID("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	heard := make(chan string, 1)
+	if _, err := c.Subscribe(ctx, "live", func(_ context.Context, a *wire.Artifact) error {
+		heard <- string(a.Payload)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Publish(ctx, "live", &wire.Artifact{Payload: []byte("x")}); err != nil {
+		t.Errorf("publish to a topic without history: %v", err)
+	} else if got := <-heard; got != "x" {
+		t.Errorf("heard %q", got)
+	}
+	if f.ready() {
+		t.Error("the node is ready without its shards")
+	}
+
+	if err := os.Remove(mount); err != nil {
+		t.Fatal(err)
+	}
+	f.waitFor("readiness", f.ready)
+	if d := f.status().Disk; d.AwaySince != nil || d.Away != "" {
+		t.Errorf("the disk is open, and the status says %q", d.Away)
+	}
+	if seq, err := c.Publish(ctx, "kept", &wire.Artifact{Payload: []byte("y")}); err != nil || seq != 1 {
+		t.Errorf("publish to a topic with history = %d, %v", seq, err)
 	}
 }

@@ -70,6 +70,11 @@ type Disk struct {
 	// FullSince is since when it is nearly full: what is published to topics that the
 	// node leads is refused.
 	FullSince *time.Time `json:"fullSince,omitempty"`
+	// AwaySince is since when the node is without what is on the disk, for it can't be
+	// opened: its shards have not begun. Away says why. It is tried again, at the latest
+	// after half a minute.
+	AwaySince *time.Time `json:"awaySince,omitempty"`
+	Away      string     `json:"away,omitempty"`
 }
 
 // Memory is how near a node is to the memory that it may use.
@@ -121,6 +126,9 @@ func (n *Node) Status() Status {
 	}
 	if n.room.dir != "" {
 		s.Disk = &Disk{FreeBytes: n.room.free.Load(), SizeBytes: n.room.size.Load(), FullSince: n.room.full.Load()}
+		if away := n.stores.away.Load(); away != nil {
+			s.Disk.AwaySince, s.Disk.Away = &away.since, away.why
+		}
 	}
 	if hash := n.configHash.Load(); hash != nil {
 		s.ConfigHash = *hash

@@ -1,12 +1,15 @@
 package hubnode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/switchboardhub/switchboard/hubnode/config"
@@ -21,9 +24,63 @@ type stores struct {
 	shards int // in the settings
 	log    *slog.Logger
 
+	away     atomic.Pointer[absence]                            // nil: the disk is open, or was not tried yet
+	openDisk func(dir string, o disk.Options) (*disk.DB, error) // for tests; nil: disk.Open
+
 	mu     sync.Mutex // guards the fields below
 	db     *disk.DB
 	memory map[int]*history.Memory
+}
+
+// absence is why a node is without what is on its disk.
+type absence struct {
+	since time.Time
+	why   string
+}
+
+const (
+	// The disk that can't be opened is tried again, at first soon.
+	reopenFirst = time.Second
+	reopenMost  = 30 * time.Second
+)
+
+// awaitOpen opens the disk, and returns once it is open, or ctx has ended. A disk that is
+// full, or can't be opened for another reason that may pass, is tried again and again:
+// failed is called after each try. No other error than a [layoutError] ends it.
+func (s *stores) awaitOpen(ctx context.Context, failed func()) error {
+	for wait := reopenFirst; ; wait = min(2*wait, reopenMost) {
+		err := s.open()
+		var layout *layoutError
+		if err == nil || errors.As(err, &layout) {
+			if s.away.Swap(nil) != nil && err == nil {
+				s.log.Info("history is open: the node begins with its shards")
+			}
+			return err
+		}
+		s.missing(err)
+		s.log.Error("history can't be opened: the node serves without its shards, and tries again", slog.Any("error", err), slog.Duration("in", wait))
+		failed()
+		again := time.NewTimer(wait)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil
+		}
+	}
+}
+
+// missing notes why the disk can't be opened. Of a full disk the text is the same each time,
+// whichever file there was no room for.
+func (s *stores) missing(err error) {
+	now := &absence{time.Now(), err.Error()}
+	if errors.Is(err, history.ErrFull) || errors.Is(err, syscall.ENOSPC) {
+		now.why = "there is no room on the disk"
+	}
+	if before := s.away.Load(); before != nil {
+		now.since = before.since
+	}
+	s.away.Store(now)
 }
 
 // historyDir is where, in the directory for history, the artifacts are.
@@ -43,12 +100,16 @@ func (s *stores) open() error {
 	if err := s.matchShards(); err != nil {
 		return err
 	}
-	db, err := disk.Open(s.historyDir(), disk.Options{Log: s.log})
+	openDisk := s.openDisk
+	if openDisk == nil {
+		openDisk = disk.Open
+	}
+	db, err := openDisk(s.historyDir(), disk.Options{Log: s.log})
 	if errors.Is(err, history.ErrCorrupt) {
 		s.log.Error("this node's history is broken: it is made anew from the other nodes", slog.Any("error", err))
 		err = s.throwAway()
 		if err == nil {
-			db, err = disk.Open(s.historyDir(), disk.Options{Log: s.log})
+			db, err = openDisk(s.historyDir(), disk.Options{Log: s.log})
 		}
 	}
 	if err != nil {
@@ -58,8 +119,19 @@ func (s *stores) open() error {
 	return nil
 }
 
-// matchShards returns an error when the disk's history was dealt out to another number
-// of shards, where its topics would not be found. A new disk notes the number.
+// layoutError says that the disk's history was dealt out to another number of shards than
+// the settings have, where its topics would not be found.
+type layoutError struct {
+	dir        string
+	have, want int
+}
+
+func (e *layoutError) Error() string {
+	return fmt.Sprintf("%s holds history in %d shards, the settings say %d: set storage.shards to %d, or give this node an empty disk (remove its claim)", e.dir, e.have, e.want, e.have)
+}
+
+// matchShards returns a [layoutError] when the disk is of another number of shards. A new
+// disk notes the number.
 func (s *stores) matchShards() error {
 	const format = "shards: %d\n"
 	path := filepath.Join(s.dir, "layout")
@@ -75,7 +147,7 @@ func (s *stores) matchShards() error {
 	}
 	var have int
 	if _, err := fmt.Sscanf(string(text), format, &have); err == nil && have != s.shards {
-		return fmt.Errorf("%s holds history in %d shards, the settings say %d: set storage.shards to %d, or give this node an empty disk (remove its claim)", s.dir, have, s.shards, have)
+		return &layoutError{s.dir, have, s.shards}
 	}
 	return nil // what a power cut left of the note says nothing
 }
