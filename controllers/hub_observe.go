@@ -76,6 +76,8 @@ type observedNode struct {
 	report NodeReport
 	// err is why there is no report of a ready node.
 	err error
+	// away is why the node, ready or not, is without what is on its disk, as far as it says.
+	away string
 	// asked says that the node was asked in this pass.
 	asked bool
 }
@@ -105,7 +107,7 @@ func (o *observed) history() (sum HistoryReport) {
 func (n *observedNode) remember(before []observedNode) {
 	for i := range before {
 		if b := &before[i]; b.asked && b.pod.UID == n.pod.UID {
-			n.report, n.err, n.asked = b.report, b.err, true
+			n.report, n.err, n.away, n.asked = b.report, b.err, b.away, true
 		}
 	}
 }
@@ -174,7 +176,7 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 		}
 	}
 	slices.SortFunc(p.seen.nodes, func(a, b observedNode) int { return cmp.Compare(a.pod.Name, b.pod.Name) })
-	r.askNodes(ctx, manifests.Identity(p.hub), p.seen.nodes)
+	r.askNodes(ctx, manifests.Identity(p.hub), p.seen.nodes, p.seen.now)
 	if err := ctx.Err(); err != nil { // those who were still asked might have answered
 		return fmt.Errorf("ask the nodes: %w", err)
 	}
@@ -182,13 +184,15 @@ func (r *HubReconciler) observe(ctx context.Context, p *pass) error {
 }
 
 // askNodes fills in the ready nodes' reports. That one does not answer is an
-// observation, not an error.
-func (r *HubReconciler) askNodes(ctx context.Context, identity string, nodes []observedNode) {
+// observation, not an error. A node that has not been ready for long is asked for the
+// reason only, and need not answer.
+func (r *HubReconciler) askNodes(ctx context.Context, identity string, nodes []observedNode, now time.Time) {
 	var g errgroup.Group
 	g.SetLimit(askAtOnce)
 	for i := range nodes {
 		node := &nodes[i]
-		if !node.ready || node.asked || node.pod.Status.PodIP == "" {
+		late := whyNotReady(&node.pod, now) != "" && whyDead(&node.pod) == "" && !unheard(&node.pod)
+		if !node.ready && !late || node.asked || node.pod.Status.PodIP == "" {
 			continue
 		}
 		node.asked = true
@@ -203,7 +207,12 @@ func (r *HubReconciler) askNodes(ctx context.Context, identity string, nodes []o
 			if err != nil {
 				log.FromContext(ctx).V(1).Info("No answer from a node", "pod", node.pod.Name, "error", err.Error())
 			}
-			node.report, node.err = report, err
+			if err == nil && report.Disk != nil {
+				node.away = report.Disk.Away
+			}
+			if node.ready {
+				node.report, node.err = report, err
+			}
 			return nil
 		})
 	}

@@ -277,6 +277,14 @@ func TestSummarize(t *testing.T) {
 			want:    []string{"Available=True MajorityReady", "Degraded=True DiskFull"},
 			message: "raise spec.storage.size, or keep less by maxBytes or maxAge: agents-node-1 since 2026-02-03T04:05:06Z", clients: 30,
 		},
+		"a node can't open its disk": {
+			seen: settled(notReady(1, 2*time.Minute), func(s *observed) {
+				s.nodes[1].away = "input/output error" // it was ready before its shards had leaders
+				s.nodes[2].away = "there is no room on the disk"
+			}),
+			want:    []string{"Available=True MajorityReady", "Degraded=True NodesFailing"},
+			message: "agents-node-1: it is without its shards, for its disk can't be opened: input/output error, agents-node-2: not ready for more than 1m0s; it is without its shards, for its disk can't be opened: there is no room on the disk", clients: 20, poll: pollChanging,
+		},
 		"memory is short": {
 			seen: settled(func(s *observed) {
 				s.nodes[1].report.Memory.ShortSince = new(testNow)

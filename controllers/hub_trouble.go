@@ -59,7 +59,11 @@ func (o *observed) troubles() []trouble {
 	var failing, full, short []string
 	for i := range o.nodes {
 		n := &o.nodes[i]
-		if why := whyFailing(&n.pod, o.now); why != "" {
+		why := whyFailing(&n.pod, o.now)
+		if n.away != "" {
+			why = strings.TrimPrefix(why+"; it is without its shards, for its disk can't be opened: "+n.away, "; ")
+		}
+		if why != "" {
 			failing = append(failing, n.pod.Name+": "+why)
 		}
 		if disk := n.report.Disk; n.err == nil && disk != nil && disk.FullSince != nil {

@@ -60,6 +60,9 @@ type DiskReport struct {
 	// FullSince is since when it has been nearly full, so that publishes are refused;
 	// nil: there is room.
 	FullSince *time.Time `json:"fullSince"`
+	// Away is why the node is without its shards, for the disk can't be opened; empty: it
+	// has them.
+	Away string `json:"away"`
 }
 
 // MemoryReport says how a node's memory is.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // serveNode serves handler on loopback and returns how to ask it. No connection may
@@ -134,7 +135,7 @@ func TestOnlyReadyNodesOfThisHubCount(t *testing.T) {
 		node.pod.Status = corev1.PodStatus{PodIP: address}
 		nodes = append(nodes, node)
 	}
-	r.askNodes(t.Context(), "me", nodes)
+	r.askNodes(t.Context(), "me", nodes, testNow)
 	if nodes[0].err != nil || nodes[0].report.Clients != 1 {
 		t.Errorf("our node: %+v, want its report", nodes[0])
 	}
@@ -144,6 +145,40 @@ func TestOnlyReadyNodesOfThisHubCount(t *testing.T) {
 	for _, n := range nodes[2:] {
 		if n.err != nil || n.report != (NodeReport{}) {
 			t.Errorf("node at %q was asked: %+v", n.pod.Status.PodIP, n)
+		}
+	}
+}
+
+func TestNodeThatHasNotBeenReadyForLongIsAskedWhy(t *testing.T) {
+	r := &HubReconciler{Nodes: scripted(func(address string) (NodeReport, error) {
+		switch address {
+		case "late", "ready":
+			return NodeReport{Hub: "me", Clients: 1, Disk: &DiskReport{Away: "no room"}}, nil
+		case "theirs":
+			return NodeReport{Hub: "them", Disk: &DiskReport{Away: "theirs"}}, nil
+		case "silent":
+			return NodeReport{}, errors.New("no answer")
+		}
+		t.Errorf("%s is asked", address)
+		return NodeReport{}, nil
+	})}
+	notReady := func(since time.Duration) []corev1.PodCondition {
+		return []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, LastTransitionTime: metav1.NewTime(testNow.Add(-since))}}
+	}
+	nodes := []observedNode{{ready: true}, {}, {}, {}, {}}
+	nodes[0].pod.Status = corev1.PodStatus{PodIP: "ready"}
+	for i, address := range []string{"late", "theirs", "silent"} {
+		nodes[i+1].pod.Status = corev1.PodStatus{PodIP: address, Conditions: notReady(2 * time.Minute)}
+	}
+	nodes[4].pod.Status = corev1.PodStatus{PodIP: "starting", Conditions: notReady(time.Second)}
+	r.askNodes(t.Context(), "me", nodes, testNow)
+	for i, want := range []string{"no room", "no room", "", "", ""} {
+		n := nodes[i]
+		if n.away != want {
+			t.Errorf("node at %q is without its disk for %q, want %q", n.pod.Status.PodIP, n.away, want)
+		}
+		if !n.ready && (n.err != nil || n.report != (NodeReport{})) {
+			t.Errorf("node at %q, which is not ready, counts: %+v", n.pod.Status.PodIP, n)
 		}
 	}
 }
