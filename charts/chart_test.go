@@ -128,6 +128,7 @@ func TestChartRenders(t *testing.T) {
 	for name, args := range map[string][]string{
 		"default":    nil,
 		"namespaces": {"--set", "watchNamespaces={team-a,team-b}", "--set", "replicas=2"},
+		"second":     {"--set", "fullnameOverride=second-operator", "--set", "leaderElection.leaseName=second", "--set", "watchNamespaces={team-b}"},
 		"everything": {"--values", filepath.Join("testdata", "everything-values.yaml"), "--api-versions", "monitoring.coreos.com/v1"},
 		"bare":       {"--set", "rbac.create=false", "--set", "rbac.aggregate=false", "--set", "serviceAccount.create=false,serviceAccount.name=ours", "--set", "metrics.service.create=false", "--set", "metrics.secure=false", "--set", "networkPolicy.create=false"},
 	} {
@@ -180,6 +181,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"replicas=-1":                                "/replicas",
 		"log.level=loud":                             "/log/level",
 		"watchNamespaces={Team A}":                   "/watchNamespaces/0",
+		"leaderElection.leaseName=My Lease":          "/leaderElection/leaseName",
 		"metrics.port=80":                            "/metrics/port",
 		"metrics.readers[0].name=bob":                "/metrics/readers/0",
 		"monitoring.interval=often":                  "/monitoring/interval",

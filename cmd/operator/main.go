@@ -32,8 +32,8 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// name is under which the operator is known to the API server: in leases, in
-// events and as user agent.
+// name is under which the operator is known to the API server: in events, as user
+// agent, and in its lease, unless that has a name of its own.
 const name = "switchboard-operator"
 
 func main() {
@@ -113,7 +113,7 @@ func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.L
 		Metrics:                 metricsOptions(opts),
 		HealthProbeBindAddress:  opts.healthAddress,
 		LeaderElection:          opts.leaderElect,
-		LeaderElectionID:        name,
+		LeaderElectionID:        opts.leaseName,
 		LeaderElectionNamespace: opts.leaderNamespace,
 		// The process ends when the manager has, so nobody acts after the release.
 		LeaderElectionReleaseOnCancel: true,
@@ -145,6 +145,11 @@ func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.L
 	hubMetrics := controllers.HubMetrics{Reader: mgr.GetCache(), Acting: mgr.Elected()}
 	if err := metrics.Registry.Register(hubMetrics); err != nil {
 		return nil, fmt.Errorf("register the metrics of Hubs: %w", err)
+	}
+	if opts.leaderElect {
+		if err := addStandBy(mgr, opts, log); err != nil {
+			return nil, err
+		}
 	}
 	if err := controllers.ReadAhead(ctx, mgr.GetCache()); err != nil {
 		return nil, err

@@ -173,10 +173,33 @@ func (l *outputLog) String() string {
 	return l.text.String()
 }
 
+// rendered is the file of what the chart renders for a profile of its tests.
+func rendered(profile string) string {
+	return filepath.Join("..", "..", "charts", "testdata", profile+".yaml")
+}
+
+// runRelease starts the operator of a release: with the arguments and the ServiceAccount
+// of its Deployment.
+func runRelease(t *testing.T, env *envtest.Environment, c client.Client, deployment string) *process {
+	t.Helper()
+	d := &appsv1.Deployment{}
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: deployment}, d); err != nil {
+		t.Fatal(err)
+	}
+	pod := d.Spec.Template.Spec
+	return runOperatorAs(t, env, pod.ServiceAccountName, append(pod.Containers[0].Args, "--node-image=switchboard:test", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")...)
+}
+
 // runOperator starts an operator with arguments, which win over those of this function.
 func runOperator(t *testing.T, env *envtest.Environment, args ...string) *process {
 	t.Helper()
-	user, err := env.AddUser(envtest.User{Name: "system:serviceaccount:" + systemNamespace + ":" + name}, nil)
+	return runOperatorAs(t, env, name, args...)
+}
+
+// runOperatorAs is runOperator as another ServiceAccount.
+func runOperatorAs(t *testing.T, env *envtest.Environment, account string, args ...string) *process {
+	t.Helper()
+	user, err := env.AddUser(envtest.User{Name: "system:serviceaccount:" + systemNamespace + ":" + account}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,17 +320,11 @@ func TestOperatorRunsWithItsRights(t *testing.T) {
 func TestOperatorOfSeveralNamespaces(t *testing.T) {
 	env, c := start(t)
 	makeNamespaces(t, c, "team-a", "team-b", "elsewhere")
-	rendered := filepath.Join("..", "..", "charts", "testdata", "namespaces.yaml")
-	createAll(t, c, rendered)
+	createAll(t, c, rendered("namespaces"))
 	// First the one that nobody is to look at: it has the most time to be seen.
 	makeHubs(t, c, "elsewhere", "team-a", "team-b")
 
-	deployment := &appsv1.Deployment{}
-	if err := c.Get(t.Context(), client.ObjectKey{Namespace: systemNamespace, Name: name}, deployment); err != nil {
-		t.Fatal(err)
-	}
-	container := deployment.Spec.Template.Spec.Containers[0]
-	p := runOperator(t, env, append(container.Args, "--node-image=switchboard:test", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0")...)
+	p := runRelease(t, env, c, name)
 	for _, ns := range []string{"team-a", "team-b"} {
 		p.waitForNodes(t, c, ns, "agents")
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const usage = `Usage: operator --node-image IMAGE [flags]
@@ -48,6 +50,7 @@ type options struct {
 	healthAddress   string
 	leaderElect     bool
 	leaderNamespace string
+	leaseName       string
 	concurrency     int
 	cacheSync       time.Duration
 	logLevel        slog.Level
@@ -82,6 +85,7 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 	flags.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "`address` to serve probes on; 0 serves none")
 	flags.BoolVar(&o.leaderElect, "leader-elect", false, "act only while holding a lease, so that several operators can stand by")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "`namespace` of the lease (default the operator's own; required outside a cluster)")
+	flags.StringVar(&o.leaseName, "lease-name", name, "`name` of the lease; of the operators that share one, one acts")
 	flags.IntVar(&o.concurrency, "max-concurrent-reconciles", 4, "how many `hubs` are worked on at the same time")
 	flags.DurationVar(&o.cacheSync, "cache-sync-timeout", 2*time.Minute, "how long reading what there is may take at the start; what can't be read by then ends the operator")
 	flags.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "least `level` to log: debug, info, warn or error")
@@ -127,6 +131,9 @@ func (o *options) check(rest []string) error {
 	}
 	if o.nodeImage == "" {
 		errs = append(errs, fmt.Errorf("%w: --node-image is required: the image that hub nodes run", errUsage))
+	}
+	if len(validation.IsDNS1123Subdomain(o.leaseName)) > 0 {
+		errs = append(errs, fmt.Errorf("%w: --lease-name must be the name of an object, is %q", errUsage, o.leaseName))
 	}
 	if o.concurrency < 1 {
 		errs = append(errs, fmt.Errorf("%w: --max-concurrent-reconciles must be at least 1, is %d", errUsage, o.concurrency))

@@ -14,7 +14,7 @@ import (
 
 func TestParseOptions(t *testing.T) {
 	defaults := options{
-		nodeImage: "i", metricsAddress: ":8443", metricsSecure: true, healthAddress: ":8081", concurrency: 4, cacheSync: 2 * time.Minute, logFormat: "json",
+		nodeImage: "i", metricsAddress: ":8443", metricsSecure: true, healthAddress: ":8081", leaseName: "switchboard-operator", concurrency: 4, cacheSync: 2 * time.Minute, logFormat: "json",
 	}
 	with := func(change func(*options)) *options {
 		o := defaults
@@ -39,6 +39,8 @@ func TestParseOptions(t *testing.T) {
 		"unknown argument":               {args: []string{"--node-image=i", "start"}, err: `unknown argument "start"`},
 		"wrong variable":                 {env: map[string]string{"SWITCHBOARD_NODE_IMAGE": "i", "SWITCHBOARD_LEADER_ELECT": "si"}, err: `SWITCHBOARD_LEADER_ELECT="si"`},
 		"a level that tells Secrets":     {args: []string{"--node-image=i", "--log-level=debug-4"}, err: "--log-level must be debug, info, warn or error, is DEBUG-4"},
+		"a lease of its own":             {args: []string{"--node-image=i"}, env: map[string]string{"SWITCHBOARD_LEASE_NAME": "second.lease"}, want: with(func(o *options) { o.leaseName = "second.lease" })},
+		"no name of a lease":             {args: []string{"--node-image=i", "--lease-name=My Lease"}, err: `--lease-name must be the name of an object, is "My Lease"`},
 		"more time to read":              {args: []string{"--node-image=i", "--cache-sync-timeout=10m"}, want: with(func(o *options) { o.cacheSync = 10 * time.Minute })},
 		"no time to read":                {args: []string{"--node-image=i", "--cache-sync-timeout=0s"}, err: "--cache-sync-timeout must be more than 0, is 0s"},
 		"wrong format":                   {args: []string{"--node-image=i", "--log-format=xml"}, err: "--log-format must be json or text"},

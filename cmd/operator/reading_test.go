@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -35,7 +34,7 @@ import (
 func TestOperatorThatCantRead(t *testing.T) {
 	env, c := start(t)
 	makeNamespaces(t, c, "team-a", "team-b")
-	createAll(t, c, filepath.Join("..", "..", "charts", "testdata", "namespaces.yaml"))
+	createAll(t, c, rendered("namespaces"))
 	makeHubs(t, c, "team-a", "team-b")
 	health, metrics := "http://"+ports.Free(t), "http://"+ports.Free(t)
 	runHere := func(t *testing.T, args ...string) *process {

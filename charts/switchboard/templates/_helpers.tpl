@@ -69,6 +69,10 @@ otherwise.
 {{- end -}}
 {{- end }}
 
+{{- define "switchboard.leaseName" -}}
+{{- (.Values.leaderElection).leaseName | default "switchboard-operator" -}}
+{{- end }}
+
 {{- define "switchboard.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{- if contains ":" $tag -}}
