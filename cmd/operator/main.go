@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -57,6 +58,11 @@ func main() {
 // garbagePercent is how much garbage may gather beside what lives. Nearly all memory
 // is the cache, and at rest there is little garbage: less of it costs little.
 const garbagePercent = 50
+
+// stopTime bounds how long the manager waits for what it runs to end: less than the pod
+// is given before it is killed, or the lease is still held then, and whoever is next waits
+// until it expires.
+const stopTime = 8 * time.Second
 
 // run runs the operator until ctx ends and logs to out.
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -117,6 +123,7 @@ func newManager(ctx context.Context, cfg *rest.Config, opts *options, log logr.L
 		LeaderElectionNamespace: opts.leaderNamespace,
 		// The process ends when the manager has, so nobody acts after the release.
 		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       new(stopTime),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("set up the manager: %w", err)
