@@ -25,7 +25,7 @@ var (
 // filled, as when the right to list Hubs is missing.
 const readForMetrics = time.Second
 
-// HubMetrics tells of each Hub what its status says: at most nine conditions and
+// HubMetrics tells of each Hub what its status says: at most thirteen conditions and
 // two numbers. Among several operators only the one that acts tells it.
 type HubMetrics struct {
 	// Reader reads from the manager's cache: a scrape asks the API server nothing.

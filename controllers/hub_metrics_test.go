@@ -2,6 +2,11 @@ package controllers_test
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -63,6 +68,27 @@ switchboard_hub_replicas{hub="agents",namespace="team-a"} 5
 	}
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// Each type that the API package names is told of, so that alerts can be made of it.
+func TestMetricsTellEachCondition(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "api", "v1alpha1", "hub_conditions.go"), nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conditions []any
+	ast.Inspect(file, func(n ast.Node) bool {
+		if c, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(c.Names[0].Name, "Condition") {
+			name, _ := strconv.Unquote(c.Values[0].(*ast.BasicLit).Value)
+			conditions = append(conditions, map[string]any{"type": name, "status": "False", "reason": "Because"})
+		}
+		return true
+	})
+	hub := rawHub(t, "team-a", "agents", "")
+	hub.Object["status"] = map[string]any{"conditions": conditions}
+	if got := testutil.CollectAndCount(hubMetrics(t, true, hub), "switchboard_hub_condition"); got != len(conditions) || got < 13 {
+		t.Errorf("%d conditions are told of, want all %d: %v", got, len(conditions), conditions)
 	}
 }
 

@@ -245,14 +245,14 @@ func (n *Node) Counts() admin.Counts {
 	for why, count := range n.mesh.Refused() {
 		c.MeshRefused[string(why)] = count
 	}
-	c.CertificateExpiry, c.CertificateStale = make(map[string]int64), make(map[string]int)
+	c.CertificateStart, c.CertificateExpiry, c.CertificateStale = make(map[string]int64), make(map[string]int64), make(map[string]int)
 	for port, store := range map[string]*certs.Store{"client": n.certs, "cluster": n.links} {
 		c.CertificateStale[port] = 0
 		if store.Stale() {
 			c.CertificateStale[port] = 1
 		}
 		if expiry := store.Expiry(); !expiry.IsZero() {
-			c.CertificateExpiry[port] = expiry.Unix()
+			c.CertificateStart[port], c.CertificateExpiry[port] = store.Since().Unix(), expiry.Unix()
 		}
 	}
 	for _, st := range n.keeper.Stats() {

@@ -226,7 +226,8 @@ func NeedsPerson(reason string) bool {
 func IsHubCondition(condition string) bool {
 	switch condition {
 	case ConditionAvailable, ConditionProgressing, ConditionDegraded, ConditionConfigApplied, ConditionUpdateAvailable,
-		ConditionTopicsAccepted, ConditionGrantsAccepted, ConditionCertificatesReady, ConditionAuthenticationReady, ConditionReconciling, ConditionStalled:
+		ConditionTopicsAccepted, ConditionGrantsAccepted, ConditionCertificatesReady, ConditionAuthenticationReady,
+		ConditionLinksEncrypted, ConditionGossipKeyRotated, ConditionReconciling, ConditionStalled:
 		return true
 	}
 	return false

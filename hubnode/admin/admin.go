@@ -59,7 +59,8 @@ type Counts struct {
 	Delayed           uint64            // connections that waited, as so many came within a second
 	TokenReviews      map[string]uint64 // by result: accepted, refused, failed, busy
 	TLSHandshakes     map[string]uint64 // by result: full, resumed, refused, timed_out, failed
-	CertificateExpiry map[string]int64  // by port: seconds since 1970; absent without a certificate
+	CertificateStart  map[string]int64  // by port: seconds since 1970; absent without a certificate
+	CertificateExpiry map[string]int64  // likewise
 	CertificateStale  map[string]int    // by port: 1 while its files can't be used, else 0
 
 	// Of this node's replicas, by their shards' numbers.

@@ -82,6 +82,7 @@ var (
 	crowdedOut       = describe("handshakes_crowded_out_total", "Connections to the client port that were ended before they had shaken hands, because too many others had begun.")
 	tokenReviews     = describe("token_reviews_total", "Tokens that no key could judge, by what came of asking the API server about them.", "result")
 	tlsHandshakes    = describe("tls_handshakes_total", "Handshakes of TLS on the client port.", "result")
+	certStart        = describe("certificate_not_before_timestamp_seconds", "Since when the certificate in use on a port is valid, in seconds since 1970; absent without one.", "port")
 	certExpiry       = describe("certificate_expiry_timestamp_seconds", "When the certificate in use on a port expires, in seconds since 1970; absent without one.", "port")
 	certStale        = describe("certificate_stale", "1 while the files of a port's certificate can't be used and an older one stays in use, else 0.", "port")
 	raftRemade       = describe("raft_replicas_remade_total", "Replicas of this node that were damaged and fetched from the others.")
@@ -186,6 +187,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for result, count := range n.TLSHandshakes {
 		counter(tlsHandshakes, count, result)
+	}
+	for port, at := range n.CertificateStart {
+		gauge(certStart, float64(at), port)
 	}
 	for port, at := range n.CertificateExpiry {
 		gauge(certExpiry, float64(at), port)

@@ -120,6 +120,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"TokenReviews":       "token_reviews_total{result=%q}",
 		"TLSHandshakes":      "tls_handshakes_total{result=%q}",
 		"CertificateExpiry":  "certificate_expiry_timestamp_seconds{port=%q}",
+		"CertificateStart":   "certificate_not_before_timestamp_seconds{port=%q}",
 		"CertificateStale":   "certificate_stale{port=%q}",
 		"Sessions":           "sessions",
 		"ArtifactsReceived":  "artifacts_received_total",

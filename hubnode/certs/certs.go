@@ -126,6 +126,15 @@ func (s *Store) Expiry() time.Time {
 	return e.pair.Leaf.NotAfter
 }
 
+// Since returns since when the certificate in use is valid, the zero time before Open.
+func (s *Store) Since() time.Time {
+	e := s.current.Load()
+	if e == nil {
+		return time.Time{}
+	}
+	return e.pair.Leaf.NotBefore
+}
+
 // Stale reports whether the files can't be used, so that an older certificate is
 // in use.
 func (s *Store) Stale() bool { return s.stale.Load() }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -144,7 +146,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("Open = %v, want %q and the directory", err, test.want)
 			}
-			if s.Config() != nil || !s.Expiry().IsZero() {
+			if s.Config() != nil || !s.Expiry().IsZero() || !s.Since().IsZero() {
 				t.Error("there is a certificate")
 			}
 		})
@@ -166,6 +168,11 @@ func TestRunFollowsASecret(t *testing.T) {
 	before := s.Config()
 	if !s.Expiry().Equal(first) {
 		t.Errorf("expires %v, want %v", s.Expiry(), first)
+	}
+	if block, _ := pem.Decode(cert); block != nil {
+		if leaf, err := x509.ParseCertificate(block.Bytes); err != nil || !s.Since().Equal(leaf.NotBefore) {
+			t.Errorf("valid since %v, want that of %v, %v", s.Since(), leaf, err)
+		}
 	}
 	cert, key = issue(t, ca, second)
 	mount(t, dir, "..2", cert, key)

@@ -22,7 +22,12 @@ load 1m
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="ConfigApplied",status="True",reason="Applied"} 1x30
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="CertificatesReady",status="True",reason="Rotating"} 1x30
 	switchboard_hub_condition{namespace="team-a",hub="agents",type="AuthenticationReady",status="True",reason="Configured"} 1x30
+	switchboard_hub_condition{namespace="team-a",hub="agents",type="LinksEncrypted",status="False",reason="NodesGoingOver"} 1x30
 	switchboard_certificate_stale{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 0x30
+	switchboard_certificate_not_before_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} -5011200x30
+	switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 2764800x30
+	switchboard_certificate_not_before_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="client"} -57600x30
+	switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="client"} 28800x30
 	switchboard_gossip_keys_stale{namespace="team-a",hub="agents",pod="agents-node-1"} 0x30
 	switchboard_mesh_links_refused_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="untrusted"} 4x30
 	switchboard_hub_condition{namespace="team-a",hub="asleep",type="Available",status="False",reason="ScaledToZero"} 1x30
@@ -89,7 +94,16 @@ var unhealthy = map[string][]string{
 	"SwitchboardArtifactsDropped":       {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
 	"SwitchboardRolloutStuck":           {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
 	"SwitchboardConfigRefused":          {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
-	"SwitchboardCertificatesNotReady":   {`switchboard_hub_condition{namespace="team-a",hub="other",type="CertificatesReady",status="False",reason="SecretInvalid"} 1x30`},
+	"SwitchboardCertificatesNotReady": {
+		`switchboard_hub_condition{namespace="team-a",hub="other",type="CertificatesReady",status="False",reason="IssuerNotReady"} 1x30`,
+		`switchboard_hub_condition{namespace="team-a",hub="other",type="LinksEncrypted",status="False",reason="SecretInvalid"} 1x30`,
+		`switchboard_hub_condition{namespace="team-a",hub="other",type="LinksEncrypted",status="False",reason="Expired"} 1x30`,
+	},
+	"SwitchboardCertificateExpires": {
+		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 900000x30`,
+		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="client"} 10800x30`,      // of a life of 19 hours
+		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-of-before-0",port="client"} 900000x30`, // since when is not told
+	},
 	"SwitchboardAuthenticationNotReady": {`switchboard_hub_condition{namespace="team-a",hub="other",type="AuthenticationReady",status="False",reason="SourceNotFound"} 1x30`},
 	"SwitchboardKeysStale": {
 		`switchboard_certificate_stale{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 1x30`,
