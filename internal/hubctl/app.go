@@ -3,7 +3,6 @@ package hubctl
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -43,8 +42,7 @@ type App struct {
 	keyFile   string
 	output    string
 
-	dial client.Dialer // nil: over the network
-	tls  *tls.Config   // nil: as caFile says, under the address's host
+	place *Place // nil: where server says
 }
 
 // Main runs hubctl with the process's arguments and returns its exit status.
@@ -177,14 +175,19 @@ func (a *App) connect(ctx context.Context, opts ...client.Option) (*client.Clien
 
 func (a *App) connectTo(ctx context.Context, server string, opts ...client.Option) (*client.Client, error) {
 	all := []client.Option{client.WithID(a.clientID()), client.WithName("hubctl", a.Version)}
-	if a.dial != nil {
-		all = append(all, client.WithDialer(a.dial))
+	if a.place != nil {
+		door, err := a.place.Door(ctx)
+		if err != nil {
+			return nil, err
+		}
+		server = door.Server
+		all = append(all, client.WithDialer(door.Dial))
+		if door.TLS != nil {
+			all = append(all, client.WithTLS(door.TLS))
+		}
 	}
 	if a.tokenFile != "" {
 		all = append(all, client.WithTokenFile(a.tokenFile))
-	}
-	if a.tls != nil {
-		all = append(all, client.WithTLS(a.tls))
 	}
 	if a.caFile != "" {
 		all = append(all, client.WithCAFile(a.caFile))

@@ -72,20 +72,20 @@ each look.`,
 }
 
 func (a *App) list(ctx context.Context, l list, watch bool, interval time.Duration) error {
-	opts := []client.Option{client.WithoutBroadcast()}
+	var opts []client.Option
 	if watch {
-		opts = append(opts, a.notices()...)
+		opts = a.notices()
 	}
-	c, err := a.connect(ctx, opts...)
+	from, end, err := a.source(ctx, opts...)
 	if err != nil && watch {
 		return OrInterrupted(ctx, err)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }() // nothing of ours is in flight
+	defer end()
 	if !watch {
-		return a.look(ctx, c, l)
+		return a.look(ctx, from, l)
 	}
 	next := time.NewTicker(interval)
 	defer next.Stop()
@@ -95,7 +95,7 @@ func (a *App) list(ctx context.Context, l list, watch bool, interval time.Durati
 				return err
 			}
 		}
-		if err := a.look(ctx, c, l); err != nil {
+		if err := a.look(ctx, from, l); err != nil {
 			if _, printing := err.(*printError); printing || ctx.Err() != nil { //nolint:errorlint // never wrapped
 				return OrInterrupted(ctx, err)
 			}
@@ -104,8 +104,8 @@ func (a *App) list(ctx context.Context, l list, watch bool, interval time.Durati
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-c.Done():
-			return c.Err()
+		case <-from.gone:
+			return from.why()
 		case <-next.C:
 		}
 	}
@@ -118,11 +118,8 @@ func (e *printError) Error() string { return e.err.Error() }
 func (e *printError) Unwrap() error { return e.err }
 
 // look asks the hub once and prints its answer.
-func (a *App) look(ctx context.Context, c *client.Client, l list) error {
-	const patience = 10 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	answer, err := askAll(ctx, c, l.name)
+func (a *App) look(ctx context.Context, from source, l list) error {
+	answer, err := from.ask(ctx, l.name)
 	if err != nil {
 		return err
 	}
@@ -130,7 +127,7 @@ func (a *App) look(ctx context.Context, c *client.Client, l list) error {
 	if a.JSON() {
 		b.Write(answer)
 		b.WriteByte('\n')
-	} else if err := l.table(&b, answer, c.ID()); err != nil {
+	} else if err := l.table(&b, answer, from.self); err != nil {
 		return fmt.Errorf("read the list of %s: %w", l.name, err)
 	}
 	if _, err := a.Out.Write(b.Bytes()); err != nil {
@@ -146,6 +143,9 @@ func (a *App) look(ctx context.Context, c *client.Client, l list) error {
 
 // askAll asks the hub for a list. One that comes in pages is put together.
 func askAll(ctx context.Context, c *client.Client, name string) ([]byte, error) {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var clients []json.RawMessage
 	for after := ""; ; {
 		question, err := json.Marshal(wire.PageRequest{After: after})

@@ -123,6 +123,16 @@ func first(args []string) string {
 func (k *kube) lists() []*cobra.Command {
 	lists := k.Lists(k.find)
 	for _, cmd := range lists {
+		cmd.Long += `
+
+A node is asked over its HTTP API, which takes your rights in the cluster and no token of
+the hub. With a token or a certificate it is asked as that client instead`
+		if cmd.Use == "clients" {
+			cmd.Long += `, and so it is
+in any case with --watch: where clients have to prove who they are, that takes a token or
+a certificate of somebody whom a rule lets view (admin: View)`
+		}
+		cmd.Long += "."
 		cmd.Example = fmt.Sprintf("  kubectl hub %[1]s\n  kubectl hub %[1]s agents --watch\n  kubectl hub %[1]s agents -o json | jq .", cmd.Use)
 		cmd.Use += " [HUB]"
 		cmd.Args = hubctl.Args(cobra.MaximumNArgs(1))
@@ -139,12 +149,16 @@ func (k *kube) find(cmd *cobra.Command, args []string) (place hubctl.Place, err 
 	if err != nil {
 		return place, err
 	}
-	place.Dial = cluster.HubDialer(hub)
-	if place.Server, err = cluster.Servers(cmd.Context(), hub); err != nil {
-		return place, err
+	place.Ask = func(ctx context.Context, list string) ([]byte, error) { return cluster.List(ctx, hub, list) }
+	place.Door = func(ctx context.Context) (door hubctl.Door, err error) {
+		door.Dial = cluster.HubDialer(hub)
+		if door.Server, err = cluster.Servers(ctx, hub); err != nil {
+			return door, err
+		}
+		door.TLS, err = cluster.TLS(ctx, hub)
+		return door, err
 	}
-	place.TLS, err = cluster.TLS(cmd.Context(), hub)
-	return place, err
+	return place, nil
 }
 
 func (k *kube) drainCommand() *cobra.Command {

@@ -254,22 +254,10 @@ func (b *bundle) status(ctx context.Context) {
 
 // lists collects who is connected, and the topics, as the first node says that answers.
 func (b *bundle) lists(ctx context.Context) {
-	pods, err := b.Cluster.nodes(ctx, b.hub)
-	if err != nil {
-		b.missing("clients.json, topics.json", err)
-		return
-	}
 	for _, list := range []struct{ name, order string }{{"clients", "pendingBytes"}, {"topics", "bytes"}} {
-		err := errors.New("no node is ready")
-		for i := range pods {
-			if !podReady(&pods[i]) {
-				continue
-			}
-			var body []byte
-			if body, err = b.get(ctx, pods[i].Name, "/v1/"+list.name); err == nil {
-				err = b.addList(list.name, list.order, body)
-				break
-			}
+		body, err := b.List(ctx, b.hub, list.name)
+		if err == nil {
+			err = b.addList(list.name, list.order, body)
 		}
 		if err != nil {
 			b.missing(list.name+".json", err)

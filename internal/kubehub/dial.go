@@ -1,6 +1,7 @@
 package kubehub
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -29,10 +30,14 @@ import (
 )
 
 const (
-	// askTime bounds one question to a node.
-	askTime = 10 * time.Second
+	// askTime bounds one question to a node, and reachTime what of it is for reaching the
+	// node: for a while a machine that is lost counts as ready, and nothing there answers.
+	askTime   = 10 * time.Second
+	reachTime = 5 * time.Second
+	// listTime bounds asking one node after the other for a list.
+	listTime = 30 * time.Second
 	// answerBytes bounds an answer of a node.
-	answerBytes = 64 << 20
+	answerBytes = 256 << 20
 )
 
 // Dial opens a connection to a port of a pod as kubectl port-forward does, but
@@ -220,20 +225,52 @@ func (c *Cluster) HubDialer(hub *switchboardv1alpha1.Hub) func(ctx context.Conte
 
 // Servers returns where clients connect, through HubDialer: the ready nodes.
 func (c *Cluster) Servers(ctx context.Context, hub *switchboardv1alpha1.Hub) (string, error) {
-	pods, err := c.nodes(ctx, hub)
+	nodes, err := c.readyNodes(ctx, hub)
 	if err != nil {
 		return "", err
 	}
-	var addresses []string
+	for i, node := range nodes {
+		nodes[i] = fmt.Sprintf("%s:%d", node, manifests.PortClient)
+	}
+	return strings.Join(nodes, ","), nil
+}
+
+// readyNodes returns the names of the nodes that are ready, which are some.
+func (c *Cluster) readyNodes(ctx context.Context, hub *switchboardv1alpha1.Hub) ([]string, error) {
+	pods, err := c.nodes(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
 	for i := range pods {
 		if podReady(&pods[i]) {
-			addresses = append(addresses, fmt.Sprintf("%s:%d", pods[i].Name, manifests.PortClient))
+			names = append(names, pods[i].Name)
 		}
 	}
-	if len(addresses) == 0 {
-		return "", fmt.Errorf("none of the %d nodes of Hub %s is ready; kubectl hub status %[2]s says more", len(pods), hub.Name)
+	if len(names) == 0 {
+		return nil, fmt.Errorf("none of the %d nodes of Hub %s is ready; kubectl hub status %[2]s says more", len(pods), hub.Name)
 	}
-	return strings.Join(addresses, ","), nil
+	return names, nil
+}
+
+// List returns a list that the Hub's nodes give over their HTTP API, such as "clients", as
+// JSON: that of the first ready node which answers. Nodes tell it to whoever may forward
+// their ports, also where clients have to prove who they are.
+func (c *Cluster) List(ctx context.Context, hub *switchboardv1alpha1.Hub, list string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTime)
+	defer cancel()
+	nodes, err := c.readyNodes(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	errs := make([]error, len(nodes))
+	for i, node := range nodes {
+		var body []byte
+		if body, errs[i] = c.get(ctx, node, "/v1/"+list); errs[i] == nil {
+			return bytes.TrimSuffix(body, []byte("\n")), nil
+		}
+	}
+	return nil, errs[0]
 }
 
 // TLS returns how clients trust the nodes, by the Hub's ConfigMap; nil when it takes no
@@ -258,7 +295,9 @@ func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	node, err := c.tunnelTo(ctx, pod, manifests.PortHTTP)
+	reach, cancelReach := context.WithTimeout(ctx, reachTime)
+	defer cancelReach()
+	node, err := c.tunnelTo(reach, pod, manifests.PortHTTP)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", pod, err)
 	}
@@ -276,12 +315,14 @@ func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 		return nil, fmt.Errorf("ask %s: %w", pod, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // it was only read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask %s for %s: %w", pod, path, err)
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("ask %s for %s: it answers %s", pod, path, resp.Status)
+		return nil, fmt.Errorf("ask %s for %s: it answers %s: %s", pod, path, resp.Status, oneLine(string(body)))
+	case len(body) > answerBytes:
+		return nil, fmt.Errorf("ask %s for %s: it answers with more than %d bytes", pod, path, answerBytes)
 	}
 	return body, nil
 }

@@ -38,8 +38,9 @@ type hubInTest struct {
 	freeze func()
 }
 
-// startHub returns a Hub when the operator says that it is safe to restart.
-func startHub(t *testing.T, spec switchboardv1alpha1.HubSpec) *hubInTest {
+// startHub returns a Hub when the operator says that it is safe to restart. change edits the
+// config of each node, which is not made from the spec.
+func startHub(t *testing.T, spec switchboardv1alpha1.HubSpec, change ...func(*config.Config)) *hubInTest {
 	t.Helper()
 	c := useCluster(t)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "hub-"}}
@@ -58,6 +59,9 @@ func startHub(t *testing.T, spec switchboardv1alpha1.HubSpec) *hubInTest {
 		cfg.History.MaxArtifacts, cfg.Storage.Shards = 100, 4
 		h.ports = append(h.ports, map[string]string{"7400": cfg.Listen.Client, "7480": cfg.Listen.HTTP})
 		h.http = append(h.http, "http://"+cfg.Listen.HTTP)
+		for _, f := range change {
+			f(cfg)
+		}
 		ordinal++
 	})
 	ctx, stop := context.WithCancel(context.Background())

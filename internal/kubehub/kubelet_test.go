@@ -31,6 +31,7 @@ type podOnMachine struct {
 	ports    map[string]string // port of the pod → address
 	log      []string
 	previous []string
+	lost     chan struct{} // when there is one, nothing answers for the pod until it is closed
 	ended    chan struct{} // closed when the pod is gone
 }
 
@@ -89,6 +90,9 @@ func (k *kubelet) logs(w http.ResponseWriter, r *http.Request) {
 
 func (k *kubelet) portForward(w http.ResponseWriter, r *http.Request) {
 	p := k.pod(r)
+	if p != nil && p.lost != nil {
+		<-p.lost
+	}
 	if _, err := httpstream.Handshake(r, w, []string{portforward.PortForwardProtocolV1Name}); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
