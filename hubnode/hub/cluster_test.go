@@ -29,6 +29,8 @@ type cluster struct {
 	mu      sync.Mutex // guards the fields below
 	nodes   map[string]*node
 	home    string               // leads every topic
+	damaged bool                 // what home holds was found damaged: it leads, and can't read
+	refused int                  // how often it could not
 	deaf    bool                 // nobody hears where clients are
 	clients map[string]placement // the directory
 
@@ -154,7 +156,7 @@ func (c *cluster) disconnect(a, b *node) {
 // move gives all topics another leader.
 func (c *cluster) move(home string) {
 	c.mu.Lock()
-	c.home = home
+	c.home, c.damaged = home, false
 	var all []*node
 	for _, n := range c.nodes {
 		all = append(all, n)
@@ -162,6 +164,23 @@ func (c *cluster) move(home string) {
 	c.mu.Unlock()
 	for _, n := range all {
 		n.LeaderMoved(func(string) bool { return true })
+	}
+}
+
+// damage makes what the leader holds unreadable, until another one leads, and returns what
+// waits until somebody has tried to read it.
+func (c *cluster) damage() (tried func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.damaged = true
+	before := c.refused
+	return func() {
+		c.t.Helper()
+		eventually(c.t, "somebody reads what is damaged", func() bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.refused > before
+		})
 	}
 }
 
@@ -228,6 +247,12 @@ func (k keeper) Purge(context.Context, string, wire.Sequence) error { return nil
 
 func (k keeper) Held(string) (history.Store, bool) {
 	_, self := k.Leader("")
+	k.n.c.mu.Lock()
+	defer k.n.c.mu.Unlock()
+	if self && k.n.c.damaged {
+		k.n.c.refused++
+		return nil, false
+	}
 	return k.n.c.store, self
 }
 

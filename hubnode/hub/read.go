@@ -84,9 +84,13 @@ func (h *Hub) read(ctx context.Context, name string, from wire.Sequence, maxByte
 	if held {
 		b, ok, err := store.Bounds(name)
 		switch {
-		case err != nil || !ok:
+		case self && err != nil:
+			return nil, err
+		case self && !ok:
+			return &page{first: 1, end: 1}, nil // nothing was ever published
 		case self:
 			return readStore(store, name, from, maxBytes)
+		case err != nil || !ok:
 		case b.First <= from && from < b.Next:
 			p, err := readStore(store, name, from, maxBytes)
 			if err == nil {
@@ -95,11 +99,11 @@ func (h *Hub) read(ctx context.Context, name string, from wire.Sequence, maxByte
 			}
 		}
 	}
-	if node == "" {
+	switch {
+	case node == "":
 		return nil, h.keeper.Leaderless(name)
-	}
-	if self {
-		return &page{first: 1, end: 1}, nil // nothing was ever published
+	case self: // its replica is being made anew, and another node will lead
+		return nil, unavailable(name, node)
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -191,7 +195,10 @@ func (h *Hub) listHere(ctx context.Context, q listRequest) (listAnswer, error) {
 			return listAnswer{}, err
 		}
 		at, err := h.startIn(q.Pattern, b, q.Want)
-		return listAnswer{Starts: []topicStart{at}}, err
+		if err != nil {
+			return listAnswer{}, err
+		}
+		return listAnswer{Starts: []topicStart{at}}, nil
 	}
 	var (
 		starts []topicStart
@@ -207,7 +214,8 @@ func (h *Hub) listHere(ctx context.Context, q listRequest) (listAnswer, error) {
 }
 
 // startIn returns where a subscription starts in one topic. What is stored later
-// than b was taken finds the subscription, which was made known before.
+// than b was taken finds the subscription, which was made known before. With an error it is
+// where history starts: what can't be told to be too old is not left out.
 func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (topicStart, error) {
 	at := topicStart{Topic: name, Start: b.Next, End: b.Next}
 	switch {
@@ -225,11 +233,14 @@ func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (to
 	case want.Since == wire.SinceSequence:
 		at.Start = min(max(want.Sequence, 1), b.Next)
 	case want.Since == wire.SinceAge:
-		if store, ok := h.keeper.Held(name); ok {
-			since, err := store.SequenceAt(name, time.Now().Add(-want.Age))
-			at.Start = max(since, b.First)
-			return at, err
+		at.Start = b.First
+		store, held := h.keeper.Held(name)
+		if !held {
+			return at, unavailable(name, h.remote.Self())
 		}
+		since, err := store.SequenceAt(name, time.Now().Add(-want.Age))
+		at.Start = max(since, b.First)
+		return at, err
 	}
 	return at, nil
 }

@@ -229,25 +229,63 @@ type emptied struct {
 	r *replica
 }
 
-func (e *emptied) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
+func (e *emptied) empty() error {
 	e.r.s.mu.Lock()
 	delete(e.r.s.replicas, e.r.n)
 	e.r.s.mu.Unlock()
-	if err := e.Clear(); err != nil {
+	return e.Clear()
+}
+
+func (e *emptied) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
+	if err := e.empty(); err != nil {
 		return 0, err
 	}
 	return e.Store.Read(topic, from, maxBytes, visit)
 }
 
-// A replica is taken out, and its store emptied, while it is asked.
-func TestAReplicaThatIsTakenOutDoesNotAnswer(t *testing.T) {
-	store := &emptied{Store: history.NewMemory()}
-	if err := store.Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, history.Run{First: 1, Count: 1}); err != nil {
-		t.Fatal(err)
+func (e *emptied) SequenceAt(topic string, at time.Time) (wire.Sequence, error) {
+	if err := e.empty(); err != nil {
+		return 0, err
 	}
-	store.r = replicaOf(store)
-	answer, _, err := store.r.s.Answer(t.Context(), questionStretch, stretch{of: store.r.id, topic: "a", from: 1, until: 2}.encode())
-	if !errors.Is(err, errChanging) {
-		t.Errorf("it answers %x, %v, want %v", answer, err, errChanging)
+	return e.Store.SequenceAt(topic, at)
+}
+
+// A replica is taken out, and its store emptied, while somebody reads from it. That there is
+// nothing is not an answer then.
+func TestAReplicaThatIsTakenOutDoesNotAnswer(t *testing.T) {
+	for what, read := range map[string]func(r *replica) error{
+		"a replica that fetches": func(r *replica) error {
+			_, _, err := r.s.Answer(t.Context(), questionStretch, stretch{of: r.id, topic: "a", from: 1, until: 2}.encode())
+			return err
+		},
+		"a reader": func(r *replica) error {
+			store, _ := r.s.Held("a")
+			_, err := store.Read("a", 1, 1, func(history.Run) {})
+			return err
+		},
+		"a reader that asks where an age begins": func(r *replica) error {
+			store, _ := r.s.Held("a")
+			_, err := store.SequenceAt("a", time.Time{})
+			return err
+		},
+		"a reader that asks for the bounds": func(r *replica) error {
+			store, _ := r.s.Held("a")
+			if e, ok := r.store.(*emptied); !ok || e.empty() != nil {
+				t.Error("the store is not emptied")
+			}
+			_, _, err := store.Bounds("a")
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			store := &emptied{Store: history.NewMemory()}
+			if err := store.Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, history.Run{First: 1, Count: 1}); err != nil {
+				t.Fatal(err)
+			}
+			store.r = replicaOf(store)
+			if err := read(store.r); !errors.Is(err, errChanging) {
+				t.Errorf("it got %v, want %v", err, errChanging)
+			}
+		})
 	}
 }

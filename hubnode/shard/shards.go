@@ -709,24 +709,38 @@ func (s *Shards) Held(topic string) (history.Store, bool) {
 	return readStore{r.store, r}, true
 }
 
-// readStore is a replica's store for those who read: the damage that they find is told.
+// readStore is a replica's store for those who read: the damage that they find is told, and
+// when the replica was taken out meanwhile they get an error, not what is left for its successor.
 type readStore struct {
 	history.Store
 	of *replica
 }
 
+// Bounds implements history.Store.
+func (s readStore) Bounds(topic string) (history.Bounds, bool, error) {
+	b, ok, err := s.Store.Bounds(topic)
+	return b, ok, s.told(err)
+}
+
 // Read implements history.Store.
 func (s readStore) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
 	next, err := s.Store.Read(topic, from, maxBytes, visit)
-	s.of.suspect(err)
-	return next, err
+	return next, s.told(err)
 }
 
 // SequenceAt implements history.Store.
 func (s readStore) SequenceAt(topic string, t time.Time) (wire.Sequence, error) {
 	at, err := s.Store.SequenceAt(topic, t)
+	return at, s.told(err)
+}
+
+// told returns what a reader gets to hear of its error.
+func (s readStore) told(err error) error {
+	if err == nil {
+		return s.of.inPlace()
+	}
 	s.of.suspect(err)
-	return at, err
+	return err
 }
 
 // Size returns what this node's replicas hold.
