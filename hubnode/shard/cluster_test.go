@@ -44,6 +44,9 @@ type group struct {
 	owners   func() func(topic string) string // nil: topics are nobody's
 	asking   func(from, to, question string)  // called before a question is put, which it may hold up; may be nil
 
+	// wrap puts something around a node's store in memory; may be nil.
+	wrap func(node string, s history.Store) history.Store
+
 	unnamed atomic.Uint64 // publishers of which a test says nothing
 	mu      sync.Mutex    // guards the fields below
 	size    int           // nodes that the hub has
@@ -413,6 +416,9 @@ func (m *member) store(n int) (history.Store, error) {
 	defer m.mu.Unlock()
 	if m.stores[n] == nil {
 		m.stores[n] = history.NewMemory()
+		if m.g.wrap != nil {
+			m.stores[n] = m.g.wrap(m.name, m.stores[n])
+		}
 	}
 	return m.stores[n], nil
 }

@@ -48,6 +48,7 @@ type machine struct {
 	serves  atomic.Bool // it leads: what is stored is delivered
 	applied atomic.Uint64
 	grown   atomic.Int64           // bytes applied since the last snapshot
+	waits   atomic.Bool            // the store has no room: until it has, nothing is applied
 	failed  bool                   // the store lacks something
 	pull    func(*snapshot) error  // brings the store to where a snapshot is
 	stop    chan struct{}          // closed when the replica ends
@@ -231,6 +232,12 @@ const retryFull = time.Second
 // is in the way that passes. Whatever else goes wrong ends the replica: it is made anew
 // from another one.
 func (m *machine) persist(change func() error) error {
+	waits := false
+	defer func() {
+		if waits {
+			m.waits.Store(false)
+		}
+	}()
 	for {
 		err := change()
 		if err == nil {
@@ -240,6 +247,8 @@ func (m *machine) persist(change func() error) error {
 			m.fail(err)
 			return err
 		}
+		waits = true
+		m.waits.Store(true)
 		select {
 		case <-time.After(retryFull):
 		case <-m.stop:

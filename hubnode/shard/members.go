@@ -88,8 +88,12 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 			continue
 		}
 		if nodeOf(m.ID) == self {
-			first := member[states[desired[0]].ID]
-			return &step{giveWay, first.ID, nodeOf(first.ID)}
+			for _, node := range desired {
+				if st := states[node]; st.able() {
+					return &step{giveWay, st.ID, node}
+				}
+			}
+			return nil // it leads until one of them is able to
 		}
 		if majorityWithout(m.ID, members, states) {
 			return &step{removeReplica, m.ID, nodeOf(m.ID)}
@@ -146,6 +150,10 @@ func majorityWithout(id raft.ServerID, members []raft.Server, states map[string]
 
 // near reports whether a replica has nearly all that is committed.
 func (st *state) near(committed uint64) bool { return st.Applied+nearEnough >= committed }
+
+// able reports whether a replica can serve soon after it is elected: its store has room,
+// and it has applied nearly all that it knows to be committed.
+func (st *state) able() bool { return !st.Waits && st.near(st.Commit) }
 
 // whole reports whether every node that should have a replica has one with a vote
 // that has caught up: any one of them may then stop without a majority being lost.

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,6 +35,14 @@ func TestNextStep(t *testing.T) {
 		states[node] = st
 		return states
 	}
+	full := func(states map[string]state, nodes ...string) map[string]state {
+		for _, node := range nodes {
+			st := states[node]
+			st.Waits = true
+			states[node] = st
+		}
+		return states
+	}
 	abc := []string{"a", "b", "c"}
 	for name, tt := range map[string]struct {
 		desired []string
@@ -55,6 +64,8 @@ func TestNextStep(t *testing.T) {
 		"nobody goes before all are there":              {abc, []raft.Server{voter("a/1"), voter("b/1"), voter("d/1"), silent("c/1")}, behind(there("a/1", "b/1", "c/1", "d/1"), "c"), nil},
 		"who does not belong goes then":                 {abc, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), voter("d/1")}, there("a/1", "b/1", "c/1", "d/1"), &step{removeReplica, "d/1", "d"}},
 		"a leader that does not belong gives way":       {[]string{"b", "c", "d"}, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), voter("d/1")}, there("a/1", "b/1", "c/1", "d/1"), &step{giveWay, "b/1", "b"}},
+		"to one whose disk has room":                    {[]string{"b", "c", "d"}, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), voter("d/1")}, full(there("a/1", "b/1", "c/1", "d/1"), "b"), &step{giveWay, "c/1", "c"}},
+		"and to nobody while none of their disks has":   {[]string{"b", "c", "d"}, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1"), voter("d/1")}, full(there("a/1", "b/1", "c/1", "d/1"), "b", "c", "d"), nil},
 		"three to one":                                  {[]string{"a"}, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1")}, there("a/1", "b/1", "c/1"), &step{removeReplica, "b/1", "b"}},
 		"three to one, and the rest is away":            {[]string{"a"}, []raft.Server{voter("a/1"), voter("b/1"), voter("c/1")}, there("a/1"), nil},
 	} {
@@ -62,6 +73,28 @@ func TestNextStep(t *testing.T) {
 			got := nextStep("a", committed, tt.desired, tt.members, tt.states)
 			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(step{})); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestAble(t *testing.T) {
+	for name, tt := range map[string]struct {
+		said string
+		want bool
+	}{
+		"it has applied all":       {`{"id":"a/1","applied":1000,"commit":1000,"waits":false}`, true},
+		"nearly all":               {`{"id":"a/1","applied":800,"commit":1000}`, true}, // a node of the version before says no more
+		"it is far behind":         {`{"id":"a/1","applied":700,"commit":1000}`, false},
+		"its store waits for room": {`{"id":"a/1","applied":999,"commit":1000,"waits":true}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var st state
+			if err := json.Unmarshal([]byte(tt.said), &st); err != nil {
+				t.Fatal(err)
+			}
+			if got := st.able(); got != tt.want {
+				t.Errorf("able to lead: %v, want %v", got, tt.want)
 			}
 		})
 	}

@@ -34,7 +34,8 @@ const (
 	// is further behind fetches from the leader's store.
 	trailingLogs = 128
 	maxAppend    = 64
-	// barrierTime bounds how long a new leader takes to apply what is committed.
+	// barrierTime is how long a new leader may take to apply what is committed, before the
+	// leadership goes to another replica that has.
 	barrierTime = 30 * time.Second
 )
 
@@ -69,6 +70,7 @@ type replica struct {
 	forsaken atomic.Bool           // it has to go on as the only member
 	dropped  atomic.Bool           // it is no member any more
 	cutting  atomic.Bool           // the log is being cut
+	handing  atomic.Bool           // the leadership is being given to another replica
 	whole    atomic.Bool           // of the leader: when it looked last, nobody was missing
 
 	leaderless time.Time // of the tending goroutine: since when no leader is known
@@ -346,8 +348,10 @@ func (r *replica) poke() {
 	}
 }
 
-// follow follows Raft's leadership.
+// follow follows Raft's leadership, and passes it on while this replica can't use it.
 func (r *replica) follow() {
+	look := time.NewTicker(r.s.cfg.Timing.Tend)
+	defer look.Stop()
 	for {
 		select {
 		case leads := <-r.led:
@@ -356,10 +360,25 @@ func (r *replica) follow() {
 			} else {
 				r.stepDown()
 			}
+		case <-look.C:
+			if r.raft.State() == raft.Leader && r.machine.waits.Load() {
+				r.passOn()
+			}
 		case <-r.stop:
 			return
 		}
 	}
+}
+
+// passOn gives the leadership to another replica, as this one can't apply what is
+// committed. When none can, it stays here, and goes on when this one does.
+func (r *replica) passOn() {
+	if err := r.transfer(r.life, r.otherVoters()); err != nil {
+		r.log.Debug("can't apply what is committed, and nobody else leads", slog.Any("error", err))
+		return
+	}
+	r.log.Warn("can't apply what is committed: another replica leads", slog.Bool("disk_full", r.machine.waits.Load()))
+	r.stepDown() // Raft may wait for what is applied before it says so
 }
 
 // stepUp serves once everything that was committed before is applied.
@@ -382,7 +401,8 @@ func (r *replica) stepUp() {
 // catchUp returns once all that was committed before this leadership is applied: an
 // empty entry behind it is. (Raft's own Barrier is never answered when Raft stops.) It
 // returns false when the leadership of that term has ended: also when another one has begun
-// since, for which the entry was not meant and may be refused.
+// since, for which the entry was not meant and may be refused. While it takes too long, or
+// the store has no room, it tries to pass the leadership on.
 func (r *replica) catchUp(term uint64) bool {
 	var landed atomic.Bool
 	r.mu.Lock()
@@ -392,7 +412,13 @@ func (r *replica) catchUp(term uint64) bool {
 	r.mu.Unlock()
 	r.raft.Apply(entry, 0)
 	leads := func() bool { return r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term }
-	return r.within(barrierTime, func() bool { return landed.Load() || !leads() }) && leads()
+	over := func() bool { return landed.Load() || !leads() }
+	r.within(r.s.cfg.Timing.barrier, func() bool { return over() || r.machine.waits.Load() })
+	for !over() {
+		r.passOn()
+		r.within(r.s.cfg.Timing.Tend, over)
+	}
+	return leads()
 }
 
 // stepDown ends the service: what waits is refused.
@@ -553,16 +579,28 @@ func (r *replica) tell(out Outlet) {
 }
 
 // transfer gives the leadership to one of the others, the first that has the whole
-// log. What is on its way lands first. It does what Raft's own LeadershipTransfer
-// does, which leaves goroutines behind for good when the leadership ends in the
-// middle of it.
+// log and can apply it, unless that is being done. What is on its way lands first. It
+// does what Raft's own LeadershipTransfer does, which leaves goroutines behind for good
+// when the leadership ends in the middle of it.
 func (r *replica) transfer(ctx context.Context, others []raft.ServerID) (err error) {
+	if !r.handing.CompareAndSwap(false, true) {
+		return errHanding
+	}
+	defer r.handing.Store(false)
+	others = slices.DeleteFunc(others, func(id raft.ServerID) bool {
+		_, able := r.able(ctx, id)
+		return !able
+	})
+	if len(others) == 0 {
+		return errUnable // without refusing anybody meanwhile
+	}
+	term := r.raft.CurrentTerm()
 	r.mu.Lock()
 	served := r.serving
 	r.serving = false
 	r.mu.Unlock()
 	defer func() {
-		if err != nil && r.raft.State() == raft.Leader {
+		if err != nil && r.raft.State() == raft.Leader && r.raft.CurrentTerm() == term {
 			r.mu.Lock()
 			r.serving = served
 			r.mu.Unlock()
@@ -575,8 +613,7 @@ func (r *replica) transfer(ctx context.Context, others []raft.ServerID) (err err
 	})
 	err = errBehind
 	for _, id := range others {
-		st, failed := r.s.askState(ctx, nodeOf(id), r.n)
-		if failed != nil || st.ID != id || st.Last != r.raft.LastIndex() {
+		if last, able := r.able(ctx, id); !able || last != r.raft.LastIndex() {
 			continue
 		}
 		now := &raft.TimeoutNowRequest{RPCHeader: r.trans.header()}
@@ -591,9 +628,18 @@ func (r *replica) transfer(ctx context.Context, others []raft.ServerID) (err err
 	return err
 }
 
+// able reports whether another replica can serve soon after it is elected, and its last log
+// entry.
+func (r *replica) able(ctx context.Context, id raft.ServerID) (last uint64, able bool) {
+	st, err := r.s.askState(ctx, nodeOf(id), r.n)
+	return st.Last, err == nil && st.ID == id && st.able()
+}
+
 var (
-	errBehind = errors.New("no other replica has the whole log")
-	errKept   = errors.New("the other replica was not elected")
+	errHanding = errors.New("the leadership is just being given to another replica")
+	errUnable  = errors.New("no other replica can apply what is committed")
+	errBehind  = errors.New("no other replica has the whole log")
+	errKept    = errors.New("the other replica was not elected")
 )
 
 // within waits for a condition, and reports whether it came in time.

@@ -34,6 +34,8 @@ type Timing struct {
 	// Tend is how often a replica looks whether the group is as it should be.
 	// 0: 500 ms.
 	Tend time.Duration
+
+	barrier time.Duration // how long a new leader may take to apply what is committed; 0: barrierTime
 }
 
 func (t Timing) withDefaults() Timing {
@@ -46,6 +48,7 @@ func (t Timing) withDefaults() Timing {
 	if t.Tend == 0 {
 		t.Tend = 500 * time.Millisecond
 	}
+	t.barrier = cmp.Or(t.barrier, barrierTime)
 	return t
 }
 

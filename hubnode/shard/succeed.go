@@ -28,9 +28,9 @@ func (r *replica) succeeds(lost string) {
 }
 
 // succeed stands for leader once a majority has lost the leader's node, if this replica
-// is the one of those with the longest log. One link that breaks deposes nobody. The
-// others may hear of the loss a little later, so they are asked more than once; if
-// nothing comes of it, the leader's silence does it.
+// is the one of those with the longest log, and of them the first that can apply it. One
+// link that breaks deposes nobody. The others may hear of the loss a little later, so they
+// are asked more than once; if nothing comes of it, the leader's silence does it.
 func (r *replica) succeed(ctx context.Context, lost string) {
 	for range succeedTries {
 		_, leader := r.raft.LeaderWithID()
@@ -89,6 +89,8 @@ func (r *replica) isNext(ctx context.Context, lost string) (first, sure bool) {
 			first = first && st.Term < own.Term
 		case st.Last != own.Last:
 			first = first && st.Last < own.Last
+		case st.able() != own.able():
+			first = first && own.able()
 		default:
 			first = first && rank(r.s.cfg.Self) < rank(node)
 		}

@@ -34,6 +34,18 @@ func TestWhoSucceedsALeader(t *testing.T) {
 	if !sure0 || !sure1 || first0 == first1 {
 		t.Errorf("both have lost the leader: is it the first, and sure? %v, %v and %v, %v", first0, sure0, first1, sure1)
 	}
+	full, other := others[0], others[1]
+	if first1 {
+		full, other = other, full
+	}
+	full.shards.replica(0).machine.waits.Store(true)
+	if first, sure := next(full); first || !sure {
+		t.Errorf("one without room: is it the first, and sure? %v, %v", first, sure)
+	}
+	if first, sure := next(other); !first || !sure {
+		t.Errorf("the other one, which has room: is it the first, and sure? %v, %v", first, sure)
+	}
+	full.shards.replica(0).machine.waits.Store(false)
 	for _, m := range others {
 		leader.shards.Unlinked(m.name)
 		m.shards.Unlinked(leader.name)

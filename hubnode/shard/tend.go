@@ -48,12 +48,16 @@ type state struct {
 	Commit  uint64        `json:"commit"`
 	Leads   bool          `json:"leads"`
 	Linked  []string      `json:"linked"` // the other nodes that there is a link to
+	// Waits says that its store has no room, so that it applies nothing. A node of the
+	// version before never says so.
+	Waits bool `json:"waits,omitempty"`
 }
 
 func (r *replica) state() state {
 	st := state{
 		ID: r.id, Last: r.raft.LastIndex(), Applied: r.machine.applied.Load(), Commit: r.raft.CommitIndex(),
 		Leads: r.servesNow(), Term: r.lastTerm(), Linked: r.s.cfg.Linked(),
+		Waits: r.machine.waits.Load(),
 	}
 	for _, m := range r.members() {
 		st.Member = true
@@ -441,15 +445,21 @@ func (r *replica) rest(ctx context.Context, desired []string, members []raft.Ser
 	}
 }
 
+// otherVoters returns the other members that can be elected.
+func (r *replica) otherVoters() []raft.ServerID {
+	var others []raft.ServerID
+	for _, m := range r.members() {
+		if m.Suffrage == raft.Voter && m.ID != r.id {
+			others = append(others, m.ID)
+		}
+	}
+	return others
+}
+
 // handOver gives the leadership away, when there is somebody to take it.
 func (r *replica) handOver(ctx context.Context) {
 	for r.servesNow() && ctx.Err() == nil {
-		var others []raft.ServerID
-		for _, m := range r.members() {
-			if m.Suffrage == raft.Voter && m.ID != r.id {
-				others = append(others, m.ID)
-			}
-		}
+		others := r.otherVoters()
 		if len(others) == 0 || r.transfer(ctx, others) == nil {
 			return
 		}
