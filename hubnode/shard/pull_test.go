@@ -96,7 +96,7 @@ func TestAReplicaThatIsMadeAnewIsNoSource(t *testing.T) {
 		from := g.node(<-source)
 		if g.old != "" && !from.old {
 			close(goOn)
-			t.Skip("the leadership has moved away from the node of the version before")
+			return // there is nothing to see: the leadership has moved away from the old node
 		}
 		damaged := from.shards.replica(0)
 		damaged.fail(history.ErrCorrupt)
