@@ -110,6 +110,7 @@ func New(cfg config.Config, opts ...Option) (*Node, error) {
 	n.shares = newShares()
 	n.shares.configure(cfg)
 	n.keeper = keeper{Shards: n.newShards(), node: n}
+	n.stores.sync = n.keeper.SyncLogs
 	n.hub, err = hub.New(
 		hub.WithSettings(settings), hub.WithRemote(n.view), hub.WithKeeper(n.keeper), hub.WithLogger(n.log),
 		hub.WithFilterCompiler(n.filters.compile), hub.WithSystem(n.answer),

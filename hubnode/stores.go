@@ -23,6 +23,7 @@ type stores struct {
 	dir    string
 	shards int // in the settings
 	log    *slog.Logger
+	sync   func() error // the replicas' logs, before what is in their stores survives a crash
 
 	away     atomic.Pointer[absence]                            // nil: the disk is open, or was not tried yet
 	openDisk func(dir string, o disk.Options) (*disk.DB, error) // for tests; nil: disk.Open
@@ -104,12 +105,12 @@ func (s *stores) open() error {
 	if openDisk == nil {
 		openDisk = disk.Open
 	}
-	db, err := openDisk(s.historyDir(), disk.Options{Log: s.log})
+	db, err := openDisk(s.historyDir(), disk.Options{Log: s.log, BeforeFlush: s.sync})
 	if errors.Is(err, history.ErrCorrupt) {
 		s.log.Error("this node's history is broken: it is made anew from the other nodes", slog.Any("error", err))
 		err = s.throwAway()
 		if err == nil {
-			db, err = openDisk(s.historyDir(), disk.Options{Log: s.log})
+			db, err = openDisk(s.historyDir(), disk.Options{Log: s.log, BeforeFlush: s.sync})
 		}
 	}
 	if err != nil {

@@ -36,6 +36,7 @@ type group struct {
 	disks    *disks // nil: in memory, or in dir
 	onChange func() // called after each change of one of the disks; may be nil
 	interval time.Duration
+	ahead    bool // stores are written when they like, as those of a version before were
 	shards   int
 	replicas int
 	keeps    int                              // artifacts of each topic; 0: a million
@@ -121,11 +122,11 @@ func (g *group) start(node string) {
 	switch {
 	case g.dir != "":
 		dir = filepath.Join(g.dir, node)
-		m.db = openHistory(g.t, vfs.Default, dir)
+		m.db = openHistory(g.t, vfs.Default, dir, m.syncLogs)
 	case g.disks != nil:
 		machine := g.disks.of(node)
 		dir, fs = "node", memFiles{machineDisk: machine, onChange: g.onChange}
-		m.db = openHistory(g.t, machine.files, dir)
+		m.db = openHistory(g.t, machine.files, dir, m.syncLogs)
 	}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("SHARD_LOG") != "" {
@@ -159,6 +160,14 @@ func (g *group) start(node string) {
 	for _, o := range others {
 		g.link(m, o)
 	}
+}
+
+// syncLogs is called by the member's database, while it is opened before there are shards.
+func (m *member) syncLogs() error {
+	if m.shards == nil || m.g.ahead {
+		return nil
+	}
+	return m.shards.SyncLogs()
 }
 
 func (g *group) count() int {

@@ -233,9 +233,9 @@ func (g *group) powerFails(chance *rand.Rand, nodes ...string) {
 }
 
 // openHistory opens a machine's history. What is broken is thrown away, as a node does.
-func openHistory(t *testing.T, fs vfs.FS, dir string) *disk.DB {
+func openHistory(t *testing.T, fs vfs.FS, dir string, beforeFlush func() error) *disk.DB {
 	t.Helper()
-	o := disk.Options{FS: fs, Log: slog.New(slog.DiscardHandler)}
+	o := disk.Options{FS: fs, Log: slog.New(slog.DiscardHandler), BeforeFlush: beforeFlush}
 	db, err := disk.Open(fs.PathJoin(dir, "history"), o)
 	if errors.Is(err, history.ErrCorrupt) {
 		t.Log(err)

@@ -8,7 +8,9 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,10 +46,12 @@ func memoryLogs() *logs {
 type logOptions struct {
 	files    files
 	dir      string
-	begun    bool          // they were there before
-	interval time.Duration // writes are synced as often, and not before they are acknowledged; 0: before
-	segment  int           // bytes of one file
-	damaged  func(error)   // hears of damage that is found later
+	begun    bool                  // they were there before
+	interval time.Duration         // writes are synced as often, and not before they are acknowledged; 0: before
+	segment  int                   // bytes of one file
+	lazies   *lazySyncs            // of the node, with an interval; may be nil
+	damaged  func(error)           // hears of damage that is found later
+	replaces func(from, to uint64) // hears of entries that are about to go; may be nil
 	log      *slog.Logger
 	raftLog  hclog.Logger
 }
@@ -58,7 +62,7 @@ func diskLogs(o logOptions) (*logs, error) {
 	var vfs types.VFS = o.files
 	var lazy *lazySync
 	if o.interval > 0 {
-		lazy = newLazySync(vfs, o.interval, o.log)
+		lazy = newLazySync(vfs, o.interval, o.lazies, o.log)
 		vfs, index.sync = lazy, lazy.syncAll
 	}
 	segments := &segments{SegmentFiler: segment.NewFiler(o.dir, vfs)}
@@ -80,7 +84,7 @@ func diskLogs(o logOptions) (*logs, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &logs{entries: guardedLogs{cache, o.damaged}, votes: w, close: closeAll}, nil
+	return &logs{entries: guardedLogs{cache, o.damaged, o.replaces}, votes: w, close: closeAll}, nil
 }
 
 // openLog opens a log. Some kinds of damage it panics over.
@@ -223,7 +227,8 @@ func recovered(err *error) {
 // a process that ends over it would do so again after its restart.
 type guardedLogs struct {
 	raft.LogStore
-	damaged func(error)
+	damaged  func(error)
+	replaces func(from, to uint64) // may be nil
 }
 
 // IsMonotonic implements raft.MonotonicLogStore: there can be no hole in the log, so that
@@ -245,6 +250,9 @@ func (g guardedLogs) StoreLogs(all []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (g guardedLogs) DeleteRange(from, to uint64) error {
+	if g.replaces != nil {
+		g.replaces(from, to)
+	}
 	return g.guard(func() error { return g.LogStore.DeleteRange(from, to) })
 }
 
@@ -262,18 +270,61 @@ func (g guardedLogs) guard(change func() error) error {
 	return err
 }
 
+// lazySyncs are those of a node's logs, from before one is written to until after it is closed.
+type lazySyncs struct {
+	mu  sync.Mutex // guards the map
+	all map[*lazySync]struct{}
+}
+
+// SyncLogs returns once what is in the logs survives a crash. It is to be called before what
+// was appended to the stores does: a store that came back ahead of its log would take what is
+// stored anew for what it holds already. It has nothing to do without SyncInterval.
+func (s *Shards) SyncLogs() error {
+	s.lazies.mu.Lock()
+	all := slices.Collect(maps.Keys(s.lazies.all))
+	s.lazies.mu.Unlock()
+	var errs []error
+	for _, l := range all {
+		errs = append(errs, l.syncAll())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *lazySyncs) add(l *lazySync) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = make(map[*lazySync]struct{})
+	}
+	s.all[l] = struct{}{}
+}
+
+func (s *lazySyncs) remove(l *lazySync) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, l)
+}
+
 // lazySync is a file system that syncs what was written from time to time.
 type lazySync struct {
 	types.VFS
-	stop chan struct{}
-	done sync.WaitGroup
+	among *lazySyncs // may be nil
+	stop  chan struct{}
+	done  sync.WaitGroup
 
 	mu    sync.Mutex // guards files
 	files map[*lazyFile]struct{}
 }
 
-func newLazySync(vfs types.VFS, interval time.Duration, log *slog.Logger) *lazySync {
-	l := &lazySync{VFS: vfs, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
+func newLazySync(vfs types.VFS, interval time.Duration, among *lazySyncs, log *slog.Logger) *lazySync {
+	l := &lazySync{VFS: vfs, among: among, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
+	among.add(l)
 	l.done.Go(func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
@@ -294,6 +345,7 @@ func newLazySync(vfs types.VFS, interval time.Duration, log *slog.Logger) *lazyS
 func (l *lazySync) close() error {
 	close(l.stop)
 	l.done.Wait()
+	defer l.among.remove(l)
 	return l.syncAll()
 }
 

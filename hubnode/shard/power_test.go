@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -67,6 +70,151 @@ func TestNothingAcknowledgedIsLostWhenAllPowerFails(t *testing.T) {
 					eventually(t, fmt.Sprintf("all %d of topic %s on %s", len(want), topic, m.name), func() bool { return slices.Equal(m.held(topic), want) })
 				}
 			}
+		})
+	}
+}
+
+// lazyGroup is three nodes that sync their logs when they have to. What it returns was
+// stored on topic a, and is in their logs for good.
+func lazyGroup(t *testing.T, ahead bool) (g *group, stored []string) {
+	t.Helper()
+	g = (&group{t: t, disks: newDisks(), interval: time.Hour, ahead: ahead}).begin(3, 1)
+	stored = g.publishAll("first", 1)
+	g.allHold(stored)
+	for i := range 3 { // a node that ends syncs
+		g.kill(name(i))
+	}
+	for i := range 3 {
+		g.start(name(i))
+	}
+	return g, stored
+}
+
+// publishAll publishes five artifacts to topic a.
+func (g *group) publishAll(what string, by uint64) (values []string) {
+	g.t.Helper()
+	for n := range uint64(5) {
+		values = append(values, fmt.Sprintf("%s %d", what, n))
+		g.publish("a", values[n], Publisher{ID: by, Number: n + 1})
+	}
+	return values
+}
+
+// allHold waits until all that run hold as much of topic a.
+func (g *group) allHold(want []string) {
+	g.t.Helper()
+	for _, m := range g.members() {
+		eventually(g.t, fmt.Sprintf("%q on %s", want, m.name), func() bool { return slices.Equal(m.held("a"), want) })
+	}
+}
+
+// loseUnsynced takes the power from all nodes, which lose all that was not synced.
+func (g *group) loseUnsynced() {
+	left := make(map[string]*vfs.MemFS)
+	for i := range 3 {
+		left[name(i)] = g.disks.of(name(i)).files.CrashClone(vfs.CrashCloneCfg{})
+	}
+	for _, m := range g.members() {
+		g.cutOff(m)
+	}
+	for i := range 3 {
+		g.kill(name(i))
+		g.disks.replace(name(i), left[name(i)])
+	}
+}
+
+func (m *member) flush(t *testing.T) {
+	t.Helper()
+	if err := m.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Stores are written when memory is full, logs once in an interval. What is acknowledged
+// after all power failed must not be taken for what a store holds already.
+func TestStoresAreNotAheadOfTheirLogsWhenAllPowerFails(t *testing.T) {
+	g, want := lazyGroup(t, false)
+	want = append(want, g.publishAll("second", 2)...)
+	g.allHold(want)
+	for i := range 3 {
+		g.node(name(i)).flush(t)
+	}
+	g.publishAll("lost", 3)
+	g.loseUnsynced()
+	for i := range 3 {
+		g.start(name(i))
+	}
+	want = append(want, g.publishAll("new", 4)...)
+	g.allHold(want)
+}
+
+// The same with stores that are: those of a version before.
+func TestStoresAheadOfTheirLogsAreCutBack(t *testing.T) {
+	g, want := lazyGroup(t, true)
+	g.publishAll("lost", 2)
+	for i := range 3 {
+		m := g.node(name(i))
+		eventually(t, "all on "+m.name, func() bool { return len(m.held("a")) == 10 })
+		m.flush(t)
+	}
+	g.loseUnsynced()
+	g.ahead = false
+	for i := range 3 {
+		g.start(name(i))
+	}
+	want = append(want, g.publishAll("new", 4)...)
+	g.allHold(want)
+}
+
+// What one of three has in its log for good, and in its store, the other two lost: they go on
+// without it. It is made anew from them.
+func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
+	g, want := lazyGroup(t, false)
+	g.publishAll("lost", 2)
+	for i := range 3 {
+		m := g.node(name(i))
+		eventually(t, "all on "+m.name, func() bool { return len(m.held("a")) == 10 })
+	}
+	g.node(name(2)).flush(t)
+	g.loseUnsynced()
+	for i := range 2 {
+		g.start(name(i))
+	}
+	want = append(want, g.publishAll("new", 4)...)
+	g.start(name(2))
+	g.allHold(want)
+}
+
+// Power fails everywhere again and again, and takes what was not synced, by chance not all of
+// it, and on no two machines the same. What the replicas hold afterwards is the same, and all
+// that was acknowledged since is in it.
+func TestReplicasThatSyncFromTimeToTimeAgreeWhenAllPowerFails(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel() // it waits most of the time
+			g := (&group{t: t, disks: newDisks(), interval: time.Hour}).begin(3, 1)
+			chance := rand.New(rand.NewPCG(seed, 6))
+			var since []string
+			for round := range uint64(5) {
+				since = nil
+				for part := range uint64(3) {
+					since = append(since, g.publishAll(fmt.Sprintf("%d.%d", round, part), 3*round+part+1)...)
+					for _, m := range g.members() {
+						if chance.IntN(4) == 0 {
+							m.flush(t)
+						}
+					}
+				}
+				if round < 4 {
+					g.powerFails(chance, name(0), name(1), name(2))
+				}
+			}
+			agreed := func() bool {
+				held := g.node(name(0)).held("a")
+				return len(held) >= len(since) && slices.Equal(held[len(held)-len(since):], since) &&
+					slices.Equal(held, g.node(name(1)).held("a")) && slices.Equal(held, g.node(name(2)).held("a"))
+			}
+			eventually(t, fmt.Sprintf("the same everywhere, and %q at its end", since), agreed)
 		})
 	}
 }

@@ -54,6 +54,7 @@ type replica struct {
 	logs    *logs
 	snaps   *snapshots
 	store   history.Store
+	held    uint64 // when it was started: the last log entry of which something is in the store
 	running sync.WaitGroup
 
 	verifying sync.WaitGroup // those who ask Raft whether it leads
@@ -197,8 +198,8 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 	if dir == "" {
 		r.logs = memoryLogs()
 	} else if r.logs, err = diskLogs(logOptions{
-		files: s.cfg.files, dir: dir, begun: begun, interval: s.cfg.SyncInterval, segment: s.cfg.segment,
-		damaged: r.fail, log: r.log, raftLog: s.raftLog,
+		files: s.cfg.files, dir: dir, begun: begun, interval: s.cfg.SyncInterval, lazies: &s.lazies, segment: s.cfg.segment,
+		damaged: r.fail, replaces: r.replaces, log: r.log, raftLog: s.raftLog,
 	}); err != nil {
 		r.end()
 		return nil, err
@@ -228,6 +229,9 @@ func (r *replica) start() error {
 	upTo, err := loadLatest(m, r.snaps)
 	if err == nil {
 		err = r.logs.upTo(upTo)
+	}
+	if err == nil && r.dir != "" && r.s.cfg.SyncInterval > 0 {
+		r.held, err = r.cutStore()
 	}
 	if err != nil {
 		return err

@@ -107,6 +107,7 @@ type Shards struct {
 	raftLog hclog.Logger
 	leaders []atomic.Pointer[leadership]
 	bundles *bundles
+	lazies  lazySyncs
 
 	pulling   chan struct{} // holds one for each replica that fetches history
 	recovered atomic.Uint64 // groups whose majority was lost for good

@@ -81,7 +81,7 @@ func TestAStoreThatEndsBeforeTheSnapshotIsDamaged(t *testing.T) {
 // A topic that goes on at a sequence does so in the store too, and keeps what it has when
 // that is further.
 func TestWhatIsSkippedIsInTheStore(t *testing.T) {
-	db := openHistory(t, vfs.NewMem(), "node")
+	db := openHistory(t, vfs.NewMem(), "node", nil)
 	defer func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)

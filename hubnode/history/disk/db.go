@@ -21,6 +21,10 @@ type Options struct {
 	Log        *slog.Logger // nil: nothing is logged
 	CacheBytes int64        // of memory for blocks read; zero: 32 MiB. Up to 64 MiB come on top, for what is not on disk yet
 	FS         vfs.FS       // nil: the machine's
+	// BeforeFlush is called before something that was appended comes to survive a crash, on
+	// a goroutine of pebble's. While it returns errors nothing does, and is tried again. Nil:
+	// there is nothing to do before.
+	BeforeFlush func() error
 
 	tune func(*pebble.Options) // for tests; nil: nothing to change
 }

@@ -22,10 +22,17 @@ import (
 //
 // Nor does it let pebble open a file of runs that lie apart whose end is damaged:
 // pebble (2.1.7) panics over that, on whichever goroutine.
+//
+// Before a file is made that memory is flushed to, it calls beforeFlush. What goes into the
+// file was appended by then.
 type guardFS struct {
 	vfs.FS
-	health *health
+	health      *health
+	beforeFlush func() error // may be nil
 }
+
+// flushCategory is pebble's, of the files that memory is flushed to.
+const flushCategory vfs.DiskWriteCategory = "pebble-memtable-flush"
 
 // vital reports whether pebble gives up when a file can't be written.
 func vital(fs vfs.FS, name string) bool {
@@ -60,6 +67,12 @@ func (g *guardFS) try(name string, isVital bool, op func() error) error {
 // Create implements vfs.FS.
 func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	isVital := vital(g.FS, name)
+	if category == flushCategory && g.beforeFlush != nil {
+		if err := g.beforeFlush(); err != nil {
+			time.Sleep(retryInterval) // pebble tries again at once
+			return nil, err
+		}
+	}
 	var f vfs.File
 	err := g.try(name, isVital, func() (err error) {
 		f, err = g.FS.Create(name, category)

@@ -38,7 +38,7 @@ func pebbleOptions(o Options, h *health) *pebble.Options {
 		fs = vfs.Default
 	}
 	p := &pebble.Options{
-		FS:                 &guardFS{FS: fs, health: h},
+		FS:                 &guardFS{FS: fs, health: h, beforeFlush: o.BeforeFlush},
 		CacheSize:          cmp.Or(o.CacheBytes, defaultCacheBytes) + memtables*memtableBytes, // pebble takes the memtables from it
 		DisableWAL:         true,
 		FormatMajorVersion: pebble.FormatValueSeparation,

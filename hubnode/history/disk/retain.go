@@ -190,6 +190,53 @@ func (s *Store) Purge(name string, before wire.Sequence) error {
 	return nil
 }
 
+// Cut takes what a topic holds from a sequence on, as if it had not been appended. Nobody
+// reads meanwhile. The error wraps [history.ErrCorrupt] when no run begins there.
+func (s *Store) Cut(name string, from wire.Sequence) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	t, st := s.topic(name)
+	if t == nil || st.next <= from {
+		return nil
+	}
+	b := s.begin()
+	if err := b.DeleteRange(appendRunKey(nil, s.id, t.id, from), appendRunKey(nil, s.id, t.id, st.next), nil); err != nil {
+		return fmt.Errorf("cut history: %w", storeError(err))
+	}
+	if from <= st.first {
+		st.first, st.base, st.oldest = from, st.total, st.newest
+	} else if err := s.endAt(t.id, &st, from); err != nil {
+		return fmt.Errorf("cut history: %w", err)
+	}
+	st.next, st.purged = from, min(st.purged, from)
+	if err := s.commit(b, name, t, &st); err != nil {
+		return fmt.Errorf("cut history: %w", err)
+	}
+	return nil
+}
+
+// endAt changes what a state says of the newest run to what is true of the one before a
+// sequence.
+func (s *Store) endAt(topic uint32, st *state, end wire.Sequence) error {
+	it, err := s.iter(topic, st.first, st.next)
+	if err != nil {
+		return err
+	}
+	defer it.close()
+	var r stored
+	if err := it.seek(end-1, &r); err != nil {
+		if m, ok := errors.AsType[*missingError](err); ok {
+			return corrupt("topic %d: %w", topic, m)
+		}
+		return err
+	}
+	if r.end() != end {
+		return corrupt("topic %d: the run that holds sequence %d goes on", topic, end-1)
+	}
+	st.total, st.newest = r.before+uint64(len(r.run.Body)), r.at
+	return nil
+}
+
 // Retain implements [history.Store]. It takes all that is over a limit that
 // changed, and all that is too old; what else is over a limit may stay for a
 // while.
