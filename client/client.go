@@ -103,8 +103,8 @@ func Connect(ctx context.Context, addresses string, opts ...Option) (*Client, er
 	c.session.resumable = !o.noSession && o.maxReconnects != 0
 	c.life, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	c.events = inbox[func()]{limit: eventsMax, handle: func(f func()) { f() }, spawn: c.wg.Go}
-	c.direct = inbox[incoming]{limit: o.queueBytes, handle: c.handleDirect, spawn: c.wg.Go}
-	c.requests = inbox[incoming]{limit: o.queueBytes, handle: c.startRequest, spawn: c.wg.Go}
+	c.direct = inbox[incoming]{limit: o.queueBytes, handle: c.handleDirect, spawn: c.wg.Go, eased: c.eased}
+	c.requests = inbox[incoming]{limit: o.queueBytes, handle: c.startRequest, spawn: c.wg.Go, eased: c.eased}
 	if o.broadcast != nil {
 		c.subs[0] = c.newSubscription(0, "broadcast", o.broadcast, nil)
 	}
@@ -200,6 +200,7 @@ func (c *Client) attach(l *link) {
 	server := c.server
 	c.out.connected(&l.welcome, c.resubscribeLocked())
 	c.mu.Unlock()
+	c.tellReceived()
 	if f := c.opts.onConnect; f != nil {
 		c.event(func() { f(server) })
 	}
@@ -417,7 +418,7 @@ func (c *Client) report(err error) {
 func (c *Client) resubscribeLocked() []*packet {
 	subs := make([]*Subscription, 0, len(c.subs))
 	for _, s := range c.subs {
-		if s.id != 0 {
+		if s.id != 0 && !s.paused {
 			subs = append(subs, s)
 		}
 	}

@@ -59,6 +59,15 @@
 // full the client stops reading from the node, which then applies its policy
 // for slow clients.
 //
+// While a call waits for an answer of the hub, which may be that of a handler whose own
+// queue is full, the client reads on, and up to twice as much may wait. Beyond that a
+// subscription is paused until half of its queue is free, and goes on where it was in
+// topics with history. Live artifacts, and those for a [Group], have nothing to go on
+// from: what finds no room is dropped, and so are the live ones of a pattern that is
+// paused; a [DroppedError] goes to [OnError]. What is sent to this client stays with its
+// node for as long as its queue is over the limit: the node keeps a few MiB and then
+// refuses more with a [SlowClientError]. (Without a session it is dropped as well.)
+//
 // # Handlers
 //
 // The handler of one subscription is called for one artifact after another, in

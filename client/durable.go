@@ -272,6 +272,10 @@ func (s *Subscription) exchange(ctx context.Context, q wire.Fetch) (p *page, got
 	if err != nil {
 		return &page{err: err}, got
 	}
+	if q.Wait > 0 { // for what is to come: no call waits for that
+		s.client.out.expect(-1)
+		defer s.client.out.expect(1)
+	}
 	p = s.client.exchange(ctx, wire.KindFetch, s.pattern, body, &got)
 	return p, got
 }

@@ -52,14 +52,24 @@ func (e *ConnectionLostError) Error() string {
 	return fmt.Sprintf("connection to node %q was lost: the artifact for %q may or may not have been delivered", e.Node, e.Target)
 }
 
-// DroppedError goes to OnError when this client was too slow and its node,
-// whose policy is to drop, dropped live artifacts that were for it.
+// DroppedError goes to OnError when this client was too slow for live artifacts: its
+// node, whose policy is to drop, dropped some that were for it, or the client did, when
+// it had to read on for the sake of an answer and there was no room for them.
 type DroppedError struct {
-	Artifacts uint64
+	Artifacts uint64 // 0: nobody knows how many
+	// Queue says whose queue in this client was full: a subscription's pattern, or the
+	// client's own id for what is sent to it. Empty: the node dropped them.
+	Queue string
 }
 
 func (e *DroppedError) Error() string {
-	return fmt.Sprintf("too slow: the node dropped %d artifacts for this client", e.Artifacts)
+	switch {
+	case e.Queue == "":
+		return fmt.Sprintf("too slow: the node dropped %d artifacts for this client", e.Artifacts)
+	case e.Artifacts == 0:
+		return fmt.Sprintf("too slow: live artifacts for the handler of %q are left out until half of its queue is free", e.Queue)
+	}
+	return fmt.Sprintf("too slow: %d artifacts for the handler of %q were dropped", e.Artifacts, e.Queue)
 }
 
 // UnreachableError says that no address led to a hub. Unwrap gives the error of

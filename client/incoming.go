@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
 
 // read handles what the node sends until the connection ends, and returns why
-// it did. It blocks while a handler's queue is full.
+// it did. It blocks while a handler's queue is full and nobody waits for an answer.
 func (c *Client) read(l *link) error {
 	for {
 		f, err := l.reader.Next()
@@ -38,6 +39,10 @@ func (c *Client) take(l *link, f wire.Frame) bool {
 	if kept {
 		c.session.taking.Lock()
 		defer c.session.taking.Unlock()
+	}
+	if kept && c.session.repeats > 0 {
+		c.session.repeats--
+		return true
 	}
 	leaving := c.isLeaving()
 	if leaving && f.Kind() == wire.KindSend {
@@ -141,13 +146,24 @@ func (c *Client) drain(l *link, f wire.Frame) {
 	})
 }
 
-// put queues an item and waits for room if it has to, pinging the node in the
-// meantime so that it does not take this client for dead. It reports false when
-// the connection ended first.
-func put[T any](c *Client, l *link, q *inbox[T], item T, size int) bool {
+// verdict is what became of something that the node has sent.
+type verdict uint8
+
+const (
+	ended   verdict = iota // the connection ended before there was room
+	taken                  // it is queued, or not wanted
+	refused                // too much waits, and the reader has to go on
+)
+
+// put queues an item. When there is no room it waits for some, so that the node hears
+// of a slow handler, and pings in the meantime so that it does not take this client for
+// dead. But it does not wait while somebody waits for an answer, which only the reader
+// can bring: that may be the very handler. Then as much again may wait, and what finds
+// no room there either is refused.
+func put[T any](c *Client, l *link, q *inbox[T], item T, size int) verdict {
 	full := q.offer(item, size)
 	if full == nil {
-		return true
+		return taken
 	}
 	const defaultInterval = 5 * time.Second
 	interval := time.Duration(l.welcome.PingInterval) * time.Millisecond
@@ -157,14 +173,25 @@ func put[T any](c *Client, l *link, q *inbox[T], item T, size int) bool {
 	t := time.NewTicker(max(interval/2, 10*time.Millisecond))
 	defer t.Stop()
 	for full != nil {
+		asked := c.out.asked()
+		if asked == nil {
+			if q.press(item, size, 2*q.limit) {
+				return taken
+			}
+			return refused
+		}
 		select {
 		case <-full:
 			full = q.offer(item, size)
+		case <-asked:
 		case <-t.C:
 			c.out.control(wire.Header{Kind: wire.KindPing}, "", nil, false)
 		case <-l.done:
-			return false
+			return ended
 		}
 	}
-	return true
+	return taken
 }
+
+// anyway is how much may wait in an inbox that has to take an item.
+const anyway = math.MaxInt

@@ -106,7 +106,7 @@ func (c *Client) handshake(l *link) error {
 		ID: c.opts.id, Name: c.opts.name, Version: c.opts.version, Token: token,
 		NoBroadcast: c.opts.noBroadcast, Labels: c.opts.labels, Publisher: c.out.numbers.id,
 	}
-	c.session.introduce(&introduction)
+	c.introduce(&introduction)
 	hello := wire.AppendControl(nil, wire.Header{Kind: wire.KindHello}, "", introduction)
 	if len(hello) > wire.MaxHandshakeFrame {
 		return &refusedError{&wire.Error{Code: wire.CodeFrameTooLarge, Detail: "labels and token are too large for the handshake"}}

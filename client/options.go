@@ -154,7 +154,8 @@ func WithInFlight(n int) Option { return func(o *options) { o.inFlight = max(1, 
 
 // WithQueueBytes bounds what waits for the handler of one subscription; the
 // default is [DefaultQueueBytes]. Direct artifacts and requests have a queue of
-// that size each as well.
+// that size each as well. While calls wait for answers it may be twice as much: see
+// "What waits where".
 func WithQueueBytes(n int) Option { return func(o *options) { o.queueBytes = max(1, n) } }
 
 // WithConcurrentRequests bounds how many requests are handled at once; the

@@ -179,15 +179,30 @@ type incoming struct {
 // receive queues what was sent to this client.
 func (c *Client) receive(l *link, f wire.Frame) bool {
 	in := incoming{frame: append(wire.Frame(nil), f...)}
-	size := len(f) + itemOverhead
 	if f.Flags()&wire.FlagRequest == 0 || f.Flags()&wire.FlagAck != 0 {
-		return put(c, l, &c.direct, in, size)
+		return c.queue(l, &c.direct, in)
 	}
 	if millis := f.Sequence(); millis > 0 {
 		const longest = 24 * time.Hour
 		in.deadline = time.Now().Add(time.Duration(min(millis, wire.Sequence(longest/time.Millisecond))) * time.Millisecond)
 	}
-	return put(c, l, &c.requests, in, size)
+	return c.queue(l, &c.requests, in)
+}
+
+// queue queues what was sent to this client. It reports false when the connection ended
+// before there was room. What the session keeps always finds some: its node keeps only
+// so much, and hears of no more room until there is ([Client.tellReceived]).
+func (c *Client) queue(l *link, q *inbox[incoming], in incoming) bool {
+	size := len(in.frame) + itemOverhead
+	v := put(c, l, q, in, size)
+	switch {
+	case v != refused:
+	case in.frame.Flags()&wire.FlagKept != 0:
+		q.press(in, size, anyway)
+	default:
+		q.whenEased(in.frame.Count())
+	}
+	return v != ended
 }
 
 func (c *Client) currentHandler() RequestHandler {

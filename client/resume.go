@@ -98,7 +98,7 @@ func (c *Client) deliver(l *link, f wire.Frame) bool {
 	if held {
 		return s.acceptAll(l, early)
 	}
-	return s.accept(l, f)
+	return s.accept(l, f) != ended
 }
 
 // hold keeps a frame back while the subscription resumes: until the node has
@@ -121,16 +121,20 @@ func (s *Subscription) hold(f wire.Frame) (held bool, early []wire.Frame) {
 
 func (s *Subscription) acceptAll(l *link, frames []wire.Frame) bool {
 	for _, f := range frames {
-		if !s.accept(l, f) {
+		switch s.accept(l, f) {
+		case ended:
 			return false
+		case refused: // as the rest would be
+			return true
+		case taken:
 		}
 	}
 	return true
 }
 
 // accept queues what of a frame was not received before, and moves the
-// position once it is queued.
-func (s *Subscription) accept(l *link, f wire.Frame) bool {
+// position once it is queued. When it is refused, the subscription is paused.
+func (s *Subscription) accept(l *link, f wire.Frame) verdict {
 	if f.Kind() == wire.KindGap {
 		return s.acceptGap(l, f)
 	}
@@ -142,33 +146,53 @@ func (s *Subscription) accept(l *link, f wire.Frame) bool {
 		position = s.position(f.Target())
 		switch next := *position; {
 		case end <= next:
-			return true
+			return taken
 		case first < next:
 			skip = int(next - first)
 		}
 	}
-	if !put(s.client, l, &s.queue, delivery{frame: bytes.Clone(f), skip: skip}, len(f)+itemOverhead) {
-		return false
+	s.mixed = s.mixed || first == 0
+	d, size := delivery{frame: bytes.Clone(f), skip: skip}, len(f)+itemOverhead
+	v := put(s.client, l, &s.queue, d, size)
+	switch v {
+	case ended:
+		return ended
+	case refused:
+		if position == nil { // nothing keeps it
+			s.queue.whenEased(f.Count())
+			return taken
+		}
+		s.move(position, first) // a topic that is new to us begins here
+		if s.pause() {
+			return refused
+		}
+		s.queue.press(d, size, anyway)
+	case taken:
 	}
 	if position != nil {
 		s.move(position, end)
 	}
-	return true
+	return taken
 }
 
-func (s *Subscription) acceptGap(l *link, f wire.Frame) bool {
+func (s *Subscription) acceptGap(l *link, f wire.Frame) verdict {
 	gap, err := wire.ParseGap(f)
 	if err != nil {
 		s.client.report(err)
-		return true
+		return taken
 	}
-	if !put(s.client, l, &s.queue, delivery{gap: gap}, itemOverhead) {
-		return false
+	d := delivery{gap: gap}
+	switch put(s.client, l, &s.queue, d, itemOverhead) {
+	case ended:
+		return ended
+	case refused:
+		s.queue.press(d, itemOverhead, anyway) // they are few
+	case taken:
 	}
 	if s.tracks() {
 		s.move(s.position(f.Target()), gap.To+1)
 	}
-	return true
+	return taken
 }
 
 // position returns where the subscription is in a topic. The value is changed

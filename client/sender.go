@@ -82,6 +82,8 @@ type sender struct {
 	room      chan struct{} // closed once there is room again; nil while nobody waits
 	spare     []*packet
 	settledCh chan struct{} // closed at the next answer; nil while nobody waits
+	waits     int           // promises, and calls that wait for an answer of another kind
+	waitsCh   chan struct{} // closed once there is one; nil while the reader does not wait for room
 }
 
 func newSender(id wire.ClientID, inFlight int) *sender {
@@ -270,6 +272,35 @@ func (s *sender) promiseLocked(p *packet) {
 		s.oldest = p
 	}
 	s.newest = p
+	s.expectLocked(1)
+}
+
+// expect takes note that so many more calls wait for an answer without a promise.
+func (s *sender) expect(calls int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expectLocked(calls)
+}
+
+func (s *sender) expectLocked(n int) {
+	if s.waits += n; s.waits > 0 && s.waitsCh != nil {
+		close(s.waitsCh)
+		s.waitsCh = nil
+	}
+}
+
+// asked returns nil while somebody waits for an answer of the node, else a channel
+// that is closed once somebody does.
+func (s *sender) asked() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waits > 0 {
+		return nil
+	}
+	if s.waitsCh == nil {
+		s.waitsCh = make(chan struct{})
+	}
+	return s.waitsCh
 }
 
 func (s *sender) pushLocked(p *packet) {
@@ -431,6 +462,7 @@ func (s *sender) settleLocked(p *packet, err error) {
 	} else {
 		s.newest = p.prev
 	}
+	s.waits--
 	s.held -= p.bytes
 	s.flying -= p.run.Count()
 	s.recycleLocked(p)

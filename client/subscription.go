@@ -20,7 +20,8 @@ const itemOverhead = 128 // bytes that a queued frame costs beyond its own
 // Subscription is a client's interest in a topic or pattern.
 type Subscription struct {
 	client  *Client
-	id      uint32
+	id      uint32 // changed by the connection's reader alone, with Client.mu locked
+	paused  bool   // the node does not know of it: its handler has enough; guarded by Client.mu
 	number  uint64 // the order in which they were made
 	pattern string
 	want    wire.Subscription
@@ -41,6 +42,8 @@ type Subscription struct {
 	early    []wire.Frame              // copies of what came while resuming
 	earlyN   int                       // bytes of early
 	err      error
+
+	mixed bool // it has had live artifacts; of the connection's reader alone
 
 	// Of the queue's goroutine alone: the route of the frame before, which
 	// most often is the route of the next one too.
@@ -63,7 +66,7 @@ func (c *Client) newSubscription(id uint32, pattern string, h Handler, opts []Su
 		next: make(map[string]*wire.Sequence),
 	}
 	s.ctx, s.cancel = context.WithCancel(c.life)
-	s.queue = inbox[delivery]{limit: c.opts.queueBytes, handle: s.handle, spawn: c.wg.Go}
+	s.queue = inbox[delivery]{limit: c.opts.queueBytes, handle: s.handle, spawn: c.wg.Go, eased: s.goOn}
 	for _, o := range opts {
 		o(s)
 	}
@@ -113,6 +116,8 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 	s.mu.Lock()
 	s.answer = answer
 	s.mu.Unlock()
+	c.out.expect(1)
+	defer c.out.expect(-1)
 	c.subN++
 	s.number = c.subN
 	c.subs[s.id] = s
@@ -151,7 +156,7 @@ func (c *Client) drop(s *Subscription) *promise {
 		return nil
 	}
 	delete(c.subs, s.id)
-	if !c.up || s.id == 0 {
+	if !c.up || s.paused || s.id == 0 {
 		return nil
 	}
 	return c.out.control(wire.Header{Kind: wire.KindUnsubscribe, Ref: s.id}, "", nil, true)
