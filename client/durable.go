@@ -155,8 +155,8 @@ func (c *Client) subscribeDurable(ctx context.Context, s *Subscription) error {
 		}
 	}
 	if c.subs == nil {
-		c.mu.Unlock()
-		return c.Err()
+		defer c.mu.Unlock()
+		return c.err // Err says it once all has ended
 	}
 	c.durables[s] = struct{}{}
 	c.mu.Unlock()

@@ -110,8 +110,8 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 	answer := make(chan error, 1)
 	c.mu.Lock()
 	if c.subs == nil {
-		c.mu.Unlock()
-		return c.Err()
+		defer c.mu.Unlock()
+		return c.err // Err says it once all has ended
 	}
 	s.mu.Lock()
 	s.answer = answer

@@ -363,3 +363,27 @@ func TestBroadcastNeedsNoSubscription(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestSubscribeSaysThatTheClientHasEnded(t *testing.T) {
+	for name, opts := range map[string][]SubscribeOption{"subscription": nil, "durable": {Durable("d")}} {
+		t.Run(name, func(t *testing.T) {
+			c, p := connect(t, newNetwork("a:1"))
+			s, _ := subscribe(t, c, p, "one", collector(nil).handle, nil)
+			ending := make(chan struct{})
+			s.mu.Lock() // the client stays where it ends its subscriptions
+			go func() {
+				defer close(ending)
+				p.control(wire.Header{Kind: wire.KindGoodbye}, wire.FaultOf(&SessionReplacedError{ID: "me"}, 0))
+				p.hangUp()
+			}()
+			<-c.life.Done()
+			_, err := c.Subscribe(t.Context(), "two", collector(nil).handle, opts...)
+			s.mu.Unlock()
+			var replaced *SessionReplacedError
+			if !errors.As(err, &replaced) {
+				t.Errorf("Subscribe = %v, want a SessionReplacedError", err)
+			}
+			<-ending
+		})
+	}
+}
