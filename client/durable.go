@@ -26,7 +26,9 @@ const DefaultPrefetch = 256
 // was not heard of for the time of [AckWait]. With [Shared] all of them work at a
 // time. A new subscription begins at the oldest artifact that the topic keeps unless
 // Since, SinceNew, SinceLast or SinceAge says otherwise; one that exists goes on where it was.
-// Unsubscribe ends this client's part in it and nothing else.
+// Unsubscribe ends this client's part in it and nothing else, and waits for the handlers
+// that run. A handler that calls it itself passes on its own context: then Unsubscribe
+// does not wait, and the part ends once the handlers have returned.
 //
 // With [Filter] the hub gives out what matches and settles the rest; all clients of the
 // subscription, for its whole life, have to give the same one. It takes no Group, and no
@@ -72,14 +74,20 @@ func Concurrent(n int) SubscribeOption {
 	return func(s *Subscription) { s.durableOptions().handlers = max(n, 1) }
 }
 
-type deliveriesKey struct{}
+type taskKey struct{}
+
+// taskOf returns what a handler of a durable subscription was called for whose ctx this
+// is, or that is made of; nothing elsewhere.
+func taskOf(ctx context.Context) task {
+	if t, ok := ctx.Value(taskKey{}).(*task); ok {
+		return task{subscription: t.subscription, deliveries: t.deliveries} // the rest is guarded
+	}
+	return task{}
+}
 
 // Deliveries returns how often the artifact was given out for whose handler ctx is, by
 // a durable subscription: 1 the first time. It returns 0 elsewhere.
-func Deliveries(ctx context.Context) int {
-	n, _ := ctx.Value(deliveriesKey{}).(int)
-	return n
-}
+func Deliveries(ctx context.Context) int { return taskOf(ctx).deliveries }
 
 // durable is a client's part in a durable subscription.
 type durable struct {
@@ -105,11 +113,12 @@ type durable struct {
 
 // task is an artifact that was given to this client, or a gap to be told of.
 type task struct {
-	artifact   *wire.Artifact
-	deliveries int
-	gap        *HistoryGapError
-	outcome    outcome
-	deadline   time.Time // of its handler; zero before that runs
+	subscription *Subscription
+	artifact     *wire.Artifact
+	deliveries   int
+	gap          *HistoryGapError
+	outcome      outcome
+	deadline     time.Time // of its handler; zero before that runs
 }
 
 type outcome uint8
@@ -263,7 +272,7 @@ func (s *Subscription) fetchOnce(ctx context.Context, wait time.Duration) ([]*ta
 	if p.err != nil {
 		return nil, p.err
 	}
-	return s.taskOf(p, got), nil
+	return s.tasksOf(p, got), nil
 }
 
 // exchange sends a Fetch and waits for its answer.
@@ -280,8 +289,8 @@ func (s *Subscription) exchange(ctx context.Context, q wire.Fetch) (p *page, got
 	return p, got
 }
 
-// taskOf makes tasks of what the hub gave, in order.
-func (s *Subscription) taskOf(p *page, got wire.Fetched) []*task {
+// tasksOf makes tasks of what the hub gave, in order.
+func (s *Subscription) tasksOf(p *page, got wire.Fetched) []*task {
 	d := s.durable
 	artifacts := make(map[wire.Sequence]*wire.Artifact)
 	for _, f := range p.frames {
@@ -306,7 +315,7 @@ func (s *Subscription) taskOf(p *page, got wire.Fetched) []*task {
 	for _, w := range got.Given {
 		for seq := w.From; seq <= w.To; seq++ {
 			a := artifacts[seq]
-			t := &task{artifact: a, deliveries: w.Deliveries}
+			t := &task{subscription: s, artifact: a, deliveries: w.Deliveries}
 			if a == nil { // retention took it just now
 				t.gap, t.outcome = &HistoryGapError{Topic: s.pattern, From: seq, To: seq}, done
 				tell(d.news)
@@ -347,7 +356,7 @@ func (s *Subscription) handleTask(t *task) {
 		s.handle(delivery{gap: t.gap})
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(s.ctx, deliveriesKey{}, t.deliveries), d.policy.AckWait)
+	ctx, cancel := context.WithTimeout(context.WithValue(s.ctx, taskKey{}, t), d.policy.AckWait)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	d.mu.Lock()
@@ -493,6 +502,22 @@ func (s *Subscription) leave(stop <-chan struct{}) error {
 	case <-stop:
 		return fmt.Errorf("leave durable subscription %q: handlers still run, or no node answers", d.name)
 	}
+}
+
+// leaveSoon is leave for a handler of the subscription: what is being handled, that one
+// included, is waited for on another goroutine.
+func (s *Subscription) leaveSoon() {
+	d, c := s.durable, s.client
+	d.quitting.Do(func() { close(d.quit) })
+	c.wg.Go(func() {
+		select {
+		case <-d.left:
+			c.report(d.leaveErr)
+		case <-s.ctx.Done():
+		}
+		c.forgetDurable(s)
+		s.end(nil)
+	})
 }
 
 // leaveDurables ends this client's part in all durable subscriptions.

@@ -167,9 +167,15 @@ func (s *Subscription) Pattern() string { return s.pattern }
 
 // Unsubscribe ends the subscription: what waits for the handler is dropped, and
 // it is not called again once Unsubscribe returned, but for a call that is
-// running. It waits until the node has confirmed it. Twice is harmless.
+// running. It waits until the node has confirmed it; see [Durable] for what else such a
+// subscription waits for. Twice is harmless.
 func (s *Subscription) Unsubscribe(ctx context.Context) error {
-	if s.durable != nil {
+	switch {
+	case s.durable == nil:
+	case taskOf(ctx).subscription == s:
+		s.leaveSoon()
+		return nil
+	default:
 		return s.leave(ctx.Done())
 	}
 	p := s.client.drop(s)
