@@ -67,7 +67,7 @@ func TestDiskThatCantBeOpenedIsTriedAgain(t *testing.T) {
 		if err != nil {
 			t.Errorf("a disk that is full until the node ends: %v", err)
 		}
-		if want := []time.Duration{0, 1, 3, 7, 15, 31, 61, 91}; !slices.EqualFunc(tries, want, func(a, b time.Duration) bool { return a == b*time.Second }) {
+		if want := []int{0, 1, 3, 7, 15, 31, 61, 91}; !slices.EqualFunc(tries, want, func(at time.Duration, seconds int) bool { return at == time.Duration(seconds)*time.Second }) {
 			t.Errorf("it was tried after %v, want seconds %d", tries, want)
 		}
 		for _, away := range said {
