@@ -294,3 +294,85 @@ func TestPublishOnALiveTopicDoesNotAllocate(t *testing.T) {
 		t.Errorf("%.1f allocations for each artifact, want at most 1", n)
 	}
 }
+
+func TestWhoWaitsForRoomGoesOnWhileOtherPublishesAreInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const inFlight = 8
+		c, p := connect(t, newNetwork("a:1"), WithInFlight(inFlight))
+		for range inFlight { // to a topic whose shard has no quorum: nothing comes of it
+			if _, err := c.PublishAsync(t.Context(), "stuck", &wire.Artifact{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const publishes = 16
+		done := make(chan error, publishes)
+		for i := range publishes { // more than may be queued
+			go func() {
+				_, err := c.Publish(t.Context(), fmt.Sprintf("fine.%d", i), &wire.Artifact{Payload: make([]byte, 512<<10)})
+				done <- err
+			}()
+		}
+		async := background(func() error {
+			_, err := c.PublishAsync(t.Context(), "more", &wire.Artifact{})
+			return err
+		})
+		synctest.Wait() // some wait for room
+		var stuck []wire.Frame
+		for fine := 0; fine < publishes; {
+			f := p.want(wire.KindPublish)
+			if string(f.Target()) == "stuck" {
+				stuck = append(stuck, f)
+				continue
+			}
+			p.ack(f, 1, 0)
+			fine++
+		}
+		for range publishes {
+			if err := got(t, done); err != nil {
+				t.Error(err)
+			}
+		}
+		synctest.Wait()
+		select {
+		case <-async:
+			t.Error("another artifact is in flight beyond the bound")
+		default:
+		}
+		for _, f := range stuck {
+			p.ack(f, 1, 0)
+		}
+		p.ack(p.want(wire.KindPublish), 1, 0)
+		if err := got(t, async); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWhoWaitsForRoomGoesOnWhileMuchIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := connect(t, newNetwork("a:1"))
+		const stuck, publishes = 50, 16 // more than three quarters of what may be held, and more than may be queued
+		for range stuck {
+			if _, err := c.PublishAsync(t.Context(), "stuck", &wire.Artifact{Payload: make([]byte, 1<<20)}); err != nil {
+				t.Fatal(err)
+			}
+			p.want(wire.KindPublish) // nothing comes of it
+		}
+		done := make(chan error, publishes)
+		for i := range publishes {
+			go func() {
+				_, err := c.Publish(t.Context(), fmt.Sprintf("fine.%d", i), &wire.Artifact{Payload: make([]byte, 512<<10)})
+				done <- err
+			}()
+		}
+		synctest.Wait() // some wait for room
+		for range publishes {
+			p.ack(p.want(wire.KindPublish), 1, 0)
+		}
+		for range publishes {
+			if err := got(t, done); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

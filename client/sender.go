@@ -79,7 +79,9 @@ type sender struct {
 	numbers   numbering
 	again     *time.Timer   // sends again what was refused for now; nil: there is nothing
 	farewell  []byte        // the last frame, written before anything that waits
-	room      chan struct{} // closed once there is room again; nil while nobody waits
+	queuedCh  chan struct{} // closed once there is room in queue again; nil while nobody waits
+	heldCh    chan struct{} // likewise in what is held
+	flyingCh  chan struct{} // and in what is in flight
 	spare     []*packet
 	settledCh chan struct{} // closed at the next answer; nil while nobody waits
 	waits     int           // promises, and calls that wait for an answer of another kind
@@ -320,13 +322,21 @@ func (s *sender) wakeWriter() {
 // waitForRoomLocked releases the lock while it waits.
 func (s *sender) waitForRoomLocked(ctx context.Context, async bool) error {
 	for s.ended == nil {
-		if s.queued < maxQueued && s.held < maxHeld && (!async || s.flying < s.inFlight) {
+		var full *chan struct{}
+		switch {
+		case s.queued >= maxQueued:
+			full = &s.queuedCh
+		case s.held >= maxHeld:
+			full = &s.heldCh
+		case async && s.flying >= s.inFlight:
+			full = &s.flyingCh
+		default:
 			return nil
 		}
-		if s.room == nil {
-			s.room = make(chan struct{})
+		if *full == nil {
+			*full = make(chan struct{})
 		}
-		room := s.room
+		room := *full
 		s.mu.Unlock()
 		select {
 		case <-room:
@@ -339,12 +349,25 @@ func (s *sender) waitForRoomLocked(ctx context.Context, async bool) error {
 	return s.ended
 }
 
-// freeLocked wakes those who wait for room once there is enough that a few
-// artifacts fit: woken for each one, they would send frames of one.
+// freeLocked wakes those who wait for room once there is enough of what they wait for
+// that a few artifacts fit: woken for each one, they would send frames of one.
 func (s *sender) freeLocked() {
-	if s.room != nil && s.queued <= maxQueued/4*3 && s.held <= maxHeld/4*3 && s.flying <= s.inFlight-max(1, s.inFlight/4) {
-		close(s.room)
-		s.room = nil
+	if s.queued <= maxQueued/4*3 {
+		wakeAll(&s.queuedCh)
+	}
+	if s.held <= maxHeld/4*3 {
+		wakeAll(&s.heldCh)
+	}
+	if s.flying <= s.inFlight-max(1, s.inFlight/4) {
+		wakeAll(&s.flyingCh)
+	}
+}
+
+// wakeAll closes a channel that somebody waits for, if somebody does.
+func wakeAll(c *chan struct{}) {
+	if *c != nil {
+		close(*c)
+		*c = nil
 	}
 }
 
@@ -657,10 +680,9 @@ func (s *sender) end(err error) {
 		s.settleLocked(s.oldest, err)
 	}
 	s.queue, s.queued = nil, 0
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
-	}
+	wakeAll(&s.queuedCh)
+	wakeAll(&s.heldCh)
+	wakeAll(&s.flyingCh)
 }
 
 // pause keeps the writer from taking more, but for a farewell.
