@@ -379,8 +379,7 @@ func TestSubscribeSaysThatTheClientHasEnded(t *testing.T) {
 			<-c.life.Done()
 			_, err := c.Subscribe(t.Context(), "two", collector(nil).handle, opts...)
 			s.mu.Unlock()
-			var replaced *SessionReplacedError
-			if !errors.As(err, &replaced) {
+			if _, replaced := errors.AsType[*SessionReplacedError](err); !replaced {
 				t.Errorf("Subscribe = %v, want a SessionReplacedError", err)
 			}
 			<-ending

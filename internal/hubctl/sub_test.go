@@ -35,9 +35,10 @@ func TestSubEndsWithItsSubscription(t *testing.T) {
 			}
 		}
 	}()
+	dial := func(context.Context, string, string) (net.Conn, error) { return near, nil }
 	a := &App{
-		Program: "hubctl", Out: io.Discard, ErrOut: io.Discard, output: "text", server: "a:1", id: "me",
-		dial: func(context.Context, string, string) (net.Conn, error) { return near, nil },
+		Program: "hubctl", Out: io.Discard, ErrOut: io.Discard, output: "text", id: "me",
+		place: &Place{Door: func(context.Context) (Door, error) { return Door{Server: "a:1", Dial: dial}, nil }},
 	}
 	err := a.sub(t.Context(), []string{"t"}, 0, nil)
 	if denied, ok := errors.AsType[*wire.PermissionError](err); !ok || denied.Target != "t" {
