@@ -35,7 +35,7 @@ func TestSubEndsWithItsSubscription(t *testing.T) {
 			}
 		}
 	}()
-	dial := func(context.Context, string, string) (net.Conn, error) { return near, nil }
+	dial := func(context.Context, string, string) (net.Conn, error) { return near, nil } //nolint:unparam // a client.Dialer
 	a := &App{
 		Program: "hubctl", Out: io.Discard, ErrOut: io.Discard, output: "text", id: "me",
 		place: &Place{Door: func(context.Context) (Door, error) { return Door{Server: "a:1", Dial: dial}, nil }},

@@ -85,9 +85,9 @@ func TestPrinterStopsAtItsCount(t *testing.T) {
 
 type brokenPipe struct{}
 
-func (brokenPipe) Write([]byte) (int, error) { return 0, unreadOutput }
+func (brokenPipe) Write([]byte) (int, error) { return 0, errNobodyReads }
 
-var unreadOutput error = &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}
+var errNobodyReads error = &fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}
 
 func TestPrinterStopsWhenNobodyReads(t *testing.T) {
 	p := (&App{Out: brokenPipe{}}).newPrinter(0)
@@ -115,8 +115,8 @@ func TestExitStatus(t *testing.T) {
 		"dial timeout":    {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: os.ErrDeadlineExceeded}}}, 4, true},
 		"interrupted":     {interrupted, context.Canceled, 1, false},
 		"nobody listens":  {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: syscall.ECONNREFUSED}}}, 1, true},
-		"nobody reads us": {t.Context(), unreadOutput, 0, false},
-		"nobody reads us, and there is more to do": {t.Context(), unreadFails(unreadOutput), 1, true},
+		"nobody reads us": {t.Context(), errNobodyReads, 0, false},
+		"nobody reads us, and there is more to do": {t.Context(), unreadFails(errNobodyReads), 1, true},
 		"a connection breaks":                      {t.Context(), &client.UnreachableError{Attempts: []client.Attempt{{Err: os.NewSyscallError("write", syscall.EPIPE)}}}, 1, true},
 	} {
 		if status, tell := exitStatus(test.ctx, test.err); status != test.status || tell != test.tell {

@@ -76,7 +76,7 @@ var unhealthy = map[string][]string{
 		`switchboard_history_disk_free_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 190x30`,
 		`switchboard_history_disk_reserve_bytes{namespace="team-a",hub="agents",pod="agents-of-before-0"} 150x30`, // it is of this version now
 	},
-	"SwitchboardMemoryShort":        {`switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
+	"SwitchboardMemoryShort": {`switchboard_memory_level{namespace="team-a",hub="agents",pod="agents-node-0"} 1x30`},
 	"SwitchboardAcknowledgedAtRisk": {
 		`switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0"} 3x20 4x9`,
 		`switchboard_raft_recoveries_total{namespace="team-a",hub="agents",pod="agents-node-0",instance="another"} _x25 1x5`,
@@ -89,11 +89,11 @@ var unhealthy = map[string][]string{
 		`switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.new/workers"} _x20 5x10`,
 		`switchboard_durable_lost_artifacts_total{namespace="team-a",hub="agents",pod="agents-node-1",durable="orders.old/workers"} _x20 5x10`,
 	},
-	"SwitchboardSlowClients":            {`switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+1x30`},
-	"SwitchboardTenantFull":             {`switchboard_artifacts_over_quota_total{namespace="team-a",hub="agents",pod="agents-node-0"} 7x20 8x10`},
-	"SwitchboardArtifactsDropped":       {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
-	"SwitchboardRolloutStuck":           {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
-	"SwitchboardConfigRefused":          {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
+	"SwitchboardSlowClients":      {`switchboard_slow_clients_total{namespace="team-a",hub="agents",pod="agents-node-0"} 0+1x30`},
+	"SwitchboardTenantFull":       {`switchboard_artifacts_over_quota_total{namespace="team-a",hub="agents",pod="agents-node-0"} 7x20 8x10`},
+	"SwitchboardArtifactsDropped": {`switchboard_artifacts_dropped_total{namespace="team-a",hub="agents",pod="agents-node-0",reason="slow_client"} 0+20x30`},
+	"SwitchboardRolloutStuck":     {`switchboard_hub_condition{namespace="team-a",hub="other",type="Progressing",status="False",reason="RolloutStuck"} 1x30`},
+	"SwitchboardConfigRefused":    {`switchboard_hub_condition{namespace="team-a",hub="other",type="ConfigApplied",status="False",reason="Rejected"} 1x30`},
 	"SwitchboardCertificatesNotReady": {
 		`switchboard_hub_condition{namespace="team-a",hub="other",type="CertificatesReady",status="False",reason="IssuerNotReady"} 1x30`,
 		`switchboard_hub_condition{namespace="team-a",hub="other",type="LinksEncrypted",status="False",reason="SecretInvalid"} 1x30`,
@@ -101,7 +101,7 @@ var unhealthy = map[string][]string{
 	},
 	"SwitchboardCertificateExpires": {
 		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="cluster"} 900000x30`,
-		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="client"} 10800x30`,      // of a life of 19 hours
+		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-node-0",port="client"} 10800x30`,       // of a life of 19 hours
 		`switchboard_certificate_expiry_timestamp_seconds{namespace="team-a",hub="agents",pod="agents-of-before-0",port="client"} 900000x30`, // since when is not told
 	},
 	"SwitchboardAuthenticationNotReady": {`switchboard_hub_condition{namespace="team-a",hub="other",type="AuthenticationReady",status="False",reason="SourceNotFound"} 1x30`},
