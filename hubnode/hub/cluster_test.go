@@ -545,6 +545,14 @@ func TestWhatIsOldStaysAwayFromWhoCouldNotAskForIt(t *testing.T) {
 			sub := join(t, c.nodes["a"].Hub, "sub", hub.WithPermit(may(wire.ActionSubscribe)))
 			sub.subscribe(1, ">", wire.Subscription{})
 			test.back(c)
+			eventually(t, "b knows of the subscriber", func() bool {
+				n, err := c.nodes["b"].Route(t.Context(), &wire.Artifact{Topic: "probe", Payload: []byte("x")})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return n == 1
+			})
+			sub.expect(wire.KindPublish, 1)
 			pub.publish(6, "kept", "new")
 			if f := sub.expect(wire.KindPublish, 1); f.Sequence() != 6 {
 				t.Errorf("got %v, want 6", f)
