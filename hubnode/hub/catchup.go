@@ -175,9 +175,6 @@ func (s *subscription) mayTurnLocked(c *cursor) error {
 // subscription before and may not read history any more, that is not before the subscription:
 // it goes on as it would had it come back now, and hears what it missed.
 func (s *subscription) pageStart(ctx context.Context, in *intake, c *cursor) (wire.Sequence, error) {
-	if err := s.findStart(ctx, c); err != nil {
-		return 0, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.again || c.next >= c.past || s.client.allows(wire.ActionHistory, s.pattern) {
@@ -195,28 +192,6 @@ func (s *subscription) pageStart(ctx context.Context, in *intake, c *cursor) (wi
 	c.quiet = false // what was there before may be what it has not had
 	err := s.skipLocked(in, c, c.past)
 	return c.next, err
-}
-
-// findStart asks again where a cursor begins that starts by age.
-func (s *subscription) findStart(ctx context.Context, c *cursor) error {
-	s.mu.Lock()
-	since := c.since
-	s.mu.Unlock()
-	if since.IsZero() {
-		return nil
-	}
-	h := s.client.hub
-	starts, complete := h.list(ctx, c.topic, wire.Subscription{Since: wire.SinceAge, Age: time.Since(since)})
-	if !complete {
-		return unavailable(c.topic, h.remote.Self())
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.since = time.Time{}
-	for _, at := range starts { // none when the topic keeps no history any more
-		c.next, c.past = at.Start, min(c.past, at.End)
-	}
-	return nil
 }
 
 // replays reports whether the subscription is still in what was published before it. It

@@ -17,7 +17,6 @@ type cursor struct {
 	live  bool
 	next  wire.Sequence // the next one to deliver
 	past  wire.Sequence // what comes before was there before the subscription; unknownPast: its leader has not said
-	since time.Time     // it starts with what was stored then or later, and its leader has not said where that is; zero: it is known
 	heard wire.Sequence // while it lags: the end of what was published since the latest page was asked for
 	quiet bool          // it starts wherever the history starts: nothing before that is missed
 	retry time.Time     // its history could not be read: not before then
@@ -74,9 +73,6 @@ func (s *subscription) startUnlistedLocked(listed map[string]bool, want wire.Sub
 		start(s.pattern, 1, true)
 	case want.Since == wire.SinceSequence:
 		start(s.pattern, want.Sequence, false)
-	case want.Since == wire.SinceAge:
-		start(s.pattern, 1, true)
-		s.cursors[s.pattern].since = time.Now().Add(-want.Age)
 	}
 }
 

@@ -42,24 +42,6 @@ func TestCatchingUpWaitsForAnotherLeader(t *testing.T) {
 	sub.expectSequences(5, 8, 10)
 }
 
-// A subscription by age begins where that is, also when that could not be told at first.
-func TestAStartByAgeWaitsForAnotherLeader(t *testing.T) {
-	for _, at := range []string{"a", "b"} { // the leader's client, and another one's
-		for age, first := range map[time.Duration]wire.Sequence{time.Hour: 1, time.Nanosecond: 11} {
-			t.Run(fmt.Sprintf("%s at %s", age, at), func(t *testing.T) {
-				c, pub := damagedLeader(t)
-				sub := join(t, c.nodes[at].Hub, "late")
-				tried := c.damage()
-				sub.subscribe(5, "kept", wire.Subscription{Since: wire.SinceAge, Age: age})
-				tried()
-				c.move("b")
-				pub.publish(5, "kept", "11")
-				sub.expectSequences(5, first, 11)
-			})
-		}
-	}
-}
-
 // Where an age begins can't be read either, which is not the end.
 func TestAPageByAgeWaitsForAnotherLeader(t *testing.T) {
 	c, sub := damagedLeader(t)
