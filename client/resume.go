@@ -34,6 +34,7 @@ func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
 	s.mu.Unlock()
 	switch {
 	case answer != nil:
+		c.out.expect(-1)
 		answer <- err
 	case err != nil:
 		c.lostSubscription(l, s, err)

@@ -117,7 +117,7 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 	s.answer = answer
 	s.mu.Unlock()
 	c.out.expect(1)
-	defer c.out.expect(-1)
+	defer c.notAnswered(s, answer)
 	c.subN++
 	s.number = c.subN
 	c.subs[s.id] = s
@@ -135,6 +135,21 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 		return ctx.Err()
 	case <-c.done:
 		return c.Err()
+	}
+}
+
+// notAnswered says that nobody waits any more for the answer to a Subscribe, unless it has
+// come. (The reader says so itself when it has: what follows the answer is not held up by
+// anybody who waits, and there may be much of it before Subscribe has heard.)
+func (c *Client) notAnswered(s *Subscription, answer chan error) {
+	s.mu.Lock()
+	waits := s.answer == answer
+	if waits {
+		s.answer = nil
+	}
+	s.mu.Unlock()
+	if waits {
+		c.out.expect(-1)
 	}
 }
 
