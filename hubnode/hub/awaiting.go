@@ -21,7 +21,8 @@ type awaited struct {
 	ref    uint32
 }
 
-// add notes that node will answer the frame of o.
+// add notes that node will answer the frame of o. Whoever sends it looks for the link, or
+// whether it is still there, after that: a link that goes later has the frame refused.
 func (a *awaiting) add(node string, o *origin) {
 	if !o.wanted {
 		return
@@ -37,22 +38,26 @@ func (a *awaiting) add(node string, o *origin) {
 	a.nodes[node][awaited{o.sender(), o.ref}] = struct{}{}
 }
 
-// forget notes that the frame of o was not sent after all.
-func (a *awaiting) forget(o *origin) {
-	if o.wanted {
-		a.done([]byte(o.sender()), o.ref)
-	}
+// forget notes that the frame of o was not sent after all. It reports false when o was told
+// already, for the node was lost.
+func (a *awaiting) forget(o *origin) bool {
+	return !o.wanted || a.done([]byte(o.sender()), o.ref)
 }
 
-// done notes that the answer has come, from whichever node.
-func (a *awaiting) done(id []byte, ref uint32) {
+// done notes that the answer has come, from whichever node, and reports whether it was
+// awaited.
+func (a *awaiting) done(id []byte, ref uint32) (was bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	frame := awaited{string(id), ref}
 	for _, frames := range a.nodes {
-		delete(frames, frame)
+		if _, is := frames[frame]; is {
+			delete(frames, frame)
+			was = true
+		}
 	}
 	a.noteLocked()
+	return was
 }
 
 func (a *awaiting) noteLocked() {

@@ -204,11 +204,19 @@ func (in *intake) pass(node string, link Link, p *parcel, o origin) {
 func (in *intake) passAs(hop wire.Flags, node string, link Link, p *parcel, o origin) {
 	in.hub.awaiting.add(node, &o)
 	head := in.stamp(p, p.frame.Kind(), p.frame.Flags()&^wire.FlagHop|hop, o.ref)
-	if !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)) {
-		in.hub.awaiting.forget(&o)
+	var err error
+	switch {
+	case in.hub.link(node) != link:
+		err = &wire.Error{Code: wire.CodeUnavailable, Detail: "the link to node " + node + ", which holds the client, was lost"}
+	case !queued(in.push(link, head, p.frame[wire.HeaderSize:], p.slab)):
+		err = &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"}
+	}
+	if err != nil {
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
 		in.missed.link(link)
-		o.refuse(in, &wire.Error{Code: wire.CodeOverloaded, Detail: "the link to the node that holds the client is full"})
+		if in.hub.awaiting.forget(&o) {
+			o.refuse(in, err)
+		}
 		return
 	}
 	if o.client == nil {

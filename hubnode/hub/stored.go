@@ -35,14 +35,19 @@ func (in *intake) publishStored(r *route, p *parcel, by Publisher, o origin) err
 	case node == "":
 		return in.hub.keeper.Leaderless(r.topic)
 	}
-	link := in.hub.link(node)
-	if link == nil {
-		return unavailable(r.topic, node)
-	}
 	in.hub.awaiting.add(node, &o)
-	if !queued(in.push(link, in.storeHead(p, by, o.ref), p.frame.Body(), p.slab)) {
-		in.hub.awaiting.forget(&o)
+	link := in.hub.link(node)
+	switch {
+	case link == nil:
+		if !in.hub.awaiting.forget(&o) {
+			return nil
+		}
+		return unavailable(r.topic, node)
+	case !queued(in.push(link, in.storeHead(p, by, o.ref), p.frame.Body(), p.slab)):
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
+		if !in.hub.awaiting.forget(&o) {
+			return nil
+		}
 		return overloaded("the link to the topic's leader is full: publish again")
 	}
 	return nil
