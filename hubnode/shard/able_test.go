@@ -235,3 +235,41 @@ func TestALeaderThatServesPassesTheLeadershipOn(t *testing.T) {
 	}
 	d.allHave()
 }
+
+// A leader ends while a change of the members that it has begun is committed and waits to be
+// applied. Raft answers those who wait for what is applied only as long as it runs.
+func TestALeaderEndsInTheMiddleOfAChangeOfMembers(t *testing.T) {
+	for range 5 { // whether it answers then is a matter of chance
+		t.Run("", func(t *testing.T) {
+			d := newFullDisks(t, steady)
+			leader, others := d.roles()
+			r, goOn := leader.shards.replica(0), sync.OnceFunc(d.of(leader).frozen.Unlock)
+			d.of(leader).frozen.Lock()
+			defer goOn()
+			if err := leader.shards.Append(frame("a", "more"), 0, Publisher{}, func(Outlet, Result) {}); err != nil {
+				t.Fatal(err)
+			}
+			d.kill(others[1].name)
+			d.start(others[1].name)
+			eventually(t, "a change of the members is committed", func() bool {
+				return len(r.members()) == 4 && r.raft.CommitIndex() == r.raft.LastIndex()
+			})
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				d.kill(leader.name)
+			}()
+			eventually(t, "the leader is about to end", func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.halting
+			})
+			goOn()
+			select {
+			case <-ended:
+			case <-time.After(time.Minute):
+				t.Fatal("the leader's node does not end")
+			}
+		})
+	}
+}

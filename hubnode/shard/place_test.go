@@ -45,7 +45,7 @@ func TestNodeLooksWhileAReplicaIsClosed(t *testing.T) {
 	g := (&group{t: t, disks: newDisks()}).begin(3, 2)
 	m := g.leader("t-0")
 	r := m.shards.replica(0)
-	r.verifying.Add(1) // somebody asks Raft whether it leads, and is not answered
+	r.asking.Add(1) // somebody asks Raft whether it leads, and is not answered
 	body, err := json.Marshal(question{0, r.id})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestNodeLooksWhileAReplicaIsClosed(t *testing.T) {
 	eventually(t, "it is being closed", func() bool { return m.shards.replica(0) == nil })
 	looks := m.looks.Load()
 	eventually(t, "the node looks at its replicas", func() bool { return m.looks.Load() > looks+1 })
-	r.verifying.Done()
+	r.asking.Done()
 	if err := <-closed; err != nil {
 		t.Errorf("closed: %v", err)
 	}

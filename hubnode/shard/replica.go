@@ -57,7 +57,7 @@ type replica struct {
 	held    uint64 // when it was started: the last log entry of which something is in the store
 	running sync.WaitGroup
 
-	verifying sync.WaitGroup // those who ask Raft whether it leads
+	asking sync.WaitGroup // those who wait for Raft's answer
 
 	stop chan struct{}
 	life context.Context //nolint:containedctx // until stop, for questions to other nodes
@@ -321,7 +321,7 @@ func (r *replica) halt() {
 	r.mu.Lock()
 	r.halting = true
 	r.mu.Unlock()
-	r.verifying.Wait() // a Raft that runs answers soon, and one that has stopped not at all
+	r.asking.Wait() // a Raft that runs answers soon, and one that has stopped maybe not at all
 	down := r.raft.Shutdown()
 	_ = r.trans.Close() // calls under way end, which Shutdown waits for
 	if err := down.Error(); err != nil {
@@ -677,6 +677,19 @@ func (r *replica) cut() {
 	})
 }
 
+// ask waits for what Raft answers to a request, unless the replica is just ending.
+func (r *replica) ask(request func() raft.Future) error {
+	r.mu.Lock()
+	if r.halting {
+		r.mu.Unlock()
+		return errStopped
+	}
+	r.asking.Add(1)
+	r.mu.Unlock()
+	defer r.asking.Done()
+	return request().Error()
+}
+
 // servesNow reports whether this replica leads and has all that was committed.
 func (r *replica) servesNow() bool {
 	r.mu.Lock()
@@ -698,7 +711,7 @@ func (r *replica) verify(ctx context.Context) error {
 		r.mu.Unlock()
 		return errNotLeader
 	}
-	r.verifying.Go(func() {
+	r.asking.Go(func() {
 		r.s.bundles.hurry(r.trans) // it waits for the next heartbeats
 		defer r.s.bundles.calm(r.trans)
 		done <- r.raft.VerifyLeader().Error()

@@ -372,18 +372,10 @@ func (r *replica) tendMembers(ctx context.Context) error {
 	}
 	r.settled = time.Time{}
 	r.log.Debug("members change", slog.String("step", string(step.what)), slog.String("replica", string(step.id)))
-	var future raft.Future
-	switch step.what {
-	case addReplica:
-		future = r.raft.AddNonvoter(step.id, server(step.id).Address, 0, membershipTime)
-	case giveVote:
-		future = r.raft.AddVoter(step.id, server(step.id).Address, 0, membershipTime)
-	case removeReplica:
-		future = r.raft.RemoveServer(step.id, 0, membershipTime)
-	case giveWay:
+	if step.what == giveWay {
 		return r.transfer(ctx, []raft.ServerID{step.id})
 	}
-	if err := future.Error(); err != nil {
+	if err := r.ask(func() raft.Future { return r.change(step) }); err != nil {
 		return err
 	}
 	if step.what == removeReplica && states[step.node].ID == step.id {
@@ -391,6 +383,18 @@ func (r *replica) tendMembers(ctx context.Context) error {
 	}
 	r.poke()
 	return nil
+}
+
+// change begins a change of the members.
+func (r *replica) change(by *step) raft.Future {
+	switch by.what {
+	case addReplica:
+		return r.raft.AddNonvoter(by.id, server(by.id).Address, 0, membershipTime)
+	case giveVote:
+		return r.raft.AddVoter(by.id, server(by.id).Address, 0, membershipTime)
+	default:
+		return r.raft.RemoveServer(by.id, 0, membershipTime)
+	}
 }
 
 // around returns the nodes that have to do with the group, each once.
