@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
@@ -675,6 +676,64 @@ func TestAMajorityThatLostItsMemoryDoesNotStopTheRest(t *testing.T) {
 	eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
 	for i := range 3 {
 		eventually(t, "both artifacts on "+name(i), func() bool { return slices.Equal(g.node(name(i)).held("a"), []string{"kept", "more"}) })
+	}
+}
+
+// A leader has just given a vote to a successor, and stored something with it, and loses its
+// memory before the third replica has heard of the vote: that gives the successor none, and
+// can't be elected itself. The successor goes on, with all that was acknowledged.
+func TestWhoHasJustGotItsVoteGoesOn(t *testing.T) {
+	var from, to, deaf atomic.Pointer[member]
+	g := &group{t: t, asking: func(asker, asked, question string) {
+		leader, successor := from.Load(), to.Load()
+		if question != questionState || successor == nil || asker != leader.name || asked != successor.name {
+			return
+		}
+		var of []raft.ServerSuffrage
+		for _, m := range leader.shards.replica(0).members() {
+			if nodeOf(m.ID) == asked {
+				of = append(of, m.Suffrage)
+			}
+		}
+		if slices.Equal(of, []raft.ServerSuffrage{raft.Nonvoter}) { // it gets its vote next
+			leader.linkTo(deaf.Load().name).lost.Store(true)
+		}
+	}}
+	g.begin(3, 1)
+	g.publish("a", "first", Publisher{})
+	eventually(t, "three voters", func() bool { return g.voters(0) == 3 })
+	leader := g.leader("a")
+	var others []*member
+	for _, m := range g.members() {
+		if m != leader {
+			others = append(others, m)
+		}
+	}
+	g.kill(others[0].name)
+	deaf.Store(others[1])
+	from.Store(leader)
+	g.start(others[0].name)
+	to.Store(g.node(others[0].name))
+	votes := func(m *member) bool {
+		st := m.shards.replica(0).state()
+		return st.votesFor(st.ID)
+	}
+	eventually(t, "a vote for the successor", func() bool { return to.Load().shards.replica(0) != nil && votes(to.Load()) })
+	g.publish("a", "second", Publisher{})
+	if st := others[1].shards.replica(0).state(); st.votesFor(to.Load().shards.replica(0).id) {
+		t.Fatal("the third replica has heard of the vote")
+	}
+	to.Store(nil)
+	g.kill(leader.name)
+	g.start(leader.name)
+	g.publish("a", "third", Publisher{})
+	eventually(t, "three voters again", func() bool { return g.voters(0) == 3 })
+	for i := range 3 {
+		m := g.node(name(i))
+		eventually(t, "all artifacts on "+m.name, func() bool { return slices.Equal(m.held("a"), []string{"first", "second", "third"}) })
+		if n := m.shards.Recovered(); n > 0 {
+			t.Errorf("%s says that acknowledged artifacts may be lost", m.name)
+		}
 	}
 }
 

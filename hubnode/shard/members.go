@@ -103,13 +103,22 @@ func nextStep(self string, committed uint64, desired []string, members []raft.Se
 }
 
 // goesOnAlone reports whether a replica without a leader has to go on as the only
-// member of its group: the others answer, a majority of the voters is lost for good,
-// none of those that are left knows more, and no group has gone on without it.
+// member of its group: the others answer, none of those that are left can be elected, none
+// knows more, and no group has gone on without it.
+//
+// A replica that has just been given its vote may know more than one that has not heard of
+// that, and gives it no vote: it can't be elected, though a majority is there, and
+// is the one to go on. While one of their nodes is of the version before, they do as that
+// does, so that only one of them goes on: the one that has not heard of it.
 func goesOnAlone(own state, members []raft.Server, states map[string]state) (voters, alive int, alone bool) {
 	knowsMore := func(st state) bool {
-		return st.Term > own.Term || st.Term == own.Term && (st.Last > own.Last || st.Last == own.Last && st.ID < own.ID)
+		return st.newer(own) || st.Term == own.Term && st.Last == own.Last && st.ID < own.ID
 	}
-	alone = slices.Contains(own.Voters, string(own.ID))
+	elects := true // all of them look at who can be elected
+	for _, st := range states {
+		elects = elects && (st.Elects || !st.Member)
+	}
+	alone = own.votesFor(own.ID)
 	for _, m := range members {
 		if m.Suffrage != raft.Voter {
 			continue
@@ -121,15 +130,39 @@ func goesOnAlone(own state, members []raft.Server, states map[string]state) (vot
 			alone = false // it may come back as what it was
 		case st.ID == m.ID:
 			alive++
-			alone = alone && (st.ID == own.ID || !knowsMore(st))
+			alone = alone && (st.ID == own.ID || !knowsMore(st)) && !(elects && slices.ContainsFunc(st.Voters, func(id string) bool {
+				_, ok := states[nodeOf(raft.ServerID(id))]
+				return !ok // with which it may go on when that comes back
+			}))
 		}
 	}
 	for _, st := range states {
-		if st.Member && knowsMore(st) && !slices.Contains(st.Voters, string(own.ID)) {
+		if st.Member && knowsMore(st) && (elects && st.votesFor(st.ID) || !st.votesFor(own.ID)) || elects && st.electable(states) {
 			alone = false
 		}
 	}
-	return voters, alive, alone && alive <= voters/2
+	return voters, alive, alone && (elects || alive <= voters/2)
+}
+
+// votesFor reports whether a replica may vote for another one, or itself: Raft wants it to be a voter
+// by the log of whoever is asked.
+func (st *state) votesFor(id raft.ServerID) bool { return slices.Contains(st.Voters, string(id)) }
+
+// newer reports whether a replica's log has more than another one's, as Raft compares them.
+func (st *state) newer(than state) bool {
+	return st.Term > than.Term || st.Term == than.Term && st.Last > than.Last
+}
+
+// electable reports whether those that are left can elect a replica.
+func (st *state) electable(states map[string]state) bool {
+	votes := 0
+	for _, id := range st.Voters {
+		voter, ok := states[nodeOf(raft.ServerID(id))]
+		if ok && string(voter.ID) == id && voter.votesFor(st.ID) && !voter.newer(*st) {
+			votes++
+		}
+	}
+	return st.votesFor(st.ID) && votes > len(st.Voters)/2
 }
 
 // majorityWithout reports whether, once a member has gone, a majority of those

@@ -2,6 +2,7 @@ package shard
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -104,7 +105,7 @@ func TestGoesOnAlone(t *testing.T) {
 	const term, last = 7, 100
 	group := []string{"a/1", "b/1", "c/1"}
 	knows := func(id raft.ServerID, last uint64, voters ...string) state {
-		return state{ID: id, Member: len(voters) > 0, Voters: voters, Term: term, Last: last}
+		return state{ID: id, Member: len(voters) > 0, Voters: voters, Term: term, Last: last, Elects: true}
 	}
 	own := knows("a/1", last, group...)
 	for name, tt := range map[string]struct {
@@ -133,6 +134,49 @@ func TestGoesOnAlone(t *testing.T) {
 			}
 		})
 	}
+	t.Run("one that not all have heard of", func(t *testing.T) {
+		// b/1 led, gave c/2 its vote, and is lost: a/1 has not heard of the vote, and lacks
+		// what the other two have stored.
+		knowing := []string{"a/1", "b/1", "c/2"}
+		states := map[string]state{"a": knows("a/1", last, "a/1", "b/1"), "b": knows("b/2", 0), "c": knows("c/2", last+2, knowing...)}
+		for node, want := range map[string]bool{"a": false, "c": true} {
+			own := states[node]
+			var members []raft.Server
+			for _, id := range own.Voters {
+				members = append(members, server(raft.ServerID(id)))
+			}
+			if _, _, got := goesOnAlone(own, members, states); got != want {
+				t.Errorf("%s goes on alone: %v, want %v", node, got, want)
+			}
+		}
+		for node, want := range map[string]bool{"a": true, "c": false} { // as one of the version before does
+			for _, old := range []string{"a", "c"} {
+				mixed := maps.Clone(states)
+				st := mixed[old]
+				st.Elects = false
+				mixed[old] = st
+				var members []raft.Server
+				for _, id := range mixed[node].Voters {
+					members = append(members, server(raft.ServerID(id)))
+				}
+				if _, _, got := goesOnAlone(mixed[node], members, mixed); got != want {
+					t.Errorf("%s goes on alone when %s is of the version before: %v, want %v", node, old, got, want)
+				}
+			}
+		}
+		states["d"] = knows("d/1", last, "a/1", "b/1", "d/1") // with which a/1 can be elected
+		states["a"] = knows("a/1", last, "a/1", "b/1", "d/1")
+		members := []raft.Server{server("a/1"), server("b/1"), server("c/2"), server("d/1")}
+		if _, _, got := goesOnAlone(knows("c/2", last+2, "a/1", "b/1", "c/2", "d/1"), members, states); got {
+			t.Error("c goes on alone, and the others elect one of them")
+		}
+		delete(states, "d")
+		states["c"] = knows("c/2", last+2, knowing...)
+		members = members[:3]
+		if _, _, got := goesOnAlone(states["c"], members, states); got {
+			t.Error("c goes on alone, and another one that it does not know may come back and elect a")
+		}
+	})
 	t.Run("the one that knows most", func(t *testing.T) {
 		five := []string{"a/1", "b/1", "c/1", "d/1", "e/1"}
 		var members []raft.Server

@@ -51,13 +51,16 @@ type state struct {
 	// Waits says that its store has no room, so that it applies nothing. A node of the
 	// version before never says so.
 	Waits bool `json:"waits,omitempty"`
+	// Elects says that its node looks at who can be elected before a replica goes on alone.
+	// One of the version before does not, and never says so.
+	Elects bool `json:"elects,omitempty"`
 }
 
 func (r *replica) state() state {
 	st := state{
 		ID: r.id, Last: r.raft.LastIndex(), Applied: r.machine.applied.Load(), Commit: r.raft.CommitIndex(),
 		Leads: r.servesNow(), Term: r.lastTerm(), Linked: r.s.cfg.Linked(),
-		Waits: r.machine.waits.Load(),
+		Waits: r.machine.waits.Load(), Elects: true,
 	}
 	for _, m := range r.members() {
 		st.Member = true
@@ -296,9 +299,9 @@ func (r *replica) stand() {
 	}
 }
 
-// survive saves a group whose majority is gone for good: their nodes are there,
-// under new ids. Of those that are left the one that knows most goes on alone;
-// the others are made anew. What only the lost ones held is lost.
+// survive saves a group that can't elect a leader any more, mostly because its majority is
+// gone for good: their nodes are there, under new ids. Of those that are left the one that
+// knows most goes on alone; the others are made anew. What only the lost ones held is lost.
 func (r *replica) survive(ctx context.Context, members []raft.Server) error {
 	own := r.state()
 	states := map[string]state{r.s.cfg.Self: own}
@@ -316,9 +319,14 @@ func (r *replica) survive(ctx context.Context, members []raft.Server) error {
 	if !alone {
 		return nil
 	}
-	r.log.Error("a majority of a shard's replicas is lost for good: going on with what this node has; what was acknowledged and had not reached it is lost",
-		slog.Int("replicas", voters), slog.Int("left", alive))
-	r.s.recovered.Add(1)
+	if alive > voters/2 {
+		r.log.Warn("the leader was lost for good while it gave this replica a vote, of which the others don't know: going on with what this node has, which is all that was acknowledged",
+			slog.Int("replicas", voters), slog.Int("left", alive))
+	} else {
+		r.log.Error("a majority of a shard's replicas is lost for good: going on with what this node has; what was acknowledged and had not reached it is lost",
+			slog.Int("replicas", voters), slog.Int("left", alive))
+		r.s.recovered.Add(1)
+	}
 	r.forsaken.Store(true)
 	r.s.Wake() // which revives it
 	return nil
