@@ -7,11 +7,19 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
 // defaultPort is where nodes listen for clients.
 const defaultPort = "7400"
+
+// CheckAddresses returns an error that says what is wrong with the addresses that somebody
+// gives for [Connect], nil when they can be such. It asks nobody whether there is a hub.
+func CheckAddresses(addresses string) error {
+	_, err := parseAddresses(addresses)
+	return err
+}
 
 // parseAddresses splits "host:port[,host:port…]"; the port may be left out.
 func parseAddresses(list string) ([]string, error) {
@@ -49,6 +57,11 @@ func withPort(address string) (string, error) {
 	}
 	if host == "" || port == "" {
 		return "", wrong
+	}
+	if strings.Trim(port, "+-0123456789") == "" { // else the name of one
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return "", fmt.Errorf("%w, with a port from 1 to 65535", wrong)
+		}
 	}
 	return net.JoinHostPort(host, port), nil
 }

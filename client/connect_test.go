@@ -267,6 +267,19 @@ func TestAddressesGetTheDefaultPort(t *testing.T) {
 	}
 }
 
+func TestAddressesThatCantBeAreToldApart(t *testing.T) {
+	for addresses, want := range map[string]string{
+		"agents:7400,b": "", "agents:http": "",
+		"": "want HOST:PORT[,HOST:PORT…]", ",,": "no address", "http://agents:7400": "without a scheme", "a,:7400": "want HOST:PORT", "a:": "want HOST:PORT", "a:b:c": "want HOST:PORT",
+		"a:0": "from 1 to 65535", "a:65536": "from 1 to 65535", "a:-1": "from 1 to 65535", "a:99999999999999999999": "from 1 to 65535",
+	} {
+		err := CheckAddresses(addresses)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("CheckAddresses(%q) = %v, want %q", addresses, err, want)
+		}
+	}
+}
+
 func TestFirstConnectIsRetriedWhenAskedTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()

@@ -105,14 +105,14 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes (SWITCHBOARD_SERVER)")
 	f.StringVar(&a.id, "id", os.Getenv("SWITCHBOARD_ID"), "client `ID` to be known as; made up when empty (SWITCHBOARD_ID)")
 	a.CredentialFlags(f)
-	root.AddCommand(
-		a.devCommand(), a.nodeCommand(),
+	root.AddCommand(a.devCommand(), a.nodeCommand())
+	root.AddCommand(a.toHub(
 		a.subCommand(), a.pubCommand(), a.historyCommand(),
 		a.sendCommand(), a.listenCommand(),
 		a.requestCommand(), a.replyCommand(),
 		a.clientsCommand(), a.topicsCommand(), a.durablesCommand(), a.backupCommand(), a.restoreCommand(), a.listCommand(nodesList), a.listCommand(namespacesList),
 		a.benchCommand(),
-	)
+	)...)
 	return root
 }
 

@@ -45,20 +45,21 @@ look good. Without --rate, queues are full and latency says how long they are.`,
 	for _, sub := range []struct {
 		name, short string
 		batch       int
+		topic       func(*cobra.Command, string) error // what --topic can be; nil: it is not used
 		run         func(*bench, context.Context) (*report, error)
 	}{
-		{"pub", "Publish to a topic; latency is that of the acknowledgement, on topics with history", 1024, (*bench).pub},
-		{"sub", "Subscribe to a topic and measure what comes, by the publishers' clocks", 0, (*bench).sub},
-		{"pair", "Send directly from one client to another, for each of --clients pairs", 1024, (*bench).pair},
-		{"fanout", "Publish from one client to --clients subscribers", 1024, (*bench).fanout},
-		{"request", "Ask one client from --clients others; latency is the round trip", 1, (*bench).request},
+		{"pub", "Publish to a topic; latency is that of the acknowledgement, on topics with history", 1024, checkPublish, (*bench).pub},
+		{"sub", "Subscribe to a topic and measure what comes, by the publishers' clocks", 0, checkPattern, (*bench).sub},
+		{"pair", "Send directly from one client to another, for each of --clients pairs", 1024, nil, (*bench).pair},
+		{"fanout", "Publish from one client to --clients subscribers", 1024, checkPublish, (*bench).fanout},
+		{"request", "Ask one client from --clients others; latency is the round trip", 1, nil, (*bench).request},
 	} {
-		cmd.AddCommand(a.benchRun(sub.name, sub.short, sub.batch, sub.run))
+		cmd.AddCommand(a.benchRun(sub.name, sub.short, sub.batch, sub.topic, sub.run))
 	}
 	return cmd
 }
 
-func (a *App) benchRun(name, short string, batch int, run func(*bench, context.Context) (*report, error)) *cobra.Command {
+func (a *App) benchRun(name, short string, batch int, checkTopic func(*cobra.Command, string) error, run func(*bench, context.Context) (*report, error)) *cobra.Command {
 	b := &bench{app: a, name: name}
 	cmd := &cobra.Command{
 		Use:     name,
@@ -69,6 +70,11 @@ func (a *App) benchRun(name, short string, batch int, run func(*bench, context.C
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.size < 0 || b.count < 1 || b.duration < 0 || b.rate < 0 || b.clients < 1 || b.batch < 0 {
 				return Usagef(cmd, "sizes, counts and rates must not be negative, --count and --clients at least 1")
+			}
+			if checkTopic != nil {
+				if err := checkTopic(cmd, b.topic); err != nil {
+					return err
+				}
 			}
 			if b.duration > 0 && !cmd.Flags().Changed("count") {
 				b.count = 1 << 62

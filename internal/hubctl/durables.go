@@ -2,6 +2,7 @@ package hubctl
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -28,6 +29,11 @@ has not looked at yet.`,
 		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
 		Args:    Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				if err := checkTopic(cmd, args[0]); err != nil {
+					return err
+				}
+			}
 			answer, err := a.ask(cmd.Context(), "durables", map[string]string{"topic": strings.Join(args, "")})
 			if err != nil {
 				return err
@@ -55,6 +61,9 @@ needs the rights to subscribe to the topic and to read its history instead.`,
 		Example: "  hubctl durables delete jobs workers",
 		Args:    Args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cmp.Or(checkTopic(cmd, args[0]), checkDurable(cmd, &wire.Fetch{Name: args[1]})); err != nil {
+				return err
+			}
 			answer, err := a.ask(cmd.Context(), "durables.delete", map[string]string{"topic": args[0], "name": args[1]})
 			if err != nil {
 				return err
@@ -86,8 +95,36 @@ func durableTable(answer []byte, b *bytes.Buffer) error {
 	return w.Flush()
 }
 
-// options returns the options of a durable subscription; none when it isn't one.
-func (f *durableFlags) options(cmd *cobra.Command, sub *subFlags) ([]client.SubscribeOption, error) {
+// checkDurable returns an error of usage for what no hub takes.
+func checkDurable(cmd *cobra.Command, f *wire.Fetch) error {
+	if err := f.Check(); err != nil {
+		return Usagef(cmd, "%w", uncoded(err))
+	}
+	return nil
+}
+
+// check returns an error of usage unless there can be such a subscription to each topic.
+func (f *durableFlags) check(cmd *cobra.Command, topics []string) error {
+	for _, name := range topics {
+		if err := checkTopic(cmd, name); err != nil {
+			return err
+		}
+		if name == f.deadLetter {
+			return Usagef(cmd, "topic %q can't be its own dead-letter topic", name)
+		}
+	}
+	if f.deadLetter != "" {
+		if err := checkTopic(cmd, f.deadLetter); err != nil {
+			return err
+		}
+	}
+	return checkDurable(cmd, &wire.Fetch{
+		Name: f.name, Policy: wire.DurablePolicy{AckWait: f.ackWait, MaxDeliveries: f.maxDeliveries, DeadLetter: f.deadLetter},
+	})
+}
+
+// options returns the options of a durable subscription to topics; none when it isn't one.
+func (f *durableFlags) options(cmd *cobra.Command, topics []string, sub *subFlags) ([]client.SubscribeOption, error) {
 	if f.name == "" {
 		for _, flag := range []string{"shared", "ack-wait", "max-deliveries", "dead-letter"} {
 			if cmd.Flags().Changed(flag) {
@@ -103,6 +140,9 @@ func (f *durableFlags) options(cmd *cobra.Command, sub *subFlags) ([]client.Subs
 		return nil, Usagef(cmd, "max-deliveries %d: want 1 or more", f.maxDeliveries)
 	case f.deadLetter != "" && f.maxDeliveries == 0:
 		return nil, Usagef(cmd, "--dead-letter has no meaning without --max-deliveries")
+	}
+	if err := f.check(cmd, topics); err != nil {
+		return nil, err
 	}
 	opts := []client.SubscribeOption{
 		client.Durable(f.name), client.AckWait(f.ackWait), client.MaxDeliveries(f.maxDeliveries, f.deadLetter),

@@ -34,6 +34,9 @@ What retention took from the range is told on the standard error.`,
   hubctl history orders.new --last 10`,
 		Args: Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTopic(cmd, args[0]); err != nil {
+				return err
+			}
 			r, err := f.parse(cmd)
 			if err != nil {
 				return err

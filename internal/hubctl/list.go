@@ -152,7 +152,7 @@ func askAll(ctx context.Context, c *client.Client, name string) ([]byte, error) 
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.Request(ctx, "$hub."+name, &wire.Artifact{Payload: question})
+		answer, err := c.Request(ctx, systemPrefix+name, &wire.Artifact{Payload: question})
 		if err != nil {
 			return nil, err
 		}

@@ -31,6 +31,9 @@ as long as it takes.`,
   tail -f access.log | hubctl pub logs.web - --lines`,
 		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkPublish(cmd, args[0]); err != nil {
+				return err
+			}
 			if lines && (len(args) < 2 || args[1] != "-") {
 				return Usagef(cmd, `--lines reads the standard input: give "-" as DATA`)
 			}

@@ -35,7 +35,7 @@ type Finder func(cmd *cobra.Command, args []string) (Place, error)
 func (a *App) Lists(find Finder) []*cobra.Command {
 	nodes, clients, topics, namespaces := a.listCommand(nodesList), a.clientsCommand(), a.listCommand(topicsList), a.listCommand(namespacesList)
 	nodes.Use, clients.Use, topics.Use, namespaces.Use = nodesList.name, clientsList.name, topicsList.name, namespacesList.name
-	lists := []*cobra.Command{nodes, clients, topics, namespaces}
+	lists := a.toHub(nodes, clients, topics, namespaces)
 	for _, cmd := range lists {
 		list := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

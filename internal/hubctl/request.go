@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,9 @@ import (
 	"github.com/switchboardhub/switchboard/client"
 	"github.com/switchboardhub/switchboard/wire"
 )
+
+// systemPrefix starts the names of what the hub itself answers.
+const systemPrefix = "$hub."
 
 func (a *App) requestCommand() *cobra.Command {
 	var what content
@@ -27,6 +31,11 @@ Exit status 3: nobody has that id. Exit status 4: no answer within --timeout.`,
   hubctl request '$hub.status' -o json`,
 		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !strings.HasPrefix(args[0], systemPrefix) { // the hub knows what it can be asked
+				if err := checkTarget(cmd, args[0]); err != nil {
+					return err
+				}
+			}
 			if timeout <= 0 {
 				return Usagef(cmd, "timeout %v: want more than 0", timeout)
 			}

@@ -32,6 +32,9 @@ Exit status 3: nobody has that id, or nobody came back for it; 4: no receipt wit
   hubctl send agent-9 - --content-type application/json <order.json`,
 		Args: Args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTarget(cmd, args[0]); err != nil {
+				return err
+			}
 			artifact, err := what.artifact(cmd, a.In, args[1:])
 			if err != nil {
 				return err

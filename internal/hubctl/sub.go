@@ -52,7 +52,7 @@ is settled without being given out; the filter of a subscription never changes.`
   hubctl sub jobs --durable workers --shared --max-deliveries 5 --dead-letter jobs.dead`,
 		Args: Args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := f.options(cmd)
+			opts, err := f.options(cmd, args)
 			if err != nil {
 				return err
 			}
@@ -71,7 +71,12 @@ is settled without being given out; the filter of a subscription never changes.`
 	return cmd
 }
 
-func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error) {
+func (f *subFlags) options(cmd *cobra.Command, patterns []string) ([]client.SubscribeOption, error) {
+	for _, pattern := range patterns {
+		if err := checkPattern(cmd, pattern); err != nil {
+			return nil, err
+		}
+	}
 	if f.count < 0 {
 		return nil, Usagef(cmd, "count %d: want 1 or more", f.count)
 	}
@@ -87,9 +92,12 @@ func (f *subFlags) options(cmd *cobra.Command) ([]client.SubscribeOption, error)
 		opts = append(opts, client.Filter(f.filter))
 	}
 	if f.group != "" {
+		if err := checked(cmd, f.group, wire.CheckGroup); err != nil {
+			return nil, err
+		}
 		opts = append(opts, client.Group(f.group))
 	}
-	durable, err := f.durable.options(cmd, f)
+	durable, err := f.durable.options(cmd, patterns, f)
 	return append(opts, durable...), err
 }
 

@@ -34,6 +34,9 @@ nearly full is told beside LAG.`,
 		Example: "  hubctl topics describe orders.new\n  hubctl topics describe orders.new -o json | jq .replicas",
 		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTopic(cmd, args[0]); err != nil {
+				return err
+			}
 			answer, err := a.askTopic(cmd.Context(), "describe", args[0], 0)
 			if err != nil {
 				return err
@@ -54,6 +57,9 @@ told of the gap. This can't be undone.`,
 		Example: "  hubctl topics purge orders.new\n  hubctl topics purge orders.new --before 1000",
 		Args:    Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkTopic(cmd, args[0]); err != nil {
+				return err
+			}
 			if cmd.Flags().Changed("before") && before == 0 {
 				return Usagef(cmd, "before 0: sequences start at 1")
 			}
@@ -87,7 +93,7 @@ func (a *App) ask(ctx context.Context, question string, about any) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.Request(ctx, "$hub."+question, &wire.Artifact{Payload: body})
+	answer, err := c.Request(ctx, systemPrefix+question, &wire.Artifact{Payload: body})
 	if err != nil {
 		if refusal := errors.Unwrap(err); refusal != nil { // whom we ask is nobody's business
 			err = refusal

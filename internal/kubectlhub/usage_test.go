@@ -25,6 +25,7 @@ func TestUsage(t *testing.T) {
 		"two hubs":                       {"clients a b", 2, nil, []string{"Try 'kubectl hub clients --help'"}},
 		"no hub is named by its address": {"nodes --server localhost:7400", 2, nil, []string{"unknown flag: --server"}},
 		"an unknown output":              {"status -o yaml", 2, nil, []string{`"yaml": want text or json`}},
+		"a certificate without its key":  {"topics --cert-file a.pem", 2, nil, []string{"kubectl hub: --cert-file needs the key of the certificate too: name its file with --key-file\n", "Try 'kubectl hub topics --help'"}},
 		"no cluster":                     {"status", 1, nil, []string{"kubectl hub: no cluster is configured"}},
 		"no cluster for a list":          {"nodes", 1, nil, []string{"kubectl hub: no cluster is configured"}},
 		"a kubeconfig that is not there": {"status --kubeconfig elsewhere", 1, nil, []string{"elsewhere: no such file"}},
