@@ -173,6 +173,7 @@ func TestHTTPAnswers(t *testing.T) {
 		"/v1/nodes":   `"node":"node-0"`,
 
 		"/v1/namespaces": `{"maxHistoryBytes":0,"namespaces":[]}`,
+		"/v1/durables":   `{"durables":[]}`,
 		"/":              "/v1/status",
 	} {
 		if body, code := f.get(path); code != http.StatusOK || !strings.Contains(body, want) {

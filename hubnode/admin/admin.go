@@ -150,7 +150,7 @@ func routes(cfg Config) http.Handler {
 		say(w, http.StatusOK, "ok")
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, "status", w, r) })
-	for _, question := range []string{"clients", "topics", "nodes", "namespaces"} {
+	for _, question := range []string{"clients", "topics", "durables", "nodes", "namespaces"} {
 		mux.HandleFunc("GET /v1/"+question, allowed(cfg, question, func(w http.ResponseWriter, r *http.Request) { ask(cfg.Hub, question, w, r) }))
 	}
 	mux.HandleFunc("POST /v1/drain", fromHere(func(w http.ResponseWriter, _ *http.Request) {
@@ -170,7 +170,7 @@ func routes(cfg Config) http.Handler {
 	registry.MustRegister(collector{cfg.Hub.Metrics, cfg.Node.Counts}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux.Handle("GET /metrics", whole(promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMost})))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
+		say(w, http.StatusOK, strings.Join([]string{"Switchboard node", "/healthz", "/readyz", "/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/durables", "/v1/nodes", "/v1/namespaces", "POST /v1/drain", "POST /v1/rebalance"}, "\n"))
 	})
 	return sameOrigin(mux)
 }

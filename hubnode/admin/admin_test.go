@@ -69,6 +69,9 @@ func TestListsAreForThoseWhoMayView(t *testing.T) {
 		"from the pod itself":            {"/v1/clients", "127.0.0.1:1", "127.0.0.1:7480", "", http.StatusOK, "clients"},
 		"with a token that may":          {"/v1/clients", "10.0.0.9:1", "hub:7480", "Bearer viewer", http.StatusOK, "clients"},
 		"with one for this question":     {"/v1/topics", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.topics", http.StatusOK, "topics"},
+		"of durable subscriptions":       {"/v1/durables", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.durables", http.StatusOK, `{"durables":[]`},
+		"of these, for another question": {"/v1/durables", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.topics", http.StatusUnauthorized, "a token is needed"},
+		"of these, by the pod itself":    {"/v1/durables", "127.0.0.1:1", "localhost:7480", "", http.StatusOK, `{"durables":[]`},
 		"with one for another":           {"/v1/nodes", "10.0.0.9:1", "hub:7480", "Bearer viewer of $hub.topics", http.StatusUnauthorized, "a token is needed"},
 		"without a token":                {"/v1/clients", "10.0.0.9:1", "hub:7480", "", http.StatusUnauthorized, "a token is needed"},
 		"with one for something else":    {"/v1/topics", "10.0.0.9:1", "hub:7480", "Bearer nobody", http.StatusForbidden, "admin: View"},
@@ -151,6 +154,7 @@ func TestAPI(t *testing.T) {
 	expect("/metrics", http.StatusOK, "\nprocess_cpu_seconds_total ")
 	expect("/metrics", http.StatusOK, "\nprocess_resident_memory_bytes ")
 	expect("/", http.StatusOK, "/metrics")
+	expect("/", http.StatusOK, "/v1/durables\n")
 	expect("/nothing", http.StatusNotFound, "")
 	expect("POST /v1/rebalance", http.StatusOK, `{"moved":7}`)
 	expect("GET /v1/drain", http.StatusMethodNotAllowed, "")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -16,40 +15,8 @@ import (
 )
 
 func (a *App) durablesCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "durables [TOPIC]",
-		Short: "Show durable subscriptions, and how far each has got",
-		Long: `Show the durable subscriptions of all topics, or of one.
-
-POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
-be given out, IN FLIGHT how many clients are at work on, REDELIVERED how many of what
-is not settled were given out more than once, and LOST how many retention took before
-they were done: the topic keeps too little for this backlog. PENDING counts what a filter
-has not looked at yet.`,
-		Example: "  hubctl durables\n  hubctl durables jobs -o json | jq .durables",
-		Args:    Args(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				if err := checkTopic(cmd, args[0]); err != nil {
-					return err
-				}
-			}
-			answer, err := a.ask(cmd.Context(), "durables", map[string]string{"topic": strings.Join(args, "")})
-			if err != nil {
-				return err
-			}
-			if err := a.show(answer, durableTable); err != nil {
-				return err
-			}
-			var l struct {
-				Incomplete bool `json:"incomplete"`
-			}
-			if json.Unmarshal(answer, &l) == nil && l.Incomplete {
-				a.Tellf("%s", incomplete(true, "durable subscriptions"))
-			}
-			return nil
-		},
-	}
+	cmd := a.listCommand(durablesList)
+	cmd.Example += "\n  hubctl durables jobs                      # of one topic"
 	cmd.AddCommand(&cobra.Command{
 		Use:   "delete TOPIC NAME",
 		Short: "Delete a durable subscription and its position",
@@ -77,22 +44,29 @@ needs the rights to subscribe to the topic and to read its history instead.`,
 	return cmd
 }
 
-func durableTable(answer []byte, b *bytes.Buffer) error {
+func durableRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 	var l struct {
 		Durables []wire.DurableInfo `json:"durables"`
 	}
 	if err := json.Unmarshal(answer, &l); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tLOST\tCLIENTS\tUSED\tFILTER") // a buffer takes everything
 	for _, d := range l.Durables {
-		_, _ = fmt.Fprintln(w, strings.Join([]string{
-			d.Topic, d.Name, strconv.FormatBool(d.Policy.Shared), strconv.FormatUint(uint64(d.Position), 10), strconv.FormatUint(d.Pending, 10),
-			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), strconv.FormatUint(d.Lost, 10), orDash(strings.Join(d.Members, " ")), ago(d.Used), orDash(d.Policy.Filter),
-		}, "\t"))
+		row(d.Topic, d.Name, strconv.FormatBool(d.Policy.Shared), strconv.FormatUint(uint64(d.Position), 10), strconv.FormatUint(d.Pending, 10),
+			strconv.Itoa(d.InFlight), strconv.Itoa(d.Redelivered), strconv.FormatUint(d.Lost, 10), orDash(strings.Join(d.Members, " ")), ago(d.Used), orDash(d.Policy.Filter))
 	}
-	return w.Flush()
+	return nil
+}
+
+// durablesMissing says that some may be missing in the list.
+func durablesMissing(answer []byte) string {
+	var l struct {
+		Incomplete bool `json:"incomplete"`
+	}
+	if json.Unmarshal(answer, &l) != nil {
+		return "" // the table has said so
+	}
+	return incomplete(l.Incomplete, "durable subscriptions")
 }
 
 // checkDurable returns an error of usage for what no hub takes.

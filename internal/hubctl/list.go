@@ -24,6 +24,8 @@ type list struct {
 	short   string
 	long    string // behind short
 	columns string
+	ofTopic bool   // hubctl's command takes the name of a topic, to list what is of that
+	topic   string // what it was given; empty: all
 	// rows adds what the answer says to a table; self is this client's id.
 	rows func(answer []byte, self wire.ClientID, row func(cells ...string)) error
 	note func(answer []byte) string // what else there is to say; may be nil
@@ -41,6 +43,13 @@ more of one`}
 
 DISK is what is free of the disk for history, or since when it is nearly full: then what is
 published to topics that the node leads is refused. The node that answers is marked *`}
+	durablesList = list{name: "durables", short: "Show durable subscriptions, and how far each has got", columns: "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tLOST\tCLIENTS\tUSED\tFILTER", rows: durableRows, note: durablesMissing, ofTopic: true, long: `.
+
+POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
+be given out, IN FLIGHT how many clients are at work on, REDELIVERED how many of what
+is not settled were given out more than once, and LOST how many retention took before
+they were done: the topic keeps too little for this backlog. PENDING counts what a filter
+has not looked at yet`}
 	namespacesList = list{name: "namespaces", short: "Show what the topics of each namespace keep", columns: "NAMESPACE\tHISTORY BYTES\tLIMIT\tUSED", rows: namespaceRows, note: uncounted, long: `.
 
 They are counted while limits.perNamespace.historyBytes is set: what would be more than that
@@ -50,18 +59,28 @@ is refused. The node that answers may be some seconds behind for what others lea
 func (a *App) listCommand(l list) *cobra.Command {
 	var watch bool
 	var interval time.Duration
+	use, rule := l.name, cobra.NoArgs
+	if l.ofTopic {
+		use, rule = l.name+" [TOPIC]", cobra.MaximumNArgs(1)
+	}
 	cmd := &cobra.Command{
-		Use:   l.name,
+		Use:   use,
 		Short: l.short,
 		Long: l.short + l.long + `.
 
 With -o json the hub's answer is printed on one line, with --watch one line for
 each look.`,
 		Example: fmt.Sprintf("  hubctl %[1]s\n  hubctl %[1]s --watch\n  hubctl %[1]s -o json | jq .", l.name),
-		Args:    Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:    Args(rule),
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if interval <= 0 {
 				return Usagef(cmd, "interval %v: want more than 0", interval)
+			}
+			if len(args) > 0 {
+				if err := checkTopic(cmd, args[0]); err != nil {
+					return err
+				}
+				l.topic = args[0]
 			}
 			return a.list(cmd.Context(), l, watch, interval)
 		},
@@ -119,7 +138,7 @@ func (e *printError) Unwrap() error { return e.err }
 
 // look asks the hub once and prints its answer.
 func (a *App) look(ctx context.Context, from source, l list) error {
-	answer, err := from.ask(ctx, l.name)
+	answer, err := from.ask(ctx, l)
 	if err != nil {
 		return err
 	}
@@ -142,17 +161,20 @@ func (a *App) look(ctx context.Context, from source, l list) error {
 }
 
 // askAll asks the hub for a list. One that comes in pages is put together.
-func askAll(ctx context.Context, c *client.Client, name string) ([]byte, error) {
+func askAll(ctx context.Context, c *client.Client, l list) ([]byte, error) {
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var clients []json.RawMessage
 	for after := ""; ; {
-		question, err := json.Marshal(wire.PageRequest{After: after})
+		question, err := json.Marshal(struct {
+			wire.PageRequest
+			Topic string `json:"topic,omitempty"`
+		}{wire.PageRequest{After: after}, l.topic})
 		if err != nil {
 			return nil, err
 		}
-		answer, err := c.Request(ctx, systemPrefix+name, &wire.Artifact{Payload: question})
+		answer, err := c.Request(ctx, systemPrefix+l.name, &wire.Artifact{Payload: question})
 		if err != nil {
 			return nil, err
 		}
@@ -326,12 +348,12 @@ func leaderless(answer []byte) string {
 	return fmt.Sprintf("%d of %d shards have no leader, a majority of their replicas can't be reached: topics with history that belong to them are not listed", n, len(l.Shards))
 }
 
-// incomplete says that a list lacks what nodes hold that did not answer, if so.
+// incomplete says that a list may lack something, if so.
 func incomplete(is bool, what string) string {
 	if !is {
 		return ""
 	}
-	return "not every node answered: some " + what + " may be missing here"
+	return "a node did not answer, or a shard had no leader: some " + what + " may be missing here"
 }
 
 func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {

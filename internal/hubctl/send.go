@@ -102,7 +102,7 @@ func clientIDs(ctx context.Context, c *client.Client) ([]string, error) {
 	const patience = 2 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	answer, err := askAll(ctx, c, clientsList.name)
+	answer, err := askAll(ctx, c, clientsList)
 	if err != nil {
 		return nil, err
 	}

@@ -242,6 +242,12 @@ func TestTables(t *testing.T) {
 				"shop       999            1000   100%\n" +
 				"bank       10             1000   1%\n",
 		},
+		"durables": {
+			durablesList,
+			`{"durables":[{"topic":"jobs","name":"w","policy":{"shared":true,"filter":"x"},"position":4,"pending":1,"inFlight":2,"redelivered":1,"lost":3,"members":["a","b"]}]}`,
+			"TOPIC  NAME  SHARED  POSITION  PENDING  IN FLIGHT  REDELIVERED  LOST  CLIENTS  USED  FILTER\n" +
+				"jobs   w     true    4         1        2          1            3     a b      -     x\n",
+		},
 		"namespaces that nobody counts": {namespacesList, `{"maxHistoryBytes":0,"namespaces":[]}`, "NAMESPACE  HISTORY BYTES  LIMIT  USED\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -358,5 +364,10 @@ func TestListsThatAreNotWholeSaySo(t *testing.T) {
 	}
 	if text := topicsList.note([]byte(whole + `,"incomplete":true}`)); !strings.Contains(text, "some topics may be missing") {
 		t.Errorf("of one that is not whole it says %q", text)
+	}
+	for answer, want := range map[string]string{`{"durables":[]}`: "", `{"durables":[],"incomplete":true}`: "a node did not answer, or a shard had no leader: some durable subscriptions may be missing here"} {
+		if text := durablesList.note([]byte(answer)); text != want {
+			t.Errorf("of %s it says %q, want %q", answer, text, want)
+		}
 	}
 }

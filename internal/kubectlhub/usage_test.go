@@ -22,6 +22,7 @@ func TestUsage(t *testing.T) {
 		"the version":                    {"--version", 0, []string{"kubectl hub version v0.0.0-test"}, nil},
 		"a mistyped command":             {"drian", 2, nil, []string{`kubectl hub: unknown command "drian", did you mean drain?`, "Try 'kubectl hub --help'"}},
 		"no node":                        {"drain", 2, nil, []string{"Try 'kubectl hub drain --help'"}},
+		"a list of durables":             {"durables --help", 0, []string{"kubectl hub durables [HUB]", "kubectl hub durables agents --watch"}, nil},
 		"two hubs":                       {"clients a b", 2, nil, []string{"Try 'kubectl hub clients --help'"}},
 		"no hub is named by its address": {"nodes --server localhost:7400", 2, nil, []string{"unknown flag: --server"}},
 		"an unknown output":              {"status -o yaml", 2, nil, []string{`"yaml": want text or json`}},

@@ -319,6 +319,8 @@ func (c *Cluster) get(ctx context.Context, pod, path string) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("ask %s for %s: %w", pod, path, err)
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, fmt.Errorf("ask %s for %s: its version tells that only to clients: say who you are with --token-file or --cert-file", pod, path)
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("ask %s for %s: it answers %s: %s", pod, path, resp.Status, oneLine(string(body)))
 	case len(body) > answerBytes:

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +52,8 @@ func sameList(list, a, b string) error {
 				}
 			case "clients":
 				delete(e.(map[string]any), "roundTripSeconds")
+			case "durables":
+				delete(e.(map[string]any), "used")
 			}
 		}
 	}
@@ -68,7 +73,7 @@ func TestListsOfAHubThatAsksWhoClientsAre(t *testing.T) {
 	must(t, os.WriteFile(token, []byte("alice:secret"), 0o600))
 	h := startHub(t, switchboardv1alpha1.HubSpec{Replicas: new(int32(2))}, func(cfg *config.Config) {
 		cfg.Authentication.Static = &config.Static{File: tokens}
-		cfg.Authorization.Rules = []config.Rule{{Name: "all", ConnectAs: []string{"*"}, Publish: []string{">"}, Subscribe: []string{">"}, Admin: config.AdminView}}
+		cfg.Authorization.Rules = []config.Rule{{Name: "all", ConnectAs: []string{"*"}, Publish: []string{">"}, Subscribe: []string{">"}, History: []string{">"}, Admin: config.AdminView}}
 	})
 	c, err := client.Connect(t.Context(), h.ports[1]["7400"], client.WithID("agent-7"), client.WithTokenFile(token))
 	must(t, err)
@@ -76,14 +81,23 @@ func TestListsOfAHubThatAsksWhoClientsAre(t *testing.T) {
 	_, err = c.Publish(t.Context(), "shop.orders", &wire.Artifact{Payload: []byte("x")})
 	must(t, err)
 
-	for list, want := range map[string]string{"nodes": "agents-node-1", "clients": "agent-7  agents-node-1", "topics": "shop.orders", "namespaces": "NAMESPACE  HISTORY BYTES"} {
+	_, err = c.Subscribe(t.Context(), "shop.orders", func(context.Context, *wire.Artifact) error { return nil }, client.Durable("billing"))
+	must(t, err)
+	eventually(t, func() error { // what it has then stays the same
+		if out, _ := h.hubctl(t, 0, "durables"); !regexp.MustCompile(`(?m)^shop\.orders +billing +false +2 +0 +0 `).MatchString(out) {
+			return fmt.Errorf("billing is not done with the artifact:\n%s", out)
+		}
+		return nil
+	})
+
+	for list, want := range map[string]string{"nodes": "agents-node-1", "clients": "agent-7  agents-node-1", "topics": "shop.orders", "namespaces": "NAMESPACE  HISTORY BYTES", "durables": "shop.orders  billing"} {
 		t.Run(list, func(t *testing.T) {
 			if out, _ := h.hubctl(t, 0, list); !strings.Contains(out, want) || strings.Contains(out, "hubctl-") {
 				t.Errorf("no %q, or who looks, in:\n%s", want, out)
 			}
 		})
 	}
-	for _, list := range []string{"nodes", "clients", "topics", "namespaces"} {
+	for _, list := range []string{"nodes", "clients", "topics", "namespaces", "durables"} {
 		t.Run(list+" in JSON are those that a client is told", func(t *testing.T) {
 			eventually(t, func() error { // a follower may hear of the artifact a moment later
 				alone, _ := h.hubctl(t, 0, list, "-o", "json")
@@ -130,6 +144,25 @@ func TestListsOfAHubThatAsksWhoClientsAre(t *testing.T) {
 		cancel()
 		if status := <-ended; status != 0 {
 			t.Errorf("it exited with %d and tells: %s", status, told.String())
+		}
+	})
+	t.Run("of a node of another version", func(t *testing.T) {
+		h.freeze()
+		old := httptest.NewServer(http.NotFoundHandler())
+		defer old.Close()
+		pod := func() *podOnMachine {
+			return &podOnMachine{ended: make(chan struct{}), ports: map[string]string{"7480": old.Listener.Addr().String()}}
+		}
+		h.kubelet.set(h.namespace, "agents-node-0", pod())
+		if out, _ := h.hubctl(t, 0, "durables"); !strings.Contains(out, "shop.orders") {
+			t.Errorf("agents-node-1 does not answer:\n%s", out)
+		}
+		h.kubelet.set(h.namespace, "agents-node-1", pod())
+		if _, notes := h.hubctl(t, 1, "durables"); !strings.Contains(notes, "ask agents-node-0 for /v1/durables: its version tells that only to clients: say who you are with --token-file or --cert-file") {
+			t.Errorf("it says %s", notes)
+		}
+		for i, node := range []string{"agents-node-0", "agents-node-1"} {
+			h.kubelet.set(h.namespace, node, &podOnMachine{ended: make(chan struct{}), ports: h.ports[i]})
 		}
 	})
 	t.Run("of another node when one does not listen", func(t *testing.T) {

@@ -264,6 +264,8 @@ func TestPrivileges(t *testing.T) {
 		{"list clients", "viewer manager root", ask("clients", "{}")},
 		{"list topics", "viewer manager root operator", ask("topics", "{}")},
 		{"list nodes", "viewer manager root", ask("nodes", "{}")},
+		{"list durable subscriptions", "viewer manager root", ask("durables", "{}")},
+		{"list namespaces", "viewer manager root", ask("namespaces", "{}")},
 		{"who is there", "viewer manager root", ask("presence", "{}")},
 		{"describe a topic", "viewer manager root", ask("topics.describe", `{"topic":"orders.new"}`)},
 		{"purge a topic", "manager root operator", ask("topics.purge", `{"topic":"orders.old"}`)},

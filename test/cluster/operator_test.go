@@ -93,7 +93,7 @@ func TestOperatorPurges(t *testing.T) {
 	if err := c.Node(0).MayView(t.Context(), "", list, "$hub.topics"); err != nil {
 		t.Errorf("list topics over HTTP: %v", err)
 	}
-	for _, question := range []string{"$hub.clients", "$hub.nodes"} {
+	for _, question := range []string{"$hub.clients", "$hub.nodes", "$hub.durables"} {
 		if err := c.Node(0).MayView(t.Context(), "", list, question); deniedAction(err) != wire.ActionView {
 			t.Errorf("ask for %s over HTTP: %v, want a PermissionError", question, err)
 		}

@@ -416,7 +416,7 @@ func TestAHubTellsNoSecret(t *testing.T) {
 	h.rotateGossipKey()
 	h.admin(good)
 	h.revoke(good)
-	for _, path := range []string{"/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/", "/healthz", "/nothing"} {
+	for _, path := range []string{"/metrics", "/v1/status", "/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "/v1/durables", "/", "/healthz", "/nothing"} {
 		for node := range h.configs {
 			h.get(node, path)
 		}

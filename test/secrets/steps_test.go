@@ -520,7 +520,7 @@ func outward(tb interface{ Helper() }) string {
 func (h *hubInTest) admin(good tokens) {
 	h.t.Helper()
 	if host := outward(h.t); host != "" {
-		for _, path := range []string{"/v1/clients", "/v1/topics", "/v1/nodes"} {
+		for _, path := range []string{"/v1/clients", "/v1/topics", "/v1/nodes", "/v1/namespaces", "/v1/durables"} {
 			for _, bearer := range []string{"", "alice:" + h.secret("a bearer's guess"), h.secret("a bearer without a name"), good.person, good.worker, h.alice} {
 				h.http(host, 0, "GET", path, bearer)
 			}
@@ -531,7 +531,7 @@ func (h *hubInTest) admin(good tokens) {
 	}
 	token := h.write("token", h.alice+"\n")
 	wrong := h.write("wrong-token", "alice:"+h.secret("hubctl's guess"))
-	for _, command := range []string{"clients", "topics", "nodes", "durables"} {
+	for _, command := range []string{"clients", "topics", "nodes", "namespaces", "durables"} {
 		h.hubctl(0, "--token-file", token, command)
 		h.hubctl(1, "--token-file", wrong, command)
 	}
