@@ -125,14 +125,11 @@ func (r *HubReconciler) decideScale(ctx context.Context, p *pass) error {
 	return nil
 }
 
-// nodesAtMost is how many nodes a spec may want.
-const nodesAtMost = 99
-
 // homesByClaims says of how many nodes there are volumes. Topics may be on all of them
 // where no settings tell: the Hub was deleted and is made again, or it was stopped by an
 // operator that did not keep the number.
 func homesByClaims(prefix string, claims []corev1.PersistentVolumeClaim) int32 {
-	for n := int32(nodesAtMost); n > 0; n-- {
+	for n := int32(config.MaxReplicas); n > 0; n-- {
 		c := claimOf(claims, fmt.Sprintf("%s-%d", prefix, n-1))
 		if c != nil && c.Status.Phase == corev1.ClaimBound && c.DeletionTimestamp.IsZero() {
 			return n

@@ -10,6 +10,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/switchboardhub/switchboard/hubnode/config"
 )
 
 func TestPlanScale(t *testing.T) {
@@ -80,8 +82,8 @@ func TestHomesByClaims(t *testing.T) {
 		"one is lost":           {[]corev1.PersistentVolumeClaim{claim("history-a-node-2", corev1.ClaimBound)}, 3},
 		"no volume yet":         {[]corev1.PersistentVolumeClaim{claim("history-a-node-0", corev1.ClaimBound), claim("history-a-node-1", corev1.ClaimPending)}, 1},
 		"one is being deleted":  {[]corev1.PersistentVolumeClaim{claim("history-a-node-2", corev1.ClaimBound), going}, 3},
-		"of the most there are": {[]corev1.PersistentVolumeClaim{claim("history-a-node-98", corev1.ClaimBound)}, 99},
-		"of more than can be":   {[]corev1.PersistentVolumeClaim{claim("history-a-node-2147483647", corev1.ClaimBound), claim("history-a-node-99", corev1.ClaimBound)}, 0},
+		"of the most there are": {[]corev1.PersistentVolumeClaim{claim(fmt.Sprintf("history-a-node-%d", config.MaxReplicas-1), corev1.ClaimBound)}, config.MaxReplicas},
+		"of more than can be":   {[]corev1.PersistentVolumeClaim{claim("history-a-node-2147483647", corev1.ClaimBound), claim(fmt.Sprintf("history-a-node-%d", config.MaxReplicas), corev1.ClaimBound)}, 0},
 		"of something else":     {[]corev1.PersistentVolumeClaim{claim("history-b-node-2", corev1.ClaimBound), claim("spool-a-node-2", corev1.ClaimBound), claim("mine", corev1.ClaimBound)}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,9 +17,10 @@ func TestReferenceNamesEveryField(t *testing.T) {
 	}
 }
 
-func compareReference(t *testing.T, definition, name string) {
+// definition returns the schemas of a resource, by the names of their fields.
+func definition(t *testing.T, file string) map[string]apiextensionsv1.JSONSchemaProps {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "config", "crd", "bases", definition))
+	data, err := os.ReadFile(filepath.Join("..", "config", "crd", "bases", file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +28,11 @@ func compareReference(t *testing.T, definition, name string) {
 	if err := yaml.UnmarshalStrict(data, crd); err != nil {
 		t.Fatal(err)
 	}
+	return crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties
+}
+
+func compareReference(t *testing.T, file, name string) {
+	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "reference", name))
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +64,7 @@ func compareReference(t *testing.T, definition, name string) {
 			walk(property, strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
-	top := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties
+	top := definition(t, file)
 	walk(top["spec"], "")
 	walk(top["status"], "")
 }
