@@ -73,6 +73,38 @@ otherwise.
 {{- (.Values.leaderElection).leaseName | default "switchboard-operator" -}}
 {{- end }}
 
+{{/*
+The operators of other releases in the namespace that have this one's lease, "NAME of release
+RELEASE and …", when nobody has chosen it, and as far as there is a cluster to be asked (helm
+template asks none).
+*/}}
+{{- define "switchboard.leaseShared" -}}
+{{- $ours := include "switchboard.leaseName" . -}}
+{{- $others := list -}}
+{{- $deployments := dict -}}
+{{- if not (.Values.leaderElection).leaseName -}}
+{{- $deployments = lookup "apps/v1" "Deployment" .Release.Namespace "" -}}
+{{- end -}}
+{{- range $deployments.items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $instance := index $labels "app.kubernetes.io/instance" | default "" -}}
+{{- if and (eq (index $labels "app.kubernetes.io/name" | default "") "switchboard") (eq (index $labels "app.kubernetes.io/component" | default "") "operator") (ne $instance $.Release.Name) -}}
+{{- $theirs := "switchboard-operator" -}}
+{{- range .spec.template.spec.containers -}}
+{{- range .args -}}
+{{- if hasPrefix "--lease-name=" . -}}
+{{- $theirs = trimPrefix "--lease-name=" . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $theirs $ours -}}
+{{- $others = append $others (printf "%s of release %s" .metadata.name $instance) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- join " and " $others -}}
+{{- end }}
+
 {{- define "switchboard.image" -}}
 {{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
 {{- if contains ":" $tag -}}
