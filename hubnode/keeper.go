@@ -162,8 +162,8 @@ func (n *Node) runShards(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
 	watcher.Go(func() { n.room.watch(watching) })
-	err = n.keeper.Run(ctx)
+	n.keeper.Run(ctx)
 	stop()
 	watcher.Wait()
-	return errors.Join(err, n.stores.close())
+	return n.stores.close()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -154,8 +155,8 @@ func TestOpeningAReplicaHoldsUpNoOther(t *testing.T) {
 	})
 	s.Want(true)
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
 	<-opening
 	f := wire.AppendFrame(nil, wire.Header{Kind: wire.KindRaft}, "n-0/1", "n-1/1", []byte{callVote})
 	if !s.Take("n-1", wire.Frame(f), nil) { // hangs when it waits for the other shard
@@ -163,9 +164,7 @@ func TestOpeningAReplicaHoldsUpNoOther(t *testing.T) {
 	}
 	close(open)
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	running.Wait()
 }
 
 // nowhere is a Carrier without links.

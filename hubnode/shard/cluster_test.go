@@ -62,7 +62,7 @@ type member struct {
 	old     bool // of the version before
 	shards  *Shards
 	stop    context.CancelFunc
-	ended   chan error
+	running sync.WaitGroup
 	looks   atomic.Int64 // at its replicas
 	db      *disk.DB     // nil: in memory
 	use     sync.RWMutex // held by who reads from the stores, and when they are closed
@@ -115,7 +115,7 @@ func (g *group) begin(nodes, shards int) *group {
 func name(i int) string { return fmt.Sprintf("n-%d", i) }
 
 func (g *group) start(node string) {
-	m := &member{g: g, name: node, old: node == g.old, bundled: make(map[string]int), links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence), ended: make(chan error, 1)}
+	m := &member{g: g, name: node, old: node == g.old, bundled: make(map[string]int), links: make(map[string]*pipe), stores: make(map[int]history.Store), heard: make(map[string][]wire.Sequence)}
 	var (
 		dir string
 		fs  files
@@ -150,7 +150,7 @@ func (g *group) start(node string) {
 	m.shards.Want(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	m.stop = cancel
-	go func() { m.ended <- m.shards.Run(ctx) }()
+	m.running.Go(func() { m.shards.Run(ctx) })
 	g.mu.Lock()
 	others := make([]*member, 0, len(g.nodes))
 	for _, o := range g.nodes {
@@ -253,9 +253,7 @@ func (g *group) kill(node string) {
 		g.unlink(m, o)
 	}
 	m.stop()
-	if err := <-m.ended; err != nil {
-		g.t.Errorf("node %s: %v", node, err)
-	}
+	m.running.Wait()
 	m.use.Lock()
 	defer m.use.Unlock()
 	m.closed = true

@@ -172,7 +172,7 @@ func (s *Shards) Wake() {
 
 // Run runs the replicas that belong here until ctx ends, and returns when all
 // have stopped.
-func (s *Shards) Run(ctx context.Context) error {
+func (s *Shards) Run(ctx context.Context) {
 	s.mu.Lock()
 	s.running, s.life = true, context.WithoutCancel(ctx)
 	s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *Shards) Run(ctx context.Context) error {
 		s.cfg.Looked()
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		case <-s.woken:
 			s.eachReplica((*replica).poke)
