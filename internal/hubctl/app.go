@@ -77,6 +77,7 @@ func (a *App) Execute(ctx context.Context, root *cobra.Command, args []string) i
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.ErrOut)
+	finish(root)
 	err := root.ExecuteContext(ctx)
 	status, tell := exitStatus(ctx, err)
 	if tell {
@@ -116,6 +117,35 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 	return root
 }
 
+// finish adds the commands that every root has, and makes them tell mistakes as all others do.
+func finish(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Run = nil
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				about, rest, err := root.Find(args)
+				switch {
+				case err != nil:
+					return Usagef(cmd, "%w", err)
+				case len(rest) > 0:
+					return unknownCommand(cmd, about, rest[0])
+				}
+				about.InitDefaultHelpFlag()
+				about.InitDefaultVersionFlag()
+				return about.Help()
+			}
+		case "completion":
+			Group(cmd)
+			for _, shell := range cmd.Commands() {
+				shell.Args = Args(cobra.NoArgs)
+			}
+		}
+	}
+}
+
 // MakeRoot gives a command what is the same for every root: how it tells mistakes,
 // and the flag for the output.
 func (a *App) MakeRoot(root *cobra.Command) {
@@ -137,17 +167,7 @@ func (a *App) CredentialFlags(f *pflag.FlagSet) {
 
 // Group makes a command be only the parent of others.
 func Group(cmd *cobra.Command) {
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		hint := ""
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			hint = ", did you mean " + strings.Join(near, " or ") + "?"
-		}
-		return Usagef(cmd, "unknown command %q%s", args[0], hint)
-	}
+	cmd.Args = Args(cobra.NoArgs)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 

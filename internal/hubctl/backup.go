@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -35,6 +36,9 @@ of durable subscriptions. A file is there whole or not at all.`,
 // WholeFile writes a file that is there only once it is complete.
 func WholeFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("write %s: %w", path, failed.Err) // the name that was tried says nothing
+	}
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,8 @@ look good. Without --rate, queues are full and latency says how long they are.`,
   hubctl bench pair --server 127.0.0.1:7400,127.0.0.1:7410 --rate 10000
   hubctl bench fanout --clients 100 --rate 1000 -o json
   hubctl bench request --clients 10 --duration 10s`,
-		Args: Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	Group(cmd)
 	for _, sub := range []struct {
 		name, short string
 		batch       int

@@ -57,6 +57,9 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 			case port < 0 || port > 65535:
 				return Usagef(cmd, "port %d: want 0 to 65535", port)
 			}
+			if storage.Dir == "" && cmd.Flags().Changed("sync") {
+				return Usagef(cmd, "--sync has no meaning without --dir: history is in memory")
+			}
 			if storage.Dir != "" {
 				var err error
 				if storage.Dir, err = filepath.Abs(storage.Dir); err != nil {
@@ -79,6 +82,11 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 
 // dev runs a hub until ctx ends.
 func (a *App) dev(ctx context.Context, count, port int, secure bool, storage config.Storage) (err error) {
+	if storage.Dir != "" { // nodes would try again and again, for a disk may come back
+		if err := os.MkdirAll(storage.Dir, 0o700); err != nil {
+			return fmt.Errorf("make the folder for history: %w", err)
+		}
+	}
 	dir, err := os.MkdirTemp("", "switchboard-dev-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the nodes' configs: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,11 +44,25 @@ func Usagef(cmd *cobra.Command, format string, args ...any) error {
 // Args makes the violations of a rule for arguments errors of usage.
 func Args(rule cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := rule(cmd, args); err != nil {
+		switch err := rule(cmd, args); {
+		case err == nil:
+			return nil
+		case cmd.HasSubCommands() && len(args) > 0:
+			return unknownCommand(cmd, cmd, args[0])
+		default:
 			return Usagef(cmd, "%d arguments don't fit %q", len(args), cmd.Use)
 		}
-		return nil
 	}
+}
+
+// unknownCommand is the error of cmd that parent has no command of that name.
+func unknownCommand(cmd, parent *cobra.Command, name string) error {
+	hint := ""
+	parent.SuggestionsMinimumDistance = 2
+	if near := parent.SuggestionsFor(name); len(near) > 0 {
+		hint = ", did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return Usagef(cmd, "unknown command %q%s", name, hint)
 }
 
 // unread reports whether an error is that nobody reads our output any more. (A connection

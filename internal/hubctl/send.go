@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,8 @@ type noClientError struct {
 
 func (e *noClientError) Error() string {
 	switch {
+	case strings.HasPrefix(e.cause.ID, systemPrefix):
+		return fmt.Sprintf("the hub knows no question %q; it answers $hub.clients, $hub.topics, $hub.durables, $hub.nodes, $hub.namespaces, $hub.presence and $hub.status", e.cause.ID)
 	case e.others < 0:
 		return fmt.Sprintf("%v; see who is connected: hubctl clients", e.cause)
 	case e.others == 0:
@@ -91,6 +94,9 @@ func explainTarget(ctx context.Context, c *client.Client, err error) error {
 		return err
 	}
 	explained := &noClientError{cause: cause, others: -1}
+	if strings.HasPrefix(cause.ID, systemPrefix) {
+		return explained // whoever is connected is no answer
+	}
 	if ids, err := clientIDs(ctx, c); err == nil {
 		explained.others = len(ids)
 	}

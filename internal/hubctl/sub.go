@@ -56,7 +56,10 @@ is settled without being given out; the filter of a subscription never changes.`
 			if err != nil {
 				return err
 			}
-			return a.sub(cmd.Context(), args, f.count, opts)
+			if f.group != "" && f.since != "new" && f.since != "" {
+				a.Tellf("--since has no effect with --group: a group shares what is published from now on; --durable with --shared shares what was published before, too")
+			}
+			return a.sub(cmd.Context(), args, f.count, f.durable.name != "", opts)
 		},
 	}
 	cmd.Flags().StringVar(&f.since, "since", "new", "where to `start` on topics with history: all, last, new, a sequence, or an age such as 15m")
@@ -142,7 +145,7 @@ func parsePlace(text string) (seq wire.Sequence, age time.Duration, wrong string
 	return 0, age, ""
 }
 
-func (a *App) sub(ctx context.Context, patterns []string, count int, opts []client.SubscribeOption) error {
+func (a *App) sub(ctx context.Context, patterns []string, count int, durable bool, opts []client.SubscribeOption) error {
 	p := a.newPrinter(count)
 	c, err := a.connect(ctx, append(a.notices(), client.WithoutBroadcast())...)
 	if err != nil {
@@ -150,11 +153,11 @@ func (a *App) sub(ctx context.Context, patterns []string, count int, opts []clie
 	}
 	ending := make(chan struct{})
 	handler := func(_ context.Context, artifact *wire.Artifact) error {
-		if !p.print(artifact) {
-			<-ending // not before: it would come again
-			return client.ErrGiveBack
+		if p.print(artifact) || !durable {
+			return nil
 		}
-		return nil
+		<-ending // not before: it would come again
+		return client.ErrGiveBack
 	}
 	opts = append(opts, client.OnGap(func(gap *client.HistoryGapError) { a.Tellf("gap: %v", gap) }))
 	ended := make(chan error, len(patterns))

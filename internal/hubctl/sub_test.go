@@ -40,7 +40,7 @@ func TestSubEndsWithItsSubscription(t *testing.T) {
 		Program: "hubctl", Out: io.Discard, ErrOut: io.Discard, output: "text", id: "me",
 		place: &Place{Door: func(context.Context) (Door, error) { return Door{Server: "a:1", Dial: dial}, nil }},
 	}
-	err := a.sub(t.Context(), []string{"t"}, 0, nil)
+	err := a.sub(t.Context(), []string{"t"}, 0, false, nil)
 	if denied, ok := errors.AsType[*wire.PermissionError](err); !ok || denied.Target != "t" {
 		t.Errorf("it ended with %v, want that the right is missing", err)
 	}

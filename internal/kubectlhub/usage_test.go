@@ -21,6 +21,8 @@ func TestUsage(t *testing.T) {
 		"help shows the commands, in kubectl's words": {"--help", 0, []string{"  kubectl hub status agents -n prod\n", "\n  drain  ", "\n  clients  "}, nil},
 		"the version":                    {"--version", 0, []string{"kubectl hub version v0.0.0-test"}, nil},
 		"a mistyped command":             {"drian", 2, nil, []string{`kubectl hub: unknown command "drian", did you mean drain?`, "Try 'kubectl hub --help'"}},
+		"help of a mistyped command":     {"help drian", 2, nil, []string{`kubectl hub: unknown command "drian", did you mean drain?`, "Try 'kubectl hub help --help'"}},
+		"a shell that is none":           {"completion bsh", 2, nil, []string{`kubectl hub: unknown command "bsh", did you mean bash`}},
 		"no node":                        {"drain", 2, nil, []string{"Try 'kubectl hub drain --help'"}},
 		"a list of durables":             {"durables --help", 0, []string{"kubectl hub durables [HUB]", "kubectl hub durables agents --watch"}, nil},
 		"two hubs":                       {"clients a b", 2, nil, []string{"Try 'kubectl hub clients --help'"}},
