@@ -93,6 +93,9 @@ func (a *App) root() *cobra.Command {
 		Long: `hubctl talks to a Switchboard hub: it publishes and subscribes, sends to other
 clients by name, shows who is connected, and starts a hub on loopback.
 
+A hub that asks who clients are wants a token or a certificate. The token is looked for
+in ` + client.DefaultTokenFile + `, too.
+
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 		Example: `  hubctl dev                                # a hub of three nodes on loopback
   hubctl sub 'orders.>' --since all         # what was published, and what will be
@@ -103,7 +106,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no such client, 4 timed out.`,
 	a.MakeRoot(root)
 	Group(root)
 	f := root.PersistentFlags()
-	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes (SWITCHBOARD_SERVER)")
+	f.StringVar(&a.server, "server", envOr("SWITCHBOARD_SERVER", defaultServer), "`HOST:PORT[,…]` of the hub's nodes; the port is 7400 when left out (SWITCHBOARD_SERVER)")
 	f.StringVar(&a.id, "id", os.Getenv("SWITCHBOARD_ID"), "client `ID` to be known as; made up when empty (SWITCHBOARD_ID)")
 	a.CredentialFlags(f)
 	root.AddCommand(a.devCommand(), a.nodeCommand())

@@ -64,7 +64,7 @@ func (a *App) benchRun(name, short string, batch int, checkTopic func(*cobra.Com
 		Use:     name,
 		Short:   short,
 		Long:    short + ".",
-		Example: fmt.Sprintf("  hubctl bench %[1]s --count 100000 --size 128\n  hubctl bench %[1]s --duration 10s --rate 5000 -o json", name),
+		Example: fmt.Sprintf("  hubctl bench %[1]s --count 100000 --size 128\n  hubctl bench %[1]s --duration 10s -o json", name),
 		Args:    Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if b.size < 0 || b.count < 1 || b.duration < 0 || b.rate < 0 || b.clients < 1 || b.batch < 0 {
@@ -86,13 +86,24 @@ func (a *App) benchRun(name, short string, batch int, checkTopic func(*cobra.Com
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&b.size, "size", 128, "payload `bytes`")
+	size, inFlight := "payload `bytes`", "artifacts in `flight` for each client"
+	switch name {
+	case "sub":
+		size = "payload `bytes` of what others publish, to tell megabytes by"
+	case "request":
+		inFlight = "questions in `flight` for each client"
+	}
+	f.IntVar(&b.size, "size", 128, size)
 	f.IntVar(&b.count, "count", 100_000, "end after `N` artifacts in all")
 	f.DurationVar(&b.duration, "duration", 0, "end after this `time`; then --count has no default")
-	f.Float64Var(&b.rate, "rate", 0, "artifacts per second in all; 0: as fast as it goes")
+	f.Float64Var(&b.rate, "rate", 0, "`artifacts` per second in all; 0: as fast as it goes")
 	f.IntVar(&b.clients, "clients", 1, "how `many` clients, pairs, subscribers or requesters")
-	f.StringVar(&b.topic, "topic", "bench", "`topic` of pub, sub and fanout")
-	f.IntVar(&b.batch, "batch", batch, "artifacts in flight for each client; for request: questions at once")
+	f.StringVar(&b.topic, "topic", "bench", "`topic` to publish or subscribe to")
+	f.IntVar(&b.batch, "batch", batch, inFlight)
+	// What has no effect is taken, for scripts that give all the same, and not shown.
+	for flag, used := range map[string]bool{"topic": checkTopic != nil, "rate": name != "sub", "batch": name != "sub"} {
+		f.Lookup(flag).Hidden = !used
+	}
 	return cmd
 }
 

@@ -37,10 +37,10 @@ func (a *App) devCommand() *cobra.Command {
 		Short: "Start a hub on loopback",
 		Long: `Start a hub of several nodes on loopback, each a process of its own, with history
 on for every topic, until Ctrl-C. With --dir, history is on disk there and is found
-again by the next dev with as many nodes; else it ends with the hub. A node that dies is started again on the same
-ports: kill one and see its clients move. With --tls the nodes take encrypted
-connections only, from clients and from each other, with certificates of CAs that end
-with the hub.
+again by the next dev with as many nodes; else it ends with the hub. A node that dies
+is started again on the same ports: kill one and see its clients move. With --tls the
+nodes take encrypted connections only, from clients and from each other, with
+certificates of CAs that end with the hub.
 
 The first node listens on --port for clients and 80 above it for HTTP, the next
 one 10 above that, and so on; ports in use are replaced by free ones.`,
@@ -74,7 +74,7 @@ one 10 above that, and so on; ports in use are replaced by free ones.`,
 	}
 	cmd.Flags().IntVar(&nodes, "nodes", 3, "how `many` nodes")
 	cmd.Flags().StringVar(&storage.Dir, "dir", "", "keep history on disk, in a folder of this `directory` for each node")
-	cmd.Flags().StringVar(&sync, "sync", string(config.SyncAlways), "with --dir: sync the disk Always before a publish is acknowledged, or at an `Interval` of 100ms")
+	cmd.Flags().StringVar(&sync, "sync", string(config.SyncAlways), "with --dir: `when` to sync the disk: Always before a publish is acknowledged, or at an Interval of 100ms")
 	cmd.Flags().BoolVar(&secure, "tls", false, "take encrypted connections only")
 	cmd.Flags().IntVar(&port, "port", 7400, "client `port` of the first node; 0: any free ones")
 	return cmd

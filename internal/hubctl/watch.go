@@ -21,6 +21,9 @@ func (a *App) clientsCommand() *cobra.Command {
 		Short: clientsList.short,
 		Long: clientsList.short + `.
 
+PENDING is how many bytes wait for the client on its node, ROUND TRIP what its answer to
+the last health check took, and DROPPED how many artifacts it was too slow for.
+
 With --watch, who is there comes first, and then a line for each client that
 joins (+), leaves (-, with the reason) or moves to another node (→), until
 Ctrl-C. A client that leaves and is back within a second has moved.

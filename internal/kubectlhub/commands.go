@@ -348,8 +348,8 @@ lists, before you send it. What can't be collected is told, and noted in errors.
 			return k.showBundle(file, contents)
 		},
 	}
-	cmd.Flags().StringVar(&file, "file", "", "where to write it; HUB-bundle-TIME.tar.gz when empty")
-	cmd.Flags().StringVar(&o.OperatorNamespace, "operator-namespace", "", "where the operator is looked for; everywhere when empty")
+	cmd.Flags().StringVar(&file, "file", "", "where to write it; the `file` HUB-bundle-TIME.tar.gz when empty")
+	cmd.Flags().StringVar(&o.OperatorNamespace, "operator-namespace", "", "`namespace` where the operator is looked for; everywhere when empty")
 	return cmd
 }
 
