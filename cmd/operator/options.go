@@ -15,9 +15,9 @@ import (
 const usage = `Usage: operator --node-image IMAGE [flags]
 
 Watches Hub resources (switchboard.dev/v1alpha1) and runs a StatefulSet of hub
-nodes for each, with the settings of the Topic resources that refer to it. It reaches the cluster by --kubeconfig, by the KUBECONFIG
-environment variable, or as the pod it runs in. SIGTERM stops it; hubs go on
-without it.
+nodes for each, with the settings of the Topics and Grants that refer to it. It
+reaches the cluster by --kubeconfig, by the KUBECONFIG environment variable, or as
+the pod it runs in. SIGTERM stops it; hubs go on without it.
 
 Flags, each also an environment variable: SWITCHBOARD_ and the flag's name in
 upper case, with _ for -, as in SWITCHBOARD_NODE_IMAGE. A flag wins.
@@ -29,9 +29,9 @@ Examples:
   operator --node-image switchboard:dev --kubeconfig ~/.kube/config --log-format text   # beside a cluster
   SWITCHBOARD_WATCH_NAMESPACES=team-a,team-b operator --node-image switchboard:dev
 
-Metrics are at https://METRICS-ADDRESS/metrics (http:// with --metrics-secure=false), probes
-at /healthz and /readyz of the health address; it is ready once it has read what it watches, also when
-another operator acts. Exit status: 0 stopped, 1 failed, 2 wrong usage.
+Metrics are at https://METRICS-ADDRESS/metrics (http:// with --metrics-secure=false),
+probes at /healthz and /readyz of the health address; it is ready once it has read what
+it watches, also when another operator acts. Exit status: 0 stopped, 1 failed, 2 wrong usage.
 `
 
 // errUsage marks what the caller has to mend before trying again.
@@ -71,7 +71,7 @@ func parseOptions(args []string, env func(string) (string, bool), out io.Writer)
 	}
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the cluster")
 	flags.StringVar(&o.nodeImage, "node-image", "", "`image` that hub nodes run, unless their Hub names one; required")
-	flags.Func("watch-namespaces", "comma-separated `namespaces` to look for Hubs and Topics in (default all)", func(s string) error {
+	flags.Func("watch-namespaces", "comma-separated `namespaces` to look for Hubs, Topics and Grants in (default all)", func(s string) error {
 		o.watchNamespaces = nil
 		for ns := range strings.SplitSeq(s, ",") {
 			if ns = strings.TrimSpace(ns); ns != "" {
