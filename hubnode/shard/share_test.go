@@ -86,7 +86,7 @@ func TestAnOwnerBeginsNoMoreThanItsShare(t *testing.T) {
 func TestAnOldLeaderLetsEverythingIn(t *testing.T) {
 	const most = shareOf + 80
 	old := name(placement.Replicas(0, 3, 3)[0]) // which should lead
-	g := (&group{t: t, owners: byFirstWord, old: old}).begin(3, 1)
+	g := (&group{t: t, timing: steady, owners: byFirstWord, old: old}).begin(3, 1)
 	eventually(t, "the old node to lead", func() bool { return g.leader("shop.jobs").name == old })
 	if n := g.node(old).beginMany("shop.jobs", most); n != most {
 		t.Fatalf("the old leader lets in %d, want %d", n, most)
