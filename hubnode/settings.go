@@ -17,10 +17,9 @@ import (
 // that can't be compiled.
 func settingsOf(cfg config.Config, compile func(string) (hub.Filter, error)) (hub.Settings, error) {
 	s := hub.Settings{
-		MaxClients:  cfg.Limits.MaxClients,
-		MaxArtifact: int(cfg.Limits.MaxArtifactSize),
-		// One frame always has to fit, whatever else waits.
-		PendingBytes: max(int(cfg.Limits.MaxPendingBytes), wire.MaxFrame(int(cfg.Limits.MaxArtifactSize))),
+		MaxClients:   cfg.Limits.MaxClients,
+		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
+		PendingBytes: pendingBytes(cfg.Limits),
 		SlowClient:   hub.Policy(cfg.Limits.SlowClientPolicy),
 		ConflateKey:  cfg.Limits.ConflateKey,
 		HealthCheck: hub.HealthCheck{
@@ -50,6 +49,12 @@ func settingsOf(cfg config.Config, compile func(string) (hub.Filter, error)) (hu
 	return s, errors.Join(errs...)
 }
 
+// pendingBytes is how much may wait for a client. One frame always has to fit, whatever else
+// waits.
+func pendingBytes(limits config.Limits) int {
+	return max(int(limits.MaxPendingBytes), wire.MaxFrame(int(limits.MaxArtifactSize)))
+}
+
 func limitsOf(h config.History) history.Limits {
 	return history.Limits{MaxArtifacts: h.MaxArtifacts, MaxBytes: int64(h.MaxBytes), MaxAge: time.Duration(h.MaxAge)}
 }
@@ -60,6 +65,7 @@ func (n *Node) limits() server.Limits {
 	check := cfg.HealthCheck
 	return server.Limits{
 		MaxArtifact:  int(cfg.Limits.MaxArtifactSize),
+		MaxSubscribe: min(wire.MaxSubscribe, pendingBytes(cfg.Limits)), // its Ack names as much
 		PingInterval: time.Duration(check.Interval),
 		PingTimeout:  time.Duration(check.Interval) + time.Duration(check.Timeout)*time.Duration(check.FailureThreshold),
 	}

@@ -52,7 +52,11 @@ type Welcome struct {
 	Session      string `json:"session,omitempty"`            // to come back to; known to nobody else
 	Resumed      bool   `json:"resumed,omitempty"`            // the session that Hello names goes on
 	Expires      int64  `json:"expiresMillis,omitempty"`      // when the client is disconnected unless it has sent a new token; 0: never
-	Received     uint64 `json:"received,omitempty"`           // Publish, Send and Reply frames of it that were taken from the client; what came behind them is lost
+	// MaxSubscribe is how many bytes the frames of one Subscribe may have together; see
+	// More of [Subscription]. 0: it has to be one frame, and this node knows neither
+	// Others nor Incomplete.
+	MaxSubscribe int    `json:"maxSubscribeSize,omitempty"`
+	Received     uint64 `json:"received,omitempty"` // Publish, Send and Reply frames of it that were taken from the client; what came behind them is lost
 }
 
 // Renew is the body of a client's frame of that kind.
@@ -90,14 +94,25 @@ type Subscription struct {
 	Again bool `json:"again,omitempty"`
 	// Positions resumes a subscription: the next sequence wanted of each topic
 	// that it knows. Topics that are not in it are new and start at their
-	// first artifact. When it is not nil, Since is not looked at.
+	// first artifact. When it is not nil, Since is not looked at, but for Others.
 	Positions map[string]Sequence `json:"positions,omitempty"`
+	// Others makes topics that are not in Positions start where Since says. When Age is not
+	// 0, SinceLast means what was the last one that long ago, and SinceSequence starts
+	// earlier where something before is not older than that.
+	Others bool `json:"others,omitempty"`
+	// More says that another Subscribe of the same id follows, with more positions: what
+	// this one has of them is added to those. The last one says the rest. Together they
+	// are at most as large as [Welcome] says.
+	More bool `json:"more,omitempty"`
 }
 
 // Subscribed is the body of the Ack of Subscribe: for each topic with history
 // that the pattern matches now, the sequence that comes next.
 type Subscribed struct {
 	Positions map[string]Sequence `json:"positions,omitempty"`
+	// Incomplete says that there may be more: not every leader could be asked. The node
+	// goes on asking.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 // Read is the body of a client's frame of that kind: which part of a topic's

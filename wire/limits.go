@@ -35,6 +35,9 @@ const (
 	// MaxHandshakeFrame bounds the frames of the handshake, before a limit is
 	// agreed.
 	MaxHandshakeFrame = 16 << 10
+	// MaxSubscribe bounds the frames of one Subscribe together: what names a few hundred
+	// thousand topics.
+	MaxSubscribe = 16 << 20
 )
 
 // MaxFrame returns the largest frame, in bytes with its length field, that may

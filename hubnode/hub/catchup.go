@@ -216,7 +216,11 @@ func (s *subscription) skipLocked(in *intake, c *cursor, first wire.Sequence) er
 	if first <= c.next {
 		return nil
 	}
-	if !c.quiet && !queued(in.pushControl(s.client.out, wire.AppendGap(nil, s.id, c.topic, c.next, first-1))) {
+	missed := c.next
+	if c.quiet {
+		missed = max(missed, c.past)
+	}
+	if missed < first && !queued(in.pushControl(s.client.out, wire.AppendGap(nil, s.id, c.topic, missed, first-1))) {
 		return errNoRoom
 	}
 	c.next = first

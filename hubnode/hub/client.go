@@ -62,6 +62,8 @@ type Client struct {
 	slow   slowness
 	asking atomic.Int32 // its questions to the hub that are being answered
 
+	gathering gathering // of the goroutine that reads alone
+
 	fetching  atomic.Int32 // its Fetches that are being answered
 	beginning atomic.Int32 // its subscriptions whose start is looked for aside
 	rtt       atomic.Int64 // nanoseconds, of the last answered ping

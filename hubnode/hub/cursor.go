@@ -18,7 +18,7 @@ type cursor struct {
 	next  wire.Sequence // the next one to deliver
 	past  wire.Sequence // what comes before was there before the subscription; unknownPast: its leader has not said
 	heard wire.Sequence // while it lags: the end of what was published since the latest page was asked for
-	quiet bool          // it starts wherever the history starts: nothing before that is missed
+	quiet bool          // it starts wherever the history starts: nothing before past is missed
 	retry time.Time     // its history could not be read: not before then
 	wait  time.Duration // between such tries
 }
@@ -31,8 +31,11 @@ func (s *subscription) startAt(starts []topicStart, complete bool, want wire.Sub
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listing = false
-	s.fromOne = complete || want.Positions != nil || want.Since == wire.SinceAll
+	s.fromOne = complete || want.Positions != nil && !want.Others || want.Since == wire.SinceAll
 	s.knows = complete
+	if !complete && (want.Positions == nil || want.Others) {
+		s.since, s.sequence = want.Since, want.Sequence
+	}
 	listed := make(map[string]bool, len(starts))
 	for _, at := range starts {
 		listed[at.Topic] = true
@@ -41,11 +44,8 @@ func (s *subscription) startAt(starts []topicStart, complete bool, want wire.Sub
 		c.live = c.next >= max(c.heard, at.End)
 	}
 	for name, c := range s.cursors { // heard of during the listing, but not listed
-		if !listed[name] && s.fromOne {
-			c.next = 1
-		}
-		if !listed[name] && s.knows {
-			c.past = 1
+		if !listed[name] {
+			s.beginLocked(c, c.past)
 		}
 	}
 	if !complete {
@@ -67,12 +67,25 @@ func (s *subscription) startUnlistedLocked(listed map[string]bool, want wire.Sub
 	for name, next := range want.Positions {
 		start(name, next, false)
 	}
-	switch {
-	case want.Positions != nil || !s.literal():
-	case want.Since == wire.SinceAll:
+	if s.since == wire.SinceAll && s.literal() && want.Positions[s.pattern] == 0 {
 		start(s.pattern, 1, true)
-	case want.Since == wire.SinceSequence:
-		start(s.pattern, want.Sequence, false)
+	}
+}
+
+// beginLocked puts a cursor where the subscription begins in a topic of which it was not told,
+// and of which first is what it heard of first.
+func (s *subscription) beginLocked(c *cursor, first wire.Sequence) {
+	c.next, c.past = first, first
+	if s.knows { // the topic is newer
+		c.past = 1
+	}
+	switch {
+	case s.fromOne:
+		c.next, c.quiet = 1, s.since == wire.SinceAll
+	case s.since == wire.SinceLast:
+		c.next, c.quiet = max(first-1, 1), true
+	case s.since == wire.SinceSequence:
+		c.next = min(max(s.sequence, 1), first)
 	}
 }
 
@@ -97,14 +110,8 @@ func (s *subscription) deliverStored(in *intake, name string, p *parcel) int {
 	c := s.cursors[name]
 	if c == nil { // the topic is newer than the subscription, or than its listing
 		c = s.cursorLocked(name)
-		c.next, c.live = first, !s.listing
-		if s.fromOne {
-			c.next = 1
-		}
-		c.past = first
-		if s.knows {
-			c.past = 1
-		}
+		c.live = !s.listing
+		s.beginLocked(c, first)
 	}
 	switch {
 	case !c.live:

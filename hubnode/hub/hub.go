@@ -82,6 +82,8 @@ type Hub struct {
 	denials  seldom.Log
 	ids      wire.IDs
 
+	listing chan struct{} // a value for each subscription for which topics are listed again
+
 	wg     sync.WaitGroup
 	retick chan struct{} // holds one: the housekeeper looks at the settings anew
 	unsent unsent
@@ -121,6 +123,7 @@ func New(opts ...Option) (*Hub, error) {
 		index:     topic.NewIndex[*subscription](),
 		interests: make(map[string]int),
 		peerSubs:  make(map[string]map[string]*subscription),
+		listing:   make(chan struct{}, listingMax),
 		retick:    make(chan struct{}, 1),
 		stopped:   make(chan struct{}),
 		relinked:  make(chan struct{}),

@@ -114,7 +114,24 @@ func (h *Hub) read(ctx context.Context, name string, from wire.Sequence, maxByte
 type topicStart struct {
 	Topic string        `json:"topic"`
 	Start wire.Sequence `json:"start"`
-	End   wire.Sequence `json:"end"` // the sequence that comes next
+	First wire.Sequence `json:"first,omitempty"` // the first one that is kept; nodes of an earlier version don't say
+	End   wire.Sequence `json:"end"`             // the sequence that comes next
+}
+
+// goOn changes where a subscription starts to where it says itself.
+func (at *topicStart) goOn(want *wire.Subscription) {
+	next, named := want.Positions[at.Topic]
+	if !named && want.Others {
+		return
+	}
+	first := at.First
+	if !want.Others {
+		first = at.Start // it was asked for
+	}
+	at.Start = max(next, 1)
+	if at.Start > at.End { // of a history that was lost: this one is new to the client
+		at.Start = max(first, 1)
+	}
 }
 
 // listRequest asks a node which topics with history it knows, and where a
@@ -145,6 +162,23 @@ func (a *listAnswer) UnmarshalJSON(text []byte) error {
 // pattern matches. complete is false when that may not be all: the leader of a shard could
 // not be asked, or there is none.
 func (h *Hub) list(ctx context.Context, pattern string, want wire.Subscription) (starts []topicStart, complete bool) {
+	if want.Positions == nil {
+		return h.listStarts(ctx, pattern, want)
+	}
+	asked := want
+	asked.Positions = nil // there may be many, and the leaders need not know
+	if !want.Others {
+		asked.Since = wire.SinceAll
+	}
+	starts, complete = h.listStarts(ctx, pattern, asked)
+	for i := range starts {
+		starts[i].goOn(&want)
+	}
+	return starts, complete
+}
+
+// listStarts is list for a subscription that begins.
+func (h *Hub) listStarts(ctx context.Context, pattern string, want wire.Subscription) (starts []topicStart, complete bool) {
 	request := listRequest{Pattern: pattern, Want: want, Led: true}
 	if topic.IsLiteral(pattern) {
 		if limits, _ := h.settings.Load().rule(pattern); limits.MaxArtifacts == 0 {
@@ -217,9 +251,9 @@ func (h *Hub) listHere(ctx context.Context, q listRequest) (listAnswer, error) {
 // than b was taken finds the subscription, which was made known before. With an error it is
 // where history starts: what can't be told to be too old is not left out.
 func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (topicStart, error) {
-	at := topicStart{Topic: name, Start: b.Next, End: b.Next}
+	at := topicStart{Topic: name, Start: b.Next, First: b.First, End: b.Next}
 	switch {
-	case want.Positions != nil:
+	case want.Positions != nil: // a node of an earlier version asks
 		at.Start = max(want.Positions[name], 1)
 		if at.Start > b.Next { // of a history that was lost: this one is new to the client
 			at.Start = b.First
@@ -233,14 +267,28 @@ func (h *Hub) startIn(name string, b history.Bounds, want wire.Subscription) (to
 	case want.Since == wire.SinceSequence:
 		at.Start = min(max(want.Sequence, 1), b.Next)
 	case want.Since == wire.SinceAge:
-		at.Start = b.First
-		store, held := h.keeper.Held(name)
-		if !held {
-			return at, unavailable(name, h.remote.Self())
+		since, err := h.notOlder(name, b, want.Age)
+		at.Start = since
+		return at, err
+	}
+	if want.Others && want.Age > 0 && (want.Since == wire.SinceLast || want.Since == wire.SinceSequence) {
+		since, err := h.notOlder(name, b, want.Age)
+		if want.Since == wire.SinceLast && since > b.First {
+			since-- // the last one then
 		}
-		since, err := store.SequenceAt(name, time.Now().Add(-want.Age))
-		at.Start = max(since, b.First)
+		at.Start = min(at.Start, since)
 		return at, err
 	}
 	return at, nil
+}
+
+// notOlder returns the first sequence that is kept and not older than age. With an error it is
+// the first one that is kept.
+func (h *Hub) notOlder(name string, b history.Bounds, age time.Duration) (wire.Sequence, error) {
+	store, held := h.keeper.Held(name)
+	if !held {
+		return b.First, unavailable(name, h.remote.Self())
+	}
+	since, err := store.SequenceAt(name, time.Now().Add(-age))
+	return max(since, b.First), err
 }

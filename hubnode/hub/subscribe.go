@@ -2,6 +2,7 @@ package hub
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -17,6 +18,9 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 	if err := wire.DecodeControl(f, &want); err != nil {
 		return err
 	}
+	if whole, err := c.gather(in, f, &want); !whole || err != nil {
+		return err
+	}
 	s := newSubscription(c, string(f.Target()))
 	s.id, s.group, s.again = f.Ref(), want.Group, want.Again
 	missed, err := c.mayRead(s.pattern, &want)
@@ -29,8 +33,8 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 		return nil
 	}
 	begin := func(in *intake) {
-		positions := c.hub.begin(c.hub.life, s, want)
-		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: s.id}, "", wire.Subscribed{Positions: positions}))
+		positions, complete := c.hub.begin(c.hub.life, s, want)
+		c.pushControl(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindAck, Ref: s.id}, "", wire.Subscribed{Positions: positions, Incomplete: !complete}))
 		for name, from := range missed {
 			if to := positions[name]; to > from {
 				c.pushControl(in, wire.AppendGap(nil, s.id, name, from, to-1))
@@ -55,6 +59,48 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 	return nil
 }
 
+// gathering is a Subscribe of which the last frame has not come yet.
+type gathering struct {
+	id        uint32 // 0: there is none
+	positions map[string]wire.Sequence
+	bytes     int
+	refused   bool // it is too large: the client has been told, and what follows is dropped
+}
+
+// gather adds up the frames of a Subscribe. It reports whether want is the whole of it.
+func (c *Client) gather(in *intake, f wire.Frame, want *wire.Subscription) (whole bool, err error) {
+	g := &c.gathering
+	switch {
+	case g.id != 0 && g.id != f.Ref():
+		return false, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("a Subscribe under %d came before the last frame of the one under %d", f.Ref(), g.id)}
+	case g.id == 0 && !want.More:
+		return true, nil
+	case g.id == 0 && f.Ref() == 0:
+		return false, errNumberZero()
+	}
+	g.id = f.Ref()
+	if g.bytes += len(f.Body()); g.bytes > wire.MaxSubscribe && !g.refused {
+		g.refused, g.positions = true, nil
+		c.deny(in, g.id, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("what a subscription names has more than %d bytes", wire.MaxSubscribe)})
+	}
+	if !g.refused {
+		if g.positions == nil {
+			g.positions = make(map[string]wire.Sequence, len(want.Positions))
+		}
+		maps.Copy(g.positions, want.Positions)
+	}
+	if want.More {
+		return false, nil
+	}
+	want.Positions, whole = g.positions, !g.refused
+	*g = gathering{}
+	return whole, nil
+}
+
+func errNumberZero() error {
+	return &wire.Error{Code: wire.CodeInvalidRequest, Detail: "subscription 0 is the hub's own: number yours from 1"}
+}
+
 // mayRead checks whether the client may have what a subscription starts with. One that it
 // had before, on a pattern whose history it may not read, goes on from now: want is changed
 // to that, and where it was is returned.
@@ -67,7 +113,7 @@ func (c *Client) mayRead(pattern string, want *wire.Subscription) (missed map[st
 		return nil, c.denied(p, wire.ActionHistory, pattern)
 	}
 	missed = want.Positions
-	want.Since, want.Sequence, want.Age, want.Positions = wire.SinceNew, 0, 0, nil
+	want.Since, want.Sequence, want.Age, want.Positions, want.Others = wire.SinceNew, 0, 0, nil, false
 	return missed, nil
 }
 
@@ -79,7 +125,7 @@ func isLive(want wire.Subscription) bool {
 // prepare checks a subscription and makes it known.
 func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 	if s.id == 0 {
-		return &wire.Error{Code: wire.CodeInvalidRequest, Detail: "subscription 0 is the hub's own: number yours from 1"}
+		return errNumberZero()
 	}
 	if err := checkPattern(s.pattern); err != nil {
 		return err
@@ -112,6 +158,9 @@ func (c *Client) prepare(s *subscription, want wire.Subscription) error {
 }
 
 func (c *Client) unsubscribe(in *intake, f wire.Frame) {
+	if c.gathering.id == f.Ref() {
+		c.gathering = gathering{}
+	}
 	c.hub.mu.Lock()
 	if s := c.subs[f.Ref()]; s != nil {
 		c.hub.dropLocked(s)

@@ -32,6 +32,10 @@ type subscription struct {
 	running bool // the goroutine that catches up runs
 	fromOne bool // it wants new topics from their first artifact on
 	knows   bool // it was told of all topics that there were when it began
+	// Where it begins in topics of which it was not told; of what is new when it was told
+	// of all.
+	since    wire.Since
+	sequence wire.Sequence
 }
 
 // literal reports whether the subscription is to one topic.
@@ -173,17 +177,21 @@ func (h *Hub) dropLocked(s *subscription) {
 
 // begin finds out where a new subscription starts in the topics with history
 // that it matches, starts to catch up where it is behind, and returns the
-// position in each. It may ask other nodes.
-func (h *Hub) begin(ctx context.Context, s *subscription, want wire.Subscription) map[string]wire.Sequence {
+// position in each. It may ask other nodes. Where it could not ask all that it has to,
+// complete is false: then it goes on asking.
+func (h *Hub) begin(ctx context.Context, s *subscription, want wire.Subscription) (positions map[string]wire.Sequence, complete bool) {
 	if s.group != "" || !h.settings.Load().mayKeep(s.pattern) {
 		s.startAt(nil, true, want)
-		return nil
+		return nil, true
 	}
 	starts, complete := h.list(ctx, s.pattern, want)
 	s.startAt(starts, complete, want)
-	positions := make(map[string]wire.Sequence, len(starts))
+	if !complete && s.looksFor(want) {
+		h.spawn(func() { s.listAgain(h.life, want) })
+	}
+	positions = make(map[string]wire.Sequence, len(starts))
 	for _, at := range starts {
 		positions[at.Topic] = at.Start
 	}
-	return positions
+	return positions, complete
 }

@@ -90,6 +90,7 @@ var ErrTLSRequired error = &wire.Error{
 // Limits are announced in the handshake.
 type Limits struct {
 	MaxArtifact  int           // bytes
+	MaxSubscribe int           // bytes of the frames of one Subscribe together; 0: it has to be one frame
 	PingInterval time.Duration // 0: no health checks
 	PingTimeout  time.Duration // silence after which the node gives a client up
 }
@@ -289,6 +290,7 @@ func (s *Server) register(conn net.Conn, r *wire.Reader, hello wire.Hello, info 
 	if tenant := admitted.Tenant; tenant != "" {
 		client = tenancy.Wrap(conn, r, tenant)
 		id, r = tenant.ID(id), wire.NewReader(client, math.MaxInt32) // frames are bounded before their names grow
+		limits.MaxSubscribe /= 4                                     // which is measured when they have
 	}
 	opts := []hub.ClientOption{
 		hub.WithClosed(left),
@@ -331,7 +333,7 @@ func (s *Server) greeting(limits Limits, g hub.Greeting) []byte {
 	return wire.AppendControl(nil, wire.Header{Kind: wire.KindWelcome}, "", wire.Welcome{
 		Version: wire.Version, Hub: s.cfg.HubName, Node: s.cfg.Node, Epoch: g.Epoch,
 		ResumeWindow: g.Window.Milliseconds(), Session: g.Session, Resumed: g.Resumed, Received: g.Taken, Expires: g.Expires,
-		MaxArtifact: limits.MaxArtifact, MaxFrame: wire.MaxFrame(limits.MaxArtifact),
+		MaxArtifact: limits.MaxArtifact, MaxFrame: wire.MaxFrame(limits.MaxArtifact), MaxSubscribe: limits.MaxSubscribe,
 		PingInterval: limits.PingInterval.Milliseconds(), PingTimeout: limits.PingTimeout.Milliseconds(),
 		Addresses: s.cfg.Addresses(),
 	})
