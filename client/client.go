@@ -430,10 +430,7 @@ func (c *Client) resubscribeLocked() []*packet {
 	})
 	frames := make([]*packet, 0, len(subs))
 	for _, s := range subs {
-		frames = append(frames, &packet{
-			header: wire.Header{Kind: wire.KindSubscribe, Ref: s.id},
-			target: s.pattern, body: s.resume(), bound: true,
-		})
+		frames = append(frames, c.subscribePacketsLocked(s)...)
 	}
 	return frames
 }

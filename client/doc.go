@@ -24,6 +24,14 @@
 // topics with history store them once. A [Client.Send] or [Client.Request] whose fate is
 // unknown fails with a [ConnectionLostError].
 //
+// To go on in topics with history a subscription keeps its position in each: 32 bytes or
+// so and the name, up to 16 MiB of them, which is a few hundred thousand topics. When it is
+// restored they are all named to the node, in several frames if need be. A subscription to more
+// topics, or to more than the node takes (one of an earlier version takes what fits into one
+// frame, 1 MiB by default), can't be restored: it ends, and [Subscription.Err] says so. Have
+// several then, each to a part of the topics. From 1 MiB on, positions in topics that the
+// hub does not list any more are forgotten.
+//
 // Connections are encrypted with [WithCAFile] or [WithTLS]; a new one resumes the TLS
 // session of the one before, on whichever node.
 //

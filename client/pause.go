@@ -42,7 +42,7 @@ func (s *Subscription) goOn(lost int) {
 	}
 	s.paused = false
 	if c.up { // else the next connection begins with it
-		c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
+		c.subscribeLocked(s)
 	}
 }
 

@@ -28,7 +28,7 @@ func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
 	s.answer = nil
 	var early []wire.Frame
 	if err == nil {
-		s.confirmLocked(ack.Positions)
+		s.confirmLocked(&ack, &l.welcome)
 		early, s.early, s.earlyN = s.early, nil, 0
 	}
 	s.mu.Unlock()
@@ -40,24 +40,6 @@ func (c *Client) subscribed(l *link, f wire.Frame, err error) (mine, ok bool) {
 		c.lostSubscription(l, s, err)
 	}
 	return true, s.acceptAll(l, early)
-}
-
-// confirmLocked takes over the positions that a node confirmed. When one is
-// lower than ours, the topic's history began anew; only the first confirmation
-// may be late, for artifacts come before it.
-func (s *Subscription) confirmLocked(positions map[string]wire.Sequence) {
-	if s.tracks() {
-		for topic, next := range positions {
-			have := s.next[topic]
-			switch {
-			case have == nil:
-				s.next[topic] = &next
-			case s.known && next < *have:
-				*have = next
-			}
-		}
-	}
-	s.known, s.resuming = true, false
 }
 
 // lostSubscription handles the refusal of a subscription that was there before
@@ -76,7 +58,7 @@ func (c *Client) lostSubscription(l *link, s *Subscription, err error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.up && c.link == l && c.subs[s.id] == s { // another connection began with it
-			c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
+			c.subscribeLocked(s)
 		}
 	})
 }
@@ -142,10 +124,12 @@ func (s *Subscription) accept(l *link, f wire.Frame) verdict {
 	first := f.Sequence()
 	end := first + wire.Sequence(f.Count())
 	skip := 0
-	var position *wire.Sequence
+	var at *position
 	if first != 0 && s.tracks() {
-		position = s.position(f.Target())
-		switch next := *position; {
+		at = s.position(f.Target(), first)
+	}
+	if at != nil {
+		switch next := at.next; {
 		case end <= next:
 			return taken
 		case first < next:
@@ -159,20 +143,17 @@ func (s *Subscription) accept(l *link, f wire.Frame) verdict {
 	case ended:
 		return ended
 	case refused:
-		if position == nil { // nothing keeps it
+		if at == nil { // nothing keeps it
 			s.queue.whenEased(f.Count())
 			return taken
 		}
-		s.move(position, first) // a topic that is new to us begins here
 		if s.pause() {
 			return refused
 		}
 		s.queue.press(d, size, anyway)
 	case taken:
 	}
-	if position != nil {
-		s.move(position, end)
-	}
+	s.move(at, end)
 	return taken
 }
 
@@ -191,28 +172,30 @@ func (s *Subscription) acceptGap(l *link, f wire.Frame) verdict {
 	case taken:
 	}
 	if s.tracks() {
-		s.move(s.position(f.Target()), gap.To+1)
+		s.move(s.position(f.Target(), gap.From), gap.To+1)
 	}
 	return taken
 }
 
-// position returns where the subscription is in a topic. The value is changed
-// by the connection's reader alone, under the lock.
-func (s *Subscription) position(topic []byte) *wire.Sequence {
+// position returns where the subscription is in a topic, which is first when it is new to
+// us, and nil when that can't be kept. It is changed by the connection's reader alone, under
+// the lock.
+func (s *Subscription) position(topic []byte, first wire.Sequence) *position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.next[string(topic)]
-	if p == nil {
-		p = new(wire.Sequence)
-		s.next[string(topic)] = p
+	if p := s.next.get(topic); p != nil {
+		return p
 	}
-	return p
+	return s.next.add(string(topic), first)
 }
 
-func (s *Subscription) move(position *wire.Sequence, next wire.Sequence) {
+func (s *Subscription) move(p *position, next wire.Sequence) {
+	if p == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	*position = max(*position, next)
+	p.next = max(p.next, next)
 }
 
 // handle gives a queued delivery to the handler; it runs on the queue's

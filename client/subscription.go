@@ -2,10 +2,10 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -34,13 +34,15 @@ type Subscription struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu       sync.Mutex                // guards the fields below
-	answer   chan error                // the result of the Subscribe under way; nil when none waits
-	known    bool                      // it was acknowledged once
-	next     map[string]*wire.Sequence // of each topic with history: the one after the last received
-	resuming bool                      // subscribed again, and not yet acknowledged
-	early    []wire.Frame              // copies of what came while resuming
-	earlyN   int                       // bytes of early
+	mu       sync.Mutex   // guards the fields below
+	answer   chan error   // the result of the Subscribe under way; nil when none waits
+	known    bool         // it was acknowledged once
+	made     time.Time    // when the node was last told of it, until it was acknowledged
+	partial  bool         // the node that acknowledged it could not tell where it begins in all topics
+	next     positions    // where it goes on
+	resuming bool         // subscribed again, and not yet acknowledged
+	early    []wire.Frame // copies of what came while resuming
+	earlyN   int          // bytes of early
 	err      error
 
 	mixed bool // it has had live artifacts; of the connection's reader alone
@@ -63,7 +65,7 @@ func (c *Client) newSubscription(id uint32, pattern string, h Handler, opts []Su
 	s := &Subscription{
 		client: c, id: id, pattern: pattern, handler: h,
 		done: make(chan struct{}),
-		next: make(map[string]*wire.Sequence),
+		next: positions{in: make(map[string]*position)},
 	}
 	s.ctx, s.cancel = context.WithCancel(c.life)
 	s.queue = inbox[delivery]{limit: c.opts.queueBytes, handle: s.handle, spawn: c.wg.Go, eased: s.goOn}
@@ -122,7 +124,7 @@ func (c *Client) subscribeOnce(ctx context.Context, s *Subscription) error {
 	s.number = c.subN
 	c.subs[s.id] = s
 	if c.up { // else the next connection begins with it
-		c.out.control(wire.Header{Kind: wire.KindSubscribe, Ref: s.id}, s.pattern, s.resume(), false)
+		c.subscribeLocked(s)
 	}
 	c.mu.Unlock()
 	select {
@@ -210,7 +212,8 @@ func (s *Subscription) Unsubscribe(ctx context.Context) error {
 }
 
 // Done is closed when the subscription has ended: after Unsubscribe, with the
-// client, or when a node refused it after a reconnect.
+// client, or when a node refused it after a reconnect, or can't be told of where it is in
+// so many topics.
 func (s *Subscription) Done() <-chan struct{} { return s.done }
 
 // Err returns why the subscription ended; nil while it has not, and after
@@ -240,28 +243,3 @@ func (s *Subscription) end(err error) {
 // tracks reports whether the subscription remembers where it is in topics with
 // history: a group and the implicit subscription to "broadcast" don't replay.
 func (s *Subscription) tracks() bool { return s.want.Group == "" && s.id != 0 }
-
-// resume returns the body of the frame that subscribes, from where the
-// subscription is.
-func (s *Subscription) resume() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	want := s.want
-	s.early, s.earlyN = nil, 0
-	if s.known && s.tracks() {
-		want.Sequence, want.Age, want.Again = 0, 0, true
-		want.Positions = make(map[string]wire.Sequence, len(s.next))
-		for topic, next := range s.next {
-			want.Positions[topic] = *next
-		}
-		s.resuming = len(s.next) > 0
-		if !s.resuming { // what there is now came after it subscribed
-			want.Since = wire.SinceAll
-		}
-	}
-	body, err := json.Marshal(want)
-	if err != nil {
-		panic("client: subscription can't be encoded: " + err.Error()) // strings and numbers always can
-	}
-	return body
-}
