@@ -36,6 +36,14 @@ type logs struct {
 	close   func() error
 }
 
+// tell makes a log on disk tell another replica of what it finds, and does. Nobody uses it
+// meanwhile.
+func (l *logs) tell(r *replica) {
+	if g, ok := l.entries.(guardedLogs); ok {
+		l.entries = guardedLogs{g.LogStore, r.fail, r.replaces}
+	}
+}
+
 // memoryLogs end with the process.
 func memoryLogs() *logs {
 	s := raft.NewInmemStore()

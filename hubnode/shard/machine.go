@@ -57,6 +57,8 @@ type machine struct {
 	crowded func()                 // the log has grown enough to be cut
 	settled func(ticket, []Result) // an entry was applied; may be nil
 	latest  func() uint64          // the last log entry that the latest snapshot holds; may be nil
+	strange func(*snapshot) error  // why another replica's snapshot can't be taken over, as what is held is not on the way to it; may be nil
+	reigns  reigns                 // what was applied, by terms
 
 	publishers *publishers
 	durables   *durable.Set
@@ -138,6 +140,7 @@ func (m *machine) apply(l *raft.Log) {
 	if err != nil {
 		m.fail(fmt.Errorf("log entry %d: %w", l.Index, err))
 	}
+	m.reigns = m.reigns.with(l.Index, l.Term)
 	m.applied.Store(l.Index)
 	if m.grown.Add(int64(len(l.Data))) >= m.room && m.crowded != nil {
 		m.crowded()
@@ -284,6 +287,7 @@ type snapshot struct {
 	Topics     map[string]wire.Sequence // the next ones
 	Publishers []publisher
 	Durables   []durable.Saved
+	Reigns     reigns // what the log had; a replica of the version before does not say it
 }
 
 // Snapshot implements raft.FSM. It copies what is beyond the store: that holds
@@ -292,7 +296,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	if m.failed {
 		return nil, errLacks
 	}
-	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list(), Durables: m.durables.List()}
+	s := snapshot{Topics: make(map[string]wire.Sequence, len(m.topics)), Publishers: m.publishers.list(), Durables: m.durables.List(), Reigns: m.reigns}
 	for name, t := range m.topics {
 		s.Topics[name] = wire.Sequence(t.next.Load())
 	}
@@ -329,6 +333,12 @@ func (m *machine) Restore(from io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	if m.strange != nil {
+		if err := m.strange(s); err != nil {
+			m.fail(err)
+			return err
+		}
+	}
 	if err := m.pull(s); err != nil {
 		return err
 	}
@@ -344,6 +354,7 @@ func (m *machine) Restore(from io.ReadCloser) error {
 func (m *machine) load(s *snapshot) {
 	m.publishers.restore(s.Publishers)
 	m.durables.Restore(s.Durables)
+	m.reigns = s.Reigns
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.topics)

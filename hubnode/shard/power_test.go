@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -183,6 +184,109 @@ func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
 	want = append(want, g.publishAll("new", 4)...)
 	g.start(name(2))
 	g.allHold(want)
+}
+
+// The same when the two have cut their logs before it comes back: all it gets is a snapshot,
+// which does not go on from what its store holds.
+func TestStoreThatHoldsWhatOthersLostIsMadeAnewOverASnapshot(t *testing.T) {
+	g, want := lazyGroup(t, false)
+	g.publishAll("lost", 2)
+	for i := range 3 {
+		m := g.node(name(i))
+		eventually(t, "all on "+m.name, func() bool { return len(m.held("a")) == 10 })
+	}
+	g.node(name(2)).flush(t)
+	g.loseUnsynced()
+	for i := range 2 {
+		g.start(name(i))
+	}
+	for n := range uint64(trailingLogs) {
+		want = append(want, g.publishAll(fmt.Sprintf("new %d", n), 10+n)...)
+	}
+	for i := range 2 {
+		g.node(name(i)).cutLog(t)
+	}
+	g.start(name(2))
+	g.allHold(want)
+}
+
+// The same when it is in its snapshot: the entries that the others send say so, also those
+// that the snapshot would stand for.
+func TestSnapshotOfWhatOthersLostIsMadeAnew(t *testing.T) {
+	for what, behind := range map[string]bool{"the others are behind": true, "they are beyond": false} {
+		t.Run(what, func(t *testing.T) {
+			g, want := lazyGroup(t, false)
+			for n := range uint64(3) {
+				g.publishAll("lost", 2+n)
+			}
+			for i := range 3 {
+				m := g.node(name(i))
+				eventually(t, "all on "+m.name, func() bool { return len(m.held("a")) == 20 })
+			}
+			g.node(name(2)).cutLog(t)
+			g.loseUnsynced()
+			for i := range 2 {
+				g.start(name(i))
+			}
+			want = append(want, g.publishAll("new", 10)...)
+			for n := range uint64(3) {
+				if !behind {
+					want = append(want, g.publishAll("more", 20+n)...)
+				}
+			}
+			g.start(name(2))
+			g.allHold(want)
+			want = append(want, g.publishAll("after", 30)...)
+			g.allHold(want)
+		})
+	}
+}
+
+// What was fetched of a snapshot does not stay in the store when the rest can't be: the one who
+// sent it may lose it, with a majority.
+func TestWhatWasFetchedInPartDoesNotStay(t *testing.T) {
+	g := &group{t: t, disks: newDisks(), interval: time.Hour}
+	held, release := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int64
+	g.asking = func(_, _, question string) {
+		if question == questionStretch && asked.Add(1) == 2 {
+			close(held)
+			<-release
+		}
+	}
+	g.begin(3, 1)
+	var all []string
+	publish := func(n int) {
+		t.Helper()
+		for range n {
+			all = append(all, fmt.Sprintf("%d %s", len(all), strings.Repeat("x", 16<<10)))
+			g.publish("a", all[len(all)-1], Publisher{ID: 1, Number: uint64(len(all))})
+		}
+	}
+	publish(3)
+	g.allHold(all)
+	away := g.node(follower(g, "a"))
+	g.cutOff(away)
+	publish(2 * trailingLogs)
+	for _, m := range g.members() {
+		if m != away {
+			m.cutLog(t)
+		}
+	}
+	r := away.shards.replica(0)
+	g.rejoin(away)
+	<-held
+	if n := len(away.held("a")); n <= 3 || n >= len(all) {
+		t.Errorf("it holds %d of %d in the middle of fetching", n, len(all))
+	}
+	g.cutOff(away)
+	close(release)
+	eventually(t, "what it had before on "+away.name, func() bool { return slices.Equal(away.held("a"), all[:3]) })
+	g.rejoin(away)
+	g.allHold(all)
+	if away.shards.replica(0) != r {
+		t.Error("it was made anew")
+	}
 }
 
 // Power fails everywhere again and again, and takes what was not synced, by chance not all of

@@ -28,9 +28,17 @@ type source struct {
 }
 
 // pull fetches from the replica that sent a snapshot what this replica's store
-// lacks of it. What the store has is a beginning of the same history, so that
-// it goes on where that ends.
+// lacks of it. What the store has is a beginning of the same history (see strange), so
+// that it goes on where that ends.
 func (r *replica) pull(s *snapshot) error {
+	err := r.fetch(s)
+	if err != nil {
+		r.gaveUp()
+	}
+	return err
+}
+
+func (r *replica) fetch(s *snapshot) error {
 	sender := r.trans.source.Load()
 	if sender == nil {
 		return errors.New("it is not known who sent the snapshot")

@@ -48,14 +48,15 @@ type replica struct {
 	dir string // empty: in memory
 	log *slog.Logger
 
-	raft    *raft.Raft
-	machine *machine
-	trans   *transport
-	logs    *logs
-	snaps   *snapshots
-	store   history.Store
-	held    uint64 // when it was started: the last log entry of which something is in the store
-	running sync.WaitGroup
+	raft     *raft.Raft
+	machine  *machine
+	trans    *transport
+	logs     *logs
+	snaps    *snapshots
+	store    history.Store
+	held     uint64 // when it was started: the last log entry of which something is in the store
+	heldTerm uint64 // its term
+	running  sync.WaitGroup
 
 	asking sync.WaitGroup // those who wait for Raft's answer
 
@@ -225,13 +226,14 @@ func (r *replica) start() error {
 	}
 	m.weighs = r.s.cfg.Weighs
 	m.limits, m.outlet, m.pull, m.broken, m.crowded = r.s.cfg.Limits, r.s.cfg.Outlet(), r.pull, r.fail, r.cut
-	m.settled, m.latest = r.landing, r.snaps.last
+	m.settled, m.latest = r.landing, r.snaps.held
+	m.strange = r.strange
 	upTo, err := loadLatest(m, r.snaps)
 	if err == nil {
 		err = r.logs.upTo(upTo)
 	}
 	if err == nil && r.dir != "" && r.s.cfg.SyncInterval > 0 {
-		r.held, err = r.cutStore()
+		r.held, r.heldTerm, err = r.cutStore()
 	}
 	if err != nil {
 		return err

@@ -20,8 +20,9 @@ type snapshots struct {
 	fs  files
 	dir string // empty: in memory only
 
-	mu     sync.Mutex // guards the fields below
-	latest *savedSnapshot
+	mu     sync.Mutex     // guards the fields below
+	latest *savedSnapshot // the store holds all of it
+	coming *savedSnapshot // of another replica, while what the store lacks of it is being fetched
 }
 
 // savedSnapshot is a snapshot with what Raft wants to know of it.
@@ -55,7 +56,10 @@ func openSnapshots(fs files, dir string) (*snapshots, error) {
 	return s, nil
 }
 
-var errLacking = errors.New("history was still being fetched from another replica")
+var (
+	errLacking = errors.New("history was still being fetched from another replica")
+	errOlder   = errors.New("there is a newer snapshot")
+)
 
 // Create implements raft.SnapshotStore.
 func (s *snapshots) Create(version raft.SnapshotVersion, index, term uint64, c raft.Configuration, at uint64, _ raft.Transport) (raft.SnapshotSink, error) {
@@ -76,41 +80,88 @@ func (s *snapshots) List() ([]*raft.SnapshotMeta, error) {
 	return []*raft.SnapshotMeta{&meta}, nil
 }
 
-// Open implements raft.SnapshotStore.
+// Open implements raft.SnapshotStore. The one that is being fetched can be opened, too: it is
+// what Raft restores.
 func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.latest == nil || s.latest.Meta.ID != id {
-		return nil, nil, fmt.Errorf("there is no snapshot %s any more", id)
+	for _, saved := range []*savedSnapshot{s.coming, s.latest} {
+		if saved != nil && saved.Meta.ID == id {
+			meta := saved.Meta
+			return &meta, io.NopCloser(bytes.NewReader(saved.State)), nil
+		}
 	}
-	meta := s.latest.Meta
-	return &meta, io.NopCloser(bytes.NewReader(s.latest.State)), nil
+	return nil, nil, fmt.Errorf("there is no snapshot %s any more", id)
 }
 
-// save makes a snapshot the latest one.
+// save makes a snapshot the latest one; one that is lacking becomes that when it was fetched.
+// Raft writes the replica's own at any time, also long after it was taken and while another
+// one is taken over, whose log is gone then: an older one is refused, and Raft goes on as if
+// there were none.
 func (s *snapshots) save(saved *savedSnapshot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dir != "" {
-		var b bytes.Buffer
-		if err := gob.NewEncoder(&b).Encode(saved); err != nil {
-			return err
-		}
-		if err := writeFile(s.fs, s.dir, snapshotFile, b.Bytes()); err != nil {
-			return err
-		}
+	if s.latest != nil && s.latest.Meta.Index > saved.Meta.Index {
+		return errOlder
 	}
-	s.latest = saved
+	if !saved.Lacking && s.coming != nil && s.coming.Meta.Index > saved.Meta.Index {
+		return errOlder
+	}
+	if err := s.write(saved); err != nil {
+		return err
+	}
+	if saved.Lacking {
+		s.coming = saved
+	} else {
+		s.latest = saved
+	}
 	return nil
 }
 
-// fetched says that the store holds all of the latest snapshot.
+// write puts a snapshot on disk. mu is held.
+func (s *snapshots) write(saved *savedSnapshot) error {
+	if s.dir == "" {
+		return nil
+	}
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(saved); err != nil {
+		return err
+	}
+	return writeFile(s.fs, s.dir, snapshotFile, b.Bytes())
+}
+
+// fetched says that the store holds all of the snapshot that was coming: it is the latest one.
 func (s *snapshots) fetched() error {
 	s.mu.Lock()
-	latest := *s.latest
-	s.mu.Unlock()
-	latest.Lacking = false
-	return s.save(&latest)
+	defer s.mu.Unlock()
+	if s.coming == nil || s.latest != nil && s.latest.Meta.Index > s.coming.Meta.Index {
+		return errOlder
+	}
+	whole := *s.coming
+	whole.Lacking = false
+	if err := s.write(&whole); err != nil {
+		return err
+	}
+	s.latest, s.coming = &whole, nil
+	return nil
+}
+
+// givenUp says that the snapshot that was coming is not fetched. Raft goes on from the latest
+// one, with its log, and so does the replica after a restart.
+func (s *snapshots) givenUp() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.coming == nil {
+		return nil
+	}
+	s.coming = nil
+	switch {
+	case s.dir == "":
+		return nil
+	case s.latest != nil:
+		return s.write(s.latest)
+	}
+	return s.fs.Delete(s.dir, snapshotFile)
 }
 
 // sink takes one snapshot.
@@ -141,22 +192,18 @@ func (s *sink) Close() error {
 	return s.to.save(&savedSnapshot{Meta: s.meta, State: s.state.Bytes(), Lacking: !s.own})
 }
 
-// held returns the last log entry of the latest snapshot, 0 while the store lacks some of
-// it, or without one.
+// held returns the last log entry of the latest snapshot, 0 without one.
 func (s *snapshots) held() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.latest == nil || s.latest.Lacking {
-		return 0
-	}
-	return s.latest.Meta.Index
+	index, _ := s.end()
+	return index
 }
 
-// last returns the last log entry that the latest snapshot holds, 0 without one.
-func (s *snapshots) last() uint64 {
-	metas, err := s.List()
-	if err != nil || len(metas) == 0 {
-		return 0
+// end returns the last log entry of the latest snapshot and its term, 0 without one.
+func (s *snapshots) end() (index, term uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.latest == nil {
+		return 0, 0
 	}
-	return metas[0].Index
+	return s.latest.Meta.Index, s.latest.Meta.Term
 }

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/hashicorp/raft"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
@@ -52,6 +55,147 @@ func TestAReplicaThatWasAwayForLongCatchesUp(t *testing.T) {
 			t.Errorf("%d replicas were made anew", n)
 		}
 	})
+}
+
+// Raft writes a replica's own snapshot when it gets to it, which may be after it took over a
+// newer one of another replica, or while it does. Nothing goes back.
+func TestAnOlderSnapshotDoesNotReplaceANewerOne(t *testing.T) {
+	for what, dir := range map[string]string{"memory": "", "disk": "node"} {
+		t.Run(what, func(t *testing.T) {
+			fs := memFiles{machineDisk: newMachineDisk(vfs.NewMem())}
+			if err := fs.MkdirAll("node"); err != nil {
+				t.Fatal(err)
+			}
+			s, err := openSnapshots(fs, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			take := func(index uint64, own bool) error {
+				to, err := s.Create(1, index, 3, raft.Configuration{}, 1, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				to.(*sink).own = own
+				return to.Close()
+			}
+			for _, step := range []struct {
+				what string
+				do   func() error
+				want error
+				held uint64
+			}{
+				{"its own", func() error { return take(100, true) }, nil, 100},
+				{"another one's, not fetched yet", func() error { return take(500, false) }, nil, 100},
+				{"its own, taken before that", func() error { return take(120, true) }, errOlder, 100},
+				{"it is fetched", s.fetched, nil, 500},
+				{"its own, taken before that, at last", func() error { return take(120, true) }, errOlder, 500},
+				{"an older one of another one", func() error { return take(400, false) }, errOlder, 500},
+				{"nothing is being fetched", s.fetched, errOlder, 500},
+				{"one that is given up", func() error { return errors.Join(take(900, false), s.givenUp()) }, nil, 500},
+				{"an older one after that", func() error { return errors.Join(take(800, false), s.fetched()) }, nil, 800},
+				{"its own", func() error { return take(810, true) }, nil, 810},
+				{"another one given up", func() error { return errors.Join(take(900, false), s.givenUp()) }, nil, 810},
+			} {
+				if err := step.do(); !errors.Is(err, step.want) || s.held() != step.held {
+					t.Errorf("%s: %v, and it holds up to %d, want %v and %d", step.what, err, s.held(), step.want, step.held)
+				}
+			}
+			if dir == "" {
+				return
+			}
+			if s, err = openSnapshots(fs, dir); err != nil || s.held() != 810 {
+				t.Errorf("after a restart: %v", err)
+			}
+			if err := take(900, false); err != nil {
+				t.Fatal(err)
+			}
+			if _, err = openSnapshots(fs, dir); !errors.Is(err, errLacking) {
+				t.Errorf("after a restart in the middle of fetching: %v", err)
+			}
+		})
+	}
+}
+
+// A replica is fetching a snapshot when all others are lost for good. It goes on alone with
+// what it had and what it has fetched.
+func TestAReplicaThatWasFetchingGoesOnAlone(t *testing.T) {
+	storages := map[string]func(*group){"memory": func(*group) {}, "disk": func(g *group) { g.disks = newDisks() }}
+	for what, on := range storages {
+		t.Run(what, func(t *testing.T) {
+			g := &group{t: t}
+			on(g)
+			held, release := make(chan struct{}), make(chan struct{})
+			var asked atomic.Int64
+			var hold atomic.Pointer[string] // the node whose second question for a page is held up
+			g.asking = func(from, _, question string) {
+				if node := hold.Load(); node == nil || *node != from || question != questionStretch {
+					return
+				}
+				if asked.Add(1) == 2 {
+					close(held)
+				}
+				if asked.Load() >= 2 {
+					<-release
+				}
+			}
+			g.begin(3, 1)
+			var all []string
+			publish := func(n int) {
+				t.Helper()
+				for range n {
+					all = append(all, fmt.Sprintf("%d %s", len(all), strings.Repeat("x", 16<<10)))
+					g.publish("a", all[len(all)-1], Publisher{ID: 1, Number: uint64(len(all))})
+				}
+			}
+			publish(3)
+			g.allHold(all)
+			away := g.node(follower(g, "a"))
+			g.cutOff(away)
+			publish(2 * trailingLogs)
+			for _, m := range g.members() {
+				if m != away {
+					m.cutLog(t)
+				}
+			}
+			hold.Store(&away.name)
+			g.rejoin(away)
+			<-held
+			had := len(away.held("a"))
+			if had <= 3 || had >= len(all) {
+				t.Fatalf("it holds %d of %d in the middle of fetching", had, len(all))
+			}
+			for i := range 3 {
+				if name(i) != away.name {
+					g.kill(name(i))
+					if g.disks != nil {
+						g.disks.replace(name(i), vfs.NewCrashableMem())
+					}
+				}
+			}
+			close(release)
+			for i := range 3 {
+				if name(i) != away.name {
+					g.start(name(i))
+				}
+			}
+			g.publish("a", "more", Publisher{ID: 2, Number: 1})
+			g.allHold(append(slices.Clone(all[:had]), "more"))
+			r := away.shards.replica(0)
+			if n := away.shards.Recovered(); n != 1 {
+				t.Errorf("it went on alone %d times", n)
+			}
+			if g.disks == nil {
+				return
+			}
+			logs, _ := r.logs.entries.(guardedLogs)
+			logs.damaged(history.ErrCorrupt) // what its log finds later is told the replica that runs
+			eventually(t, "another replica", func() bool {
+				now := away.shards.replica(0)
+				return now != nil && now != r
+			})
+			g.allHold(append(slices.Clone(all[:had]), "more"))
+		})
+	}
 }
 
 // A store whose end was lost, to damage that the database does not see, is not taken for

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -342,11 +343,13 @@ func (s *Shards) revive(old *replica) error {
 	m := newMachine(old.store)
 	m.limits, m.outlet = s.cfg.Limits, s.cfg.Outlet()
 	m.pull = func(*snapshot) error { return nil } // the store has it
+	m.broken = func(err error) { old.log.Error("a record can't be applied", slog.Any("error", err)) }
 	trans := newTransport(old.n, old.id, s.cfg.Self, s.bundles)
 	only := raft.Configuration{Servers: []raft.Server{server(old.id)}}
-	err := errors.Join(raft.RecoverCluster(old.config(), m, old.logs.entries, old.logs.votes, old.snaps, trans, only), trans.Close())
+	err := errors.Join(raft.RecoverCluster(old.config(), survivor{m}, old.logs.entries, old.logs.votes, old.snaps, trans, only), trans.Close())
 	r := s.vacant(old.n, old.dir, old.id, old.store)
 	r.logs, r.snaps = old.logs, old.snaps
+	r.logs.tell(r)
 	if err == nil {
 		err = r.start()
 	}
@@ -359,6 +362,24 @@ func (s *Shards) revive(old *replica) error {
 		r.close()
 	}
 	return nil
+}
+
+// survivor is the machine of a replica that goes on alone, when all of its log is applied.
+type survivor struct{ *machine }
+
+// Snapshot implements raft.FSM. What was fetched of another replica's snapshot, before that
+// was lost with the others, is kept: topics go on behind it.
+func (m survivor) Snapshot() (raft.FSMSnapshot, error) {
+	err := m.store.Topics(func(topic string, b history.Bounds) bool {
+		if t := m.topic([]byte(topic)); b.Next > wire.Sequence(t.next.Load()) {
+			t.next.Store(uint64(b.Next))
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m.machine.Snapshot()
 }
 
 // tendMembers brings the group's members to where they should be, one change at
