@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/switchboardhub/switchboard/hubnode/durable"
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
 	"github.com/switchboardhub/switchboard/wire"
@@ -152,7 +153,7 @@ func TestWhatRetentionTookIsNotFetched(t *testing.T) {
 func replicaOf(store history.Store) *replica {
 	log := slog.New(slog.DiscardHandler)
 	s := New(Config{Self: "n-0", Shards: 1, Log: log})
-	r := &replica{s: s, id: "n-0/1", store: store, log: log}
+	r := &replica{s: s, id: "n-0/1", store: store, machine: newMachine(store), log: log}
 	s.replicas[0] = r
 	return r
 }
@@ -226,7 +227,24 @@ func TestAReplicaAnswersForWhatItHad(t *testing.T) {
 // emptied is a store that is emptied just before it is read.
 type emptied struct {
 	history.Store
-	r *replica
+	r      *replica
+	bounds bool // also by who asks for the bounds
+}
+
+func (e *emptied) Bounds(topic string) (history.Bounds, bool, error) {
+	if e.bounds {
+		if err := e.empty(); err != nil {
+			return history.Bounds{}, false, err
+		}
+	}
+	return e.Store.Bounds(topic)
+}
+
+func (e *emptied) Topics(visit func(topic string, b history.Bounds) bool) error {
+	if err := e.empty(); err != nil {
+		return err
+	}
+	return e.Store.Topics(visit)
 }
 
 func (e *emptied) empty() error {
@@ -250,6 +268,15 @@ func (e *emptied) SequenceAt(topic string, at time.Time) (wire.Sequence, error) 
 	return e.Store.SequenceAt(topic, at)
 }
 
+func emptiedOf(t *testing.T, r *replica) *emptied {
+	t.Helper()
+	e, ok := r.store.(*emptied)
+	if !ok {
+		t.Fatalf("the store is a %T", r.store)
+	}
+	return e
+}
+
 // A replica is taken out, and its store emptied, while somebody reads from it. That there is
 // nothing is not an answer then.
 func TestAReplicaThatIsTakenOutDoesNotAnswer(t *testing.T) {
@@ -270,11 +297,30 @@ func TestAReplicaThatIsTakenOutDoesNotAnswer(t *testing.T) {
 		},
 		"a reader that asks for the bounds": func(r *replica) error {
 			store, _ := r.s.Held("a")
-			if e, ok := r.store.(*emptied); !ok || e.empty() != nil {
-				t.Error("the store is not emptied")
-			}
+			emptiedOf(t, r).bounds = true
 			_, _, err := store.Bounds("a")
 			return err
+		},
+		"a reader that asks for the topics": func(r *replica) error {
+			store, _ := r.s.Held("a")
+			return store.Topics(func(string, history.Bounds) bool { return true })
+		},
+		"a leader that lists what it has": func(r *replica) error {
+			emptiedOf(t, r).bounds = true
+			_, err := r.bounds("a")
+			return err
+		},
+		"a leader that gives out work": func(r *replica) error {
+			emptiedOf(t, r).bounds = true
+			_, err := r.s.Fetch(t.Context(), "a", "workers", durable.Request{Member: "m", Max: 1})
+			return err
+		},
+		"a leader that counts": func(r *replica) error {
+			r.serving = true
+			if all := r.s.Tallies(func(string) string { return "all" }); len(all) > 0 {
+				return fmt.Errorf("it counted %v", all)
+			}
+			return errChanging
 		},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -680,7 +680,8 @@ func (s *Shards) Bounds(ctx context.Context, topic string) (history.Bounds, erro
 	return r.bounds(topic)
 }
 
-// bounds returns what the replica holds of a topic.
+// bounds returns what the replica holds of a topic, or an error when it was taken out
+// meanwhile.
 func (r *replica) bounds(topic string) (history.Bounds, error) {
 	next := r.machine.next(topic)
 	b, _, err := r.store.Bounds(topic)
@@ -694,7 +695,7 @@ func (r *replica) bounds(topic string) (history.Bounds, error) {
 			b.First = next
 		}
 	}
-	return b, nil
+	return b, r.inPlace()
 }
 
 // suspect makes the replica anew when its store is corrupt.
@@ -730,6 +731,11 @@ func (s readStore) Bounds(topic string) (history.Bounds, bool, error) {
 func (s readStore) Read(topic string, from wire.Sequence, maxBytes int, visit func(history.Run)) (wire.Sequence, error) {
 	next, err := s.Store.Read(topic, from, maxBytes, visit)
 	return next, s.told(err)
+}
+
+// Topics implements history.Store.
+func (s readStore) Topics(visit func(topic string, b history.Bounds) bool) error {
+	return s.told(s.Store.Topics(visit))
 }
 
 // SequenceAt implements history.Store.

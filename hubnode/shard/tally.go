@@ -31,6 +31,9 @@ func (s *Shards) Tallies(group func(topic string) string) []Tally {
 			}
 			return true
 		})
+		if err == nil {
+			err = r.inPlace()
+		}
 		if err != nil {
 			r.suspect(err)
 			r.log.Warn("history not counted", slog.Any("error", err))
