@@ -23,32 +23,37 @@ func (h *Hub) bury(q fetchQuestion, dead []wire.Work) {
 	policy := q.Fetch.Policy
 	log := h.log.With(slog.String("topic", q.Topic), slog.String("durable", q.Fetch.Name))
 	for _, w := range dead {
+		settled := durable.Bury(policy, []wire.Work{w})
 		if policy.DeadLetter == "" {
 			h.metrics.dropped(dropGivenUp, int(w.To-w.From)+1)
 			log.Warn("artifacts given up: they were delivered too often", slog.Uint64("from", uint64(w.From)), slog.Uint64("to", uint64(w.To)))
-		} else if err := h.moveTo(ctx, policy.DeadLetter, q, w); err != nil {
+		} else if gone, err := h.moveTo(ctx, policy.DeadLetter, q, w); err == nil {
+			settled = durable.Bury(policy, without(w, gone))
+			settled.Released = gone // retention took it: it is lost, and counted
+		} else {
 			log.Warn("artifacts not moved to the dead-letter topic: tried again", slog.String("dead_letter", policy.DeadLetter), logError(err))
 			continue
 		}
-		if _, err := h.keeper.Fetch(ctx, q.Topic, q.Fetch.Name, durable.Bury(policy, []wire.Work{w})); err != nil {
+		if _, err := h.keeper.Fetch(ctx, q.Topic, q.Fetch.Name, settled); err != nil {
 			log.Warn("artifacts given up, but not settled: they may be given up twice", logError(err))
 		}
 	}
 }
 
-// moveTo stores copies of artifacts on another topic.
-func (h *Hub) moveTo(ctx context.Context, target string, q fetchQuestion, w wire.Work) error {
+// moveTo stores copies of artifacts on another topic, and returns those that retention has
+// taken.
+func (h *Hub) moveTo(ctx context.Context, target string, q fetchQuestion, w wire.Work) (gone []wire.Range, err error) {
 	store, held := h.keeper.Held(q.Topic)
 	if !held {
-		return unavailable(q.Topic, h.remote.Self())
+		return nil, unavailable(q.Topic, h.remote.Self())
 	}
 	for next := w.From; next <= w.To; {
 		var frames []wire.Frame
-		after, err := eachCut(store, q.Topic, next, w.To, pageBytes, func(first wire.Sequence, count int, from string, body []byte) {
+		after, taken, err := eachCut(store, q.Topic, next, w.To, pageBytes, func(first wire.Sequence, count int, from string, body []byte) {
 			frames = append(frames, wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: uint16(count), Sequence: first}, q.Topic, from, body))
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, f := range frames {
 			letter, err := deadLetter(f, target, q.Fetch.Name, w.Deliveries)
@@ -56,15 +61,13 @@ func (h *Hub) moveTo(ctx context.Context, target string, q fetchQuestion, w wire
 				err = h.storeAnywhere(ctx, letter)
 			}
 			if err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if after <= next {
-			return nil // retention took the rest
-		}
+		gone = append(gone, taken...)
 		next = after
 	}
-	return nil
+	return gone, nil
 }
 
 // deadLetter returns a frame of artifacts for the dead-letter topic: as they were,
@@ -139,11 +142,20 @@ func (h *Hub) answerStore(ctx context.Context, body []byte) error {
 }
 
 // eachCut visits what a store holds of a topic from a sequence to another, included,
-// as runs that begin and end there. It returns where to read on.
-func eachCut(store history.Store, name string, from, to wire.Sequence, maxBytes int, visit func(first wire.Sequence, count int, sender string, body []byte)) (wire.Sequence, error) {
+// as runs that begin and end there. It returns where to read on, which is behind from, and
+// what retention took of what lies before that.
+func eachCut(store history.Store, name string, from, to wire.Sequence, maxBytes int, visit func(first wire.Sequence, count int, sender string, body []byte)) (next wire.Sequence, gone []wire.Range, err error) {
 	var failed error
-	next, err := store.Read(name, from, maxBytes, func(run history.Run) {
+	at := from // what is before it was visited, or is gone
+	reach := func(first wire.Sequence) {
+		if first > at {
+			gone = append(gone, wire.Range{From: at, To: first - 1})
+			at = first
+		}
+	}
+	_, err = store.Read(name, from, maxBytes, func(run history.Run) {
 		first, last := max(run.First, from), min(run.First+wire.Sequence(run.Count)-1, to)
+		reach(min(first, to+1))
 		if first > last || failed != nil {
 			return
 		}
@@ -154,12 +166,23 @@ func eachCut(store history.Store, name string, from, to wire.Sequence, maxBytes 
 			return
 		}
 		visit(first, count, run.From, body)
+		at = last + 1
 	})
-	return min(next, to+1), errors.Join(err, failed)
+	if at == from { // there is nothing left
+		reach(to + 1)
+	}
+	return at, gone, errors.Join(err, failed)
 }
 
-// add adds artifacts to what a member was given, and returns where to read on.
-func (f *fetched) add(store history.Store, name string, from, to wire.Sequence, maxBytes int) (wire.Sequence, error) {
+// without returns the parts of some work that are not gone.
+func without(w wire.Work, gone []wire.Range) []wire.Work {
+	var f fetched
+	f.give(w, w.From, w.To, gone)
+	return f.Given
+}
+
+// add adds artifacts to what a member was given, as eachCut does.
+func (f *fetched) add(store history.Store, name string, from, to wire.Sequence, maxBytes int) (next wire.Sequence, gone []wire.Range, err error) {
 	return eachCut(store, name, from, to, maxBytes, func(first wire.Sequence, count int, sender string, body []byte) {
 		h := wire.Header{Kind: wire.KindPublish, Count: uint16(count), Sequence: first}
 		f.frames = wire.AppendFrame(f.frames, h, name, sender, body)

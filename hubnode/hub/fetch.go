@@ -411,7 +411,8 @@ func pauseUntil(ctx context.Context, due time.Time, news <-chan struct{}) bool {
 }
 
 // readWork adds the artifacts to what a member was given. It leaves out, and returns,
-// what would be too much for one answer.
+// what would be too much for one answer, and what retention took in the meantime: once nobody
+// has that any more it is lost, and counted.
 func (h *Hub) readWork(name string, got *fetched) (rest []wire.Range, err error) {
 	store, held := h.keeper.Held(name)
 	if !held {
@@ -422,26 +423,41 @@ func (h *Hub) readWork(name string, got *fetched) (rest []wire.Range, err error)
 		return nil, err
 	}
 	average := b.Bytes/int64(max(b.Artifacts, 1)) + 1
-	for i, w := range got.Given {
+	given := got.Given
+	got.Given = nil
+	for i, w := range given {
 		next := w.From
 		for next <= w.To && len(got.frames) < pageBytes {
 			most := min(int64(pageBytes-len(got.frames)), average*int64(w.To-next+1))
-			after, err := got.add(store, name, next, w.To, int(most))
+			after, gone, err := got.add(store, name, next, w.To, int(most))
 			if err != nil {
 				return nil, err
 			}
-			if after <= next {
-				next = w.To + 1 // retention took it in the meantime
-				break
-			}
+			got.give(w, next, after-1, gone)
+			rest = append(rest, gone...)
 			next = after
 		}
 		if next <= w.To {
-			_, rest = split(got.Given[i:], next)
-			kept, _ := split(got.Given[:i+1], next)
-			got.Given = kept
-			return rest, nil
+			_, left := split(given[i:], next)
+			return append(rest, left...), nil
 		}
 	}
-	return nil, nil
+	return rest, nil
+}
+
+// give adds a part of some work to what a member was given, but for what is gone.
+func (f *fetched) give(w wire.Work, from, to wire.Sequence, gone []wire.Range) {
+	for _, g := range append(gone, wire.Range{From: to + 1}) {
+		part := w
+		part.From, part.To = from, g.From-1
+		from = g.To + 1
+		if part.From > part.To {
+			continue
+		}
+		if n := len(f.Given); n > 0 && f.Given[n-1].To+1 == part.From && f.Given[n-1].Deliveries == part.Deliveries {
+			f.Given[n-1].To = part.To
+			continue
+		}
+		f.Given = append(f.Given, part)
+	}
 }

@@ -154,12 +154,12 @@ func (h *Hub) compare(f wire.Frame, next wire.Sequence) error {
 	last := min(next, f.Sequence()+wire.Sequence(f.Count())) - 1
 	var found error
 	for at := f.Sequence(); at <= last; {
-		after, err := eachCut(store, name, at, last, pageBytes, func(first wire.Sequence, count int, sender string, body []byte) {
+		after, _, err := eachCut(store, name, at, last, pageBytes, func(first wire.Sequence, count int, sender string, body []byte) {
 			if found == nil {
 				found = compareRun(f, first, count, sender, body)
 			}
 		})
-		if err = errors.Join(err, found); err != nil || after <= at { // retention took the rest
+		if err = errors.Join(err, found); err != nil {
 			return err
 		}
 		at = after

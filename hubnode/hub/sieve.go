@@ -36,7 +36,7 @@ func (s *sieve) look(ctx context.Context, next, end wire.Sequence, want int) err
 	}
 	for s.passing < want && s.until < end && ctx.Err() == nil {
 		from := s.until
-		after, err := eachCut(store, s.topic, from, end-1, pageBytes, func(first wire.Sequence, _ int, sender string, body []byte) {
+		after, _, err := eachCut(store, s.topic, from, end-1, pageBytes, func(first wire.Sequence, _ int, sender string, body []byte) {
 			s.lookAt(first, sender, body, want)
 		})
 		switch {
@@ -44,9 +44,6 @@ func (s *sieve) look(ctx context.Context, next, end wire.Sequence, want int) err
 			return err
 		case s.passing < want:
 			s.until = after
-		}
-		if after <= from {
-			return nil // retention took the rest
 		}
 	}
 	return nil
