@@ -300,6 +300,13 @@ func TestNodeServesWhileItsDiskCantBeOpened(t *testing.T) {
 	if away := f.status().Disk.Away; !strings.Contains(away, "not a directory") {
 		t.Errorf("the status says %q of the disk", away)
 	}
+	gauge := func(want string) {
+		t.Helper()
+		if metrics, _ := f.get("/metrics"); !strings.Contains(metrics, "\nswitchboard_history_disk_away "+want+"\n") {
+			t.Errorf("switchboard_history_disk_away is not %s", want)
+		}
+	}
+	gauge("1")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c, err := client.Connect(ctx, f.status().Client, client.WithID("a"))
@@ -330,6 +337,7 @@ func TestNodeServesWhileItsDiskCantBeOpened(t *testing.T) {
 	if d := f.status().Disk; d.AwaySince != nil || d.Away != "" {
 		t.Errorf("the disk is open, and the status says %q", d.Away)
 	}
+	gauge("0")
 	if seq, err := c.Publish(ctx, "kept", &wire.Artifact{Payload: []byte("y")}); err != nil || seq != 1 {
 		t.Errorf("publish to a topic with history = %d, %v", seq, err)
 	}

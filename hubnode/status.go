@@ -228,6 +228,9 @@ func (n *Node) Counts() admin.Counts {
 	if n.room.full.Load() != nil {
 		c.DiskFull = 1
 	}
+	if n.stores.away.Load() != nil {
+		c.DiskAway = 1
+	}
 	c.NamespaceHistory, c.NamespaceHistoryLimit, c.OverQuota = n.shares.byTenant(), n.shares.limit.Load(), n.shares.refused.Load()
 	c.MemoryUsed, c.MemoryLimit, c.MemoryLevel = n.memory.Used(), n.memory.Limit(), int(n.memory.Level())
 	c.GossipKeys = len(n.cluster.Keys())

@@ -77,6 +77,7 @@ type Counts struct {
 	DiskSize      uint64 // bytes, likewise
 	DiskReserve   uint64 // bytes: with fewer free, publishes are refused
 	DiskFull      int    // 1 while it is nearly full, else 0
+	DiskAway      int    // 1 while it can't be opened, else 0
 	MemoryUsed    int64  // bytes, when last looked at
 	MemoryLimit   int64  // bytes; 0: there is none
 	MemoryLevel   int    // 0 ample, 1 tight, 2 critical

@@ -61,6 +61,7 @@ var (
 	historyDiskSize  = describe("history_disk_size_bytes", "Size of the disk for history; 0 when it is in memory.")
 	historyReserve   = describe("history_disk_reserve_bytes", "Bytes free on the disk for history below which publishes to topics that this node leads are refused; 0 when it is in memory.")
 	historyDiskFull  = describe("history_disk_full", "1 while the disk for history is nearly full and publishes to topics that this node leads are refused, else 0.")
+	historyDiskAway  = describe("history_disk_away", "1 while the disk for history can't be opened and the node goes on without its shards, else 0.")
 	namespaceHistory = describe("namespace_history_bytes", "Bytes of artifacts that the topics of a namespace keep in the whole hub, as far as this node knows, of the namespaces with most; absent while there is no limit.", "tenant")
 	namespaceLimit   = describe("namespace_history_limit_bytes", "Bytes of artifacts that the topics of one namespace may keep in the whole hub; 0: there is no limit.")
 	overQuota        = describe("artifacts_over_quota_total", "Artifacts refused because the topics of their namespace keep as much as they may, on the topics that this node leads.")
@@ -154,6 +155,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(historyDiskSize, float64(n.DiskSize))
 	gauge(historyReserve, float64(n.DiskReserve))
 	gauge(historyDiskFull, float64(n.DiskFull))
+	gauge(historyDiskAway, float64(n.DiskAway))
 	for _, namespace := range highest(n.NamespaceHistory, namespacesMax) {
 		gauge(namespaceHistory, float64(n.NamespaceHistory[namespace]), namespace)
 	}

@@ -163,6 +163,7 @@ func TestMetricsAreConsistent(t *testing.T) {
 		"DiskSize":           "history_disk_size_bytes",
 		"DiskReserve":        "history_disk_reserve_bytes",
 		"DiskFull":           "history_disk_full",
+		"DiskAway":           "history_disk_away",
 		"MemoryUsed":         "memory_used_bytes",
 		"MemoryLimit":        "memory_limit_bytes",
 		"MemoryLevel":        "memory_level",

@@ -42,7 +42,8 @@ more of one`}
 	nodesList = list{name: "nodes", short: "Show the hub's nodes", columns: "NODE\tSTATE\tREADY\tCLIENT\tHTTP\tCLIENTS\tDISK\tVERSION\tUPTIME", rows: nodeRows, long: `.
 
 DISK is what is free of the disk for history, or since when it is nearly full: then what is
-published to topics that the node leads is refused. The node that answers is marked *`}
+published to topics that the node leads is refused; or since when it is away: it can't be opened,
+and the node goes on without its shards. The node that answers is marked *`}
 	durablesList = list{name: "durables", short: "Show durable subscriptions, and how far each has got", columns: "TOPIC\tNAME\tSHARED\tPOSITION\tPENDING\tIN FLIGHT\tREDELIVERED\tLOST\tCLIENTS\tUSED\tFILTER", rows: durableRows, note: durablesMissing, ofTopic: true, long: `.
 
 POSITION is the first sequence that is not settled, PENDING how many artifacts wait to
@@ -373,6 +374,7 @@ func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 				FreeBytes uint64    `json:"freeBytes"`
 				SizeBytes uint64    `json:"sizeBytes"`
 				FullSince time.Time `json:"fullSince"`
+				AwaySince time.Time `json:"awaySince"`
 			} `json:"disk"`
 		} `json:"nodes"`
 	}
@@ -383,7 +385,10 @@ func nodeRows(answer []byte, _ wire.ClientID, row func(...string)) error {
 		ready, clients, disk, uptime := "no", strconv.Itoa(n.Clients), "-", seconds(n.UptimeSeconds)
 		if d := n.Disk; d != nil {
 			disk = fmt.Sprintf("%d%% free", 100*d.FreeBytes/max(d.SizeBytes, 1))
-			if !d.FullSince.IsZero() {
+			switch {
+			case !d.AwaySince.IsZero():
+				disk = "away since " + ago(d.AwaySince)
+			case !d.FullSince.IsZero():
 				disk = "full since " + ago(d.FullSince)
 			}
 		}

@@ -235,6 +235,15 @@ func TestTables(t *testing.T) {
 				"n-0 *  active   yes          h:1     http://h:2  3        -     v1       1m1s\n" +
 				"n-1    joining  unreachable  h:3     http://h:4  -        -     -        -\n",
 		},
+		"nodes with disks": {
+			nodesList,
+			`{"nodes":[{"node":"n-0","reachable":true,"disk":{"freeBytes":25,"sizeBytes":100}},` +
+				fmt.Sprintf(`{"node":"n-1","reachable":true,"disk":{"fullSince":%[1]q}},{"node":"n-2","reachable":true,"disk":{"fullSince":%[1]q,"awaySince":%[1]q,"away":"why"}}]}`, time.Now().Add(time.Hour).Format(time.RFC3339)), // by another clock
+			"NODE  STATE  READY  CLIENT  HTTP  CLIENTS  DISK               VERSION  UPTIME\n" +
+				"n-0          no                   0        25% free           -        0s\n" +
+				"n-1          no                   0        full since 0s ago  -        0s\n" +
+				"n-2          no                   0        away since 0s ago  -        0s\n",
+		},
 		"namespaces": {
 			namespacesList,
 			`{"maxHistoryBytes":1000,"namespaces":[{"namespace":"shop","historyBytes":999},{"namespace":"bank","historyBytes":10}]}`,

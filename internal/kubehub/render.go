@@ -103,7 +103,10 @@ func (r *Report) nodes(b *bytes.Buffer, now time.Time) {
 			}
 			if d := s.Disk; d != nil {
 				disk = fmt.Sprintf("%d%% free", 100*d.FreeBytes/max(d.SizeBytes, 1))
-				if d.FullSince != nil {
+				switch {
+				case d.AwaySince != nil:
+					disk = "AWAY for " + since(*d.AwaySince, now)
+				case d.FullSince != nil:
 					disk = "FULL for " + since(*d.FullSince, now)
 				}
 			}
@@ -116,6 +119,9 @@ func (r *Report) nodes(b *bytes.Buffer, now time.Time) {
 		n := &r.Nodes[i]
 		if n.Status != nil && n.Status.ConfigError != "" {
 			fmt.Fprintf(b, "  ! %s refuses its settings: %s\n", n.Node, n.Status.ConfigError)
+		}
+		if n.Status != nil && n.Status.Disk != nil && n.Status.Disk.Away != "" {
+			fmt.Fprintf(b, "  ! %s can't open its disk: %s\n", n.Node, n.Status.Disk.Away)
 		}
 		if n.Ready && n.Silent != "" {
 			fmt.Fprintf(b, "  ! %s does not answer: %s\n", n.Node, n.Silent)

@@ -92,6 +92,23 @@ agents-node-0  yes    3        2      30% free  0         60m  w1       switchbo
 agents-node-1  yes    3        2      30% free  0         60m  w1       switchboard:1
 `,
 		},
+		"a disk is away": {
+			reportOf(hubWith(available), []*hubnode.Status{whole, {Disk: &hubnode.Disk{FullSince: &full, AwaySince: &full, Away: "input/output error"}}}, podOf("agents-node-0", nil), podOf("agents-node-1", nil)),
+			`Hub agents in prod: all is well
+
+  nodes    2 of 2 ready
+  clients  7, connect to agents.prod.svc:7400
+  shards   2 of 4 have all replicas, caught up; 2 have no leader that answers: nothing can be published to their topics
+  restart  NO node may stop now: 2 of 4 shards have no leader
+
+  Available  yes  for 2m  MajorityReady: 2 of 2 nodes are ready
+
+NODE           READY  CLIENTS  LEADS  DISK         RESTARTS  AGE  MACHINE  IMAGE
+agents-node-0  yes    3        2      30% free     0         60m  w1       switchboard:1
+agents-node-1  yes    0        -      AWAY for 3m  0         60m  w1       switchboard:1
+  ! agents-node-1 can't open its disk: input/output error
+`,
+		},
 		"much is wrong": {
 			func() *Report {
 				hub := hubWith(available, conditionOf("Degraded", metav1.ConditionTrue, "NodesFailing", "agents-node-1: CrashLoopBackOff"))
