@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -28,6 +29,7 @@ type machineDisk struct {
 	frozen sync.RWMutex          // held while nothing of the logs reaches it
 	votes  atomic.Pointer[error] // what writing votes fails with; nil: it does not
 	failed atomic.Int64          // how often it did
+	drops  atomic.Int64          // so many times syncing a file of a log fails: what was written to it is dropped
 }
 
 // keepsNoVotes makes it impossible to write votes, or possible again.
@@ -160,6 +162,7 @@ type memFile struct {
 	dir      string
 	name     string
 	syncName bool
+	dropped  bool // what is written to it never reaches the disk, and nobody is told any more
 }
 
 func (f *memFile) WriteAt(b []byte, at int64) (n int, err error) {
@@ -172,6 +175,13 @@ func (f *memFile) WriteAt(b []byte, at int64) (n int, err error) {
 func (f *memFile) Sync() error {
 	if f.of.onSync != nil {
 		defer f.of.onSync(f.name)()
+	}
+	if f.dropped {
+		return nil
+	}
+	if strings.HasSuffix(f.name, ".wal") && f.of.drops.Add(-1) >= 0 {
+		f.dropped = true
+		return &os.PathError{Op: "sync", Path: path.Join(f.dir, f.name), Err: syscall.EIO}
 	}
 	err := f.of.change(f.File.Sync)
 	if err == nil && f.syncName {

@@ -82,9 +82,12 @@ func (machineFiles) SyncDir(dir string) error {
 }
 
 // passing reports whether an error says nothing of what is on the disk: there is no room
-// now, or no file descriptor, or the files belong to somebody else. (An error of reading
-// does, and so does a file that is not there.)
+// now, or no file descriptor, or the files belong to somebody else, or a log has to be written
+// anew before a store is. (An error of reading does, and so does a file that is not there.)
 func passing(err error) bool {
+	if errors.Is(err, errUnsynced) {
+		return true
+	}
 	for _, is := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM,
 		syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EBUSY, syscall.EAGAIN, syscall.EINTR,

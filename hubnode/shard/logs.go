@@ -33,6 +33,7 @@ const (
 type logs struct {
 	entries raft.LogStore
 	votes   raft.StableStore
+	lazy    *lazySync // nil: it is synced before anything is acknowledged, or never
 	close   func() error
 }
 
@@ -42,6 +43,36 @@ func (l *logs) tell(r *replica) {
 	if g, ok := l.entries.(guardedLogs); ok {
 		l.entries = guardedLogs{g.LogStore, r.fail, r.replaces}
 	}
+	if l.lazy != nil {
+		l.lazy.tell(r.notSynced)
+	}
+}
+
+// all returns what is in a log on disk as it is written there. The error wraps
+// history.ErrCorrupt when it is not what was stored.
+func (l *logs) all() ([]types.LogEntry, error) {
+	first, err := l.entries.FirstIndex()
+	if err != nil || first == 0 {
+		return []types.LogEntry{}, err
+	}
+	last, err := l.entries.LastIndex()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]types.LogEntry, 0, last-first+1)
+	for i := first; i <= last; i++ {
+		var entry raft.Log
+		if err := l.entries.GetLog(i, &entry); err != nil {
+			return nil, err
+		}
+		entry.Extensions = checksumOf(&entry)
+		var b bytes.Buffer
+		if err := new(wal.BinaryCodec).Encode(&entry, &b); err != nil {
+			return nil, err
+		}
+		all = append(all, types.LogEntry{Index: i, Data: b.Bytes()})
+	}
+	return all, nil
 }
 
 // memoryLogs end with the process.
@@ -60,6 +91,7 @@ type logOptions struct {
 	lazies   *lazySyncs            // of the node, with an interval; may be nil
 	damaged  func(error)           // hears of damage that is found later
 	replaces func(from, to uint64) // hears of entries that are about to go; may be nil
+	unsynced func(error)           // hears that what was written could not be synced; may be nil
 	log      *slog.Logger
 	raftLog  hclog.Logger
 }
@@ -70,7 +102,7 @@ func diskLogs(o logOptions) (*logs, error) {
 	var vfs types.VFS = o.files
 	var lazy *lazySync
 	if o.interval > 0 {
-		lazy = newLazySync(vfs, o.interval, o.lazies, o.log)
+		lazy = newLazySync(vfs, o.interval, o.lazies, o.unsynced, o.log)
 		vfs, index.sync = lazy, lazy.syncAll
 	}
 	segments := &segments{SegmentFiler: segment.NewFiler(o.dir, vfs)}
@@ -92,7 +124,7 @@ func diskLogs(o logOptions) (*logs, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll())
 	}
-	return &logs{entries: guardedLogs{cache, o.damaged, o.replaces}, votes: w, close: closeAll}, nil
+	return &logs{entries: guardedLogs{cache, o.damaged, o.replaces}, votes: w, lazy: lazy, close: closeAll}, nil
 }
 
 // openLog opens a log. Some kinds of damage it panics over.
@@ -319,6 +351,11 @@ func (s *lazySyncs) remove(l *lazySync) {
 	delete(s.all, l)
 }
 
+// errUnsynced says that a file of a log could not be synced. The kernel may have dropped what
+// it could not write, and says of the next sync that all is well: nobody tries again, and
+// nothing that is in the log counts as synced before it is written to other files.
+var errUnsynced = errors.New("a file of the log could not be synced, and is not relied on")
+
 // lazySync is a file system that syncs what was written from time to time.
 type lazySync struct {
 	types.VFS
@@ -326,12 +363,14 @@ type lazySync struct {
 	stop  chan struct{}
 	done  sync.WaitGroup
 
-	mu    sync.Mutex // guards files
-	files map[*lazyFile]struct{}
+	mu     sync.Mutex // guards the fields below
+	files  map[*lazyFile]struct{}
+	failed error       // of the first file that could not be synced
+	told   func(error) // hears of that; may be nil
 }
 
-func newLazySync(vfs types.VFS, interval time.Duration, among *lazySyncs, log *slog.Logger) *lazySync {
-	l := &lazySync{VFS: vfs, among: among, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
+func newLazySync(vfs types.VFS, interval time.Duration, among *lazySyncs, told func(error), log *slog.Logger) *lazySync {
+	l := &lazySync{VFS: vfs, among: among, told: told, stop: make(chan struct{}), files: make(map[*lazyFile]struct{})}
 	among.add(l)
 	l.done.Go(func() {
 		tick := time.NewTicker(interval)
@@ -341,6 +380,7 @@ func newLazySync(vfs types.VFS, interval time.Duration, among *lazySyncs, log *s
 			case <-tick.C:
 				if err := l.syncAll(); err != nil {
 					log.Error("log not synced", slog.Any("error", err))
+					return
 				}
 			case <-l.stop:
 				return
@@ -357,9 +397,40 @@ func (l *lazySync) close() error {
 	return l.syncAll()
 }
 
-// syncAll returns once all that was written before survives a crash.
+// tell makes somebody else hear of a file that could not be synced.
+func (l *lazySync) tell(told func(error)) {
+	l.mu.Lock()
+	l.told = told
+	failed := l.failed
+	l.mu.Unlock()
+	if failed != nil {
+		told(failed)
+	}
+}
+
+// fail notes that a file could not be synced.
+func (l *lazySync) fail(err error) error {
+	l.mu.Lock()
+	first := l.failed == nil
+	if first {
+		l.failed = fmt.Errorf("%w: %w", errUnsynced, err)
+	}
+	failed, told := l.failed, l.told
+	l.mu.Unlock()
+	if first && told != nil {
+		told(failed)
+	}
+	return failed
+}
+
+// syncAll returns once all that was written before survives a crash. The error wraps
+// errUnsynced when that is not, and will not be, certain.
 func (l *lazySync) syncAll() error {
 	l.mu.Lock()
+	if l.failed != nil {
+		defer l.mu.Unlock()
+		return l.failed
+	}
 	files := make([]*lazyFile, 0, len(l.files))
 	for f := range l.files {
 		files = append(files, f)
@@ -417,11 +488,10 @@ func (f *lazyFile) sync() error {
 	if f.closed || !f.dirty.Swap(false) {
 		return nil
 	}
-	err := f.WritableFile.Sync()
-	if err != nil {
-		f.dirty.Store(true)
+	if err := f.WritableFile.Sync(); err != nil {
+		return f.of.fail(err)
 	}
-	return err
+	return nil
 }
 
 // Close syncs what was not yet, and closes the file.

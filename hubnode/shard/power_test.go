@@ -1,17 +1,20 @@
 package shard
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
 )
 
@@ -286,6 +289,89 @@ func TestWhatWasFetchedInPartDoesNotStay(t *testing.T) {
 	g.allHold(all)
 	if away.shards.replica(0) != r {
 		t.Error("it was made anew")
+	}
+}
+
+// A file of the log that could not be synced is not believed when the next sync goes well: the
+// kernel has dropped what it holds. On all machines at once, as when their disks are one, what
+// was acknowledged stays, and is on the disks in the end.
+func TestFileThatCouldNotBeSyncedIsNotBelieved(t *testing.T) {
+	for nodes, what := range map[int]string{1: "alone", 3: "all of three"} {
+		t.Run(what, func(t *testing.T) {
+			g := (&group{t: t, disks: newDisks(), interval: time.Hour}).begin(nodes, 1)
+			want := g.publishAll("first", 1)
+			g.allHold(want)
+			was := make(map[string]*replica)
+			for i, m := range g.members() {
+				was[m.name] = m.shards.replica(0)
+				g.disks.of(m.name).drops.Store(int64(1 + i)) // the more, the longer it can't be written anew
+				if err := m.shards.SyncLogs(); !errors.Is(err, syscall.EIO) {
+					t.Errorf("%s syncs: %v", m.name, err)
+				}
+			}
+			for _, m := range g.members() {
+				eventually(t, "another log on "+m.name, func() bool {
+					r := m.shards.replica(0)
+					return r != nil && r != was[m.name]
+				})
+				eventually(t, "it is synced on "+m.name, func() bool { return m.shards.SyncLogs() == nil && m.db.Flush() == nil })
+				if is := m.shards.replica(0); is.id != was[m.name].id || m.shards.Remade() > 0 {
+					t.Errorf("%s was made anew as %s", was[m.name].id, is.id)
+				}
+			}
+			want = append(want, g.publishAll("second", 2)...)
+			g.allHold(want)
+			for _, m := range g.members() {
+				m.flush(t)
+			}
+			left := make(map[string]*vfs.MemFS)
+			for _, m := range g.members() {
+				left[m.name] = g.disks.of(m.name).files.CrashClone(vfs.CrashCloneCfg{})
+			}
+			for node := range left {
+				g.kill(node)
+			}
+			for node, fs := range left {
+				g.disks.replace(node, fs)
+				g.start(node)
+			}
+			g.allHold(want)
+			want = append(want, g.publishAll("third", 3)...)
+			g.allHold(want)
+		})
+	}
+}
+
+// The last sync, when a node ends, may be the one that fails.
+func TestLogThatCouldNotBeSyncedAtTheEndIsThere(t *testing.T) {
+	g := (&group{t: t, disks: newDisks(), interval: time.Hour}).begin(1, 1)
+	want := g.publishAll("first", 1)
+	g.disks.of(name(0)).drops.Store(1)
+	g.kill(name(0))
+	g.disks.replace(name(0), g.disks.of(name(0)).files.CrashClone(vfs.CrashCloneCfg{}))
+	g.start(name(0))
+	g.allHold(want)
+}
+
+// While a log waits to be written anew nothing of any store survives a crash, and memory fills
+// up. The stores wait: nothing is thrown away.
+func TestStoreWaitsForALogThatIsWrittenAnew(t *testing.T) {
+	if err := fmt.Errorf("flush history: %w", fmt.Errorf("%w: %w", errUnsynced, syscall.EIO)); !passing(err) {
+		t.Errorf("%v would end a replica", err)
+	}
+	fs := vfs.NewMem()
+	db := openHistory(t, fs, "node", func() error { return fmt.Errorf("%w: %w", errUnsynced, syscall.EIO) })
+	if err := db.Shard(0).Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, history.Run{First: 1, Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Flush(); !passing(err) {
+		t.Errorf("flush: %v", err)
+	}
+	if err := db.Shard(0).Append(time.Now(), "a", history.Limits{MaxArtifacts: 9}, history.Run{First: 2, Count: 1}); !passing(err) {
+		t.Errorf("append: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

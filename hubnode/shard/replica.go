@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/wire"
@@ -69,6 +70,7 @@ type replica struct {
 	arrived  chan struct{}         // holds one when proposals wait
 	answers  chan struct{}         // holds one when entries have landed
 	failed   atomic.Pointer[error] // why it has to be made anew
+	unsynced atomic.Pointer[error] // why its log has to be written anew
 	forsaken atomic.Bool           // it has to go on as the only member
 	dropped  atomic.Bool           // it is no member any more
 	cutting  atomic.Bool           // the log is being cut
@@ -131,7 +133,13 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 		id, err := readIdentity(s.cfg.files, dir)
 		if err == nil && id != "" {
 			var r *replica
-			if r, err = s.openReplica(n, dir, raft.ServerID(id), store, true); err == nil {
+			if err = s.writeLog(n, dir); err != nil && !errors.Is(err, history.ErrCorrupt) {
+				return nil, fmt.Errorf("write the log in %s anew: %w", dir, err) // it is all in memory
+			}
+			if err == nil {
+				r, err = s.openReplica(n, dir, raft.ServerID(id), store, true)
+			}
+			if err == nil {
 				return r, nil
 			}
 		}
@@ -143,6 +151,7 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 			s.cfg.Log.Error("this node's replica of a shard is lost: it is made anew from the others", slog.Int("shard", n), slog.Any("error", err))
 		}
 	}
+	delete(s.unwritten, n)
 	if err := s.forget(dir, store); err != nil {
 		return nil, err
 	}
@@ -200,7 +209,7 @@ func (s *Shards) openReplica(n int, dir string, id raft.ServerID, store history.
 		r.logs = memoryLogs()
 	} else if r.logs, err = diskLogs(logOptions{
 		files: s.cfg.files, dir: dir, begun: begun, interval: s.cfg.SyncInterval, lazies: &s.lazies, segment: s.cfg.segment,
-		damaged: r.fail, replaces: r.replaces, log: r.log, raftLog: s.raftLog,
+		damaged: r.fail, replaces: r.replaces, unsynced: r.notSynced, log: r.log, raftLog: s.raftLog,
 	}); err != nil {
 		r.end()
 		return nil, err
@@ -311,9 +320,25 @@ func loadLatest(m *machine, snaps *snapshots) (uint64, error) {
 // close ends the replica. Its state stays.
 func (r *replica) close() {
 	r.halt()
-	if err := r.logs.close(); err != nil {
-		r.log.Warn("log not closed", slog.Any("error", err))
+	entries, err := r.unwritten()
+	if cerr := r.logs.close(); cerr != nil {
+		r.log.Warn("log not closed", slog.Any("error", cerr))
 	}
+	if err == nil && entries != nil {
+		err = writeAnew(r.s.cfg.files, r.dir, r.s.cfg.segment, entries)
+	}
+	if err != nil {
+		r.log.Error("log not written anew: what was acknowledged last may not be on the disk", slog.Any("error", err))
+	}
+}
+
+// unwritten returns what is in the log of a replica that was halted, nil when it is on the
+// disk.
+func (r *replica) unwritten() ([]types.LogEntry, error) {
+	if r.logs.lazy == nil || r.logs.lazy.syncAll() == nil {
+		return nil, nil
+	}
+	return r.logs.all()
 }
 
 // halt ends all that runs, but keeps the logs open.
@@ -343,6 +368,14 @@ func (r *replica) wipe() error {
 func (r *replica) fail(err error) {
 	if r.failed.CompareAndSwap(nil, &err) {
 		r.log.Error("a replica's state is not what it should be: it is made anew from the others", slog.Any("error", err))
+		r.poke()
+	}
+}
+
+// notSynced says that what was written to the log may never be on the disk.
+func (r *replica) notSynced(err error) {
+	if r.unsynced.CompareAndSwap(nil, &err) {
+		r.log.Error("a replica's log could not be synced: it is written anew", slog.Any("error", err))
 		r.poke()
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/switchboardhub/switchboard/hubnode/history"
 	"github.com/switchboardhub/switchboard/hubnode/placement"
@@ -109,11 +110,12 @@ type Shards struct {
 	bundles *bundles
 	lazies  lazySyncs
 
-	pulling   chan struct{} // holds one for each replica that fetches history
-	recovered atomic.Uint64 // groups whose majority was lost for good
-	remade    atomic.Uint64 // replicas whose state was damaged
-	opening   sync.Mutex    // held while a replica is opened; taken before mu
-	setbacks  []setback     // of look, by shard
+	pulling   chan struct{}            // holds one for each replica that fetches history
+	recovered atomic.Uint64            // groups whose majority was lost for good
+	remade    atomic.Uint64            // replicas whose state was damaged
+	opening   sync.Mutex               // held while a replica is opened; taken before mu; guards unwritten
+	unwritten map[int][]types.LogEntry // logs whose files are not relied on, until they are written to others
+	setbacks  []setback                // of look, by shard
 
 	mu       sync.Mutex // guards the fields below; never held for the disk's sake: links are read under it
 	wanted   bool       // some topic keeps history
@@ -142,7 +144,7 @@ func New(cfg Config) *Shards {
 	return &Shards{
 		cfg: cfg, raftLog: hclogTo(cfg.Log, cfg.Log.Enabled(context.Background(), slog.LevelDebug)),
 		leaders: make([]atomic.Pointer[leadership], cfg.Shards), bundles: newBundles(cfg),
-		setbacks: make([]setback, cfg.Shards), replicas: make(map[int]*replica), changing: make(map[int]bool), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
+		setbacks: make([]setback, cfg.Shards), replicas: make(map[int]*replica), changing: make(map[int]bool), unwritten: make(map[int][]types.LogEntry), linking: make(chan struct{}), woken: make(chan struct{}, 1), pulling: make(chan struct{}, pullsMax),
 	}
 }
 
@@ -253,7 +255,52 @@ func (s *Shards) lookAt(n int, wanted bool) error {
 		if _, err := s.open(n); err != nil {
 			return err
 		}
+	case r != nil && r.unsynced.Load() != nil:
+		if err := s.renew(r); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// renew takes a replica out whose log could not be synced, and brings it back with what was in
+// that, all of which memory or the kernel still has, in other files. That no others are needed
+// for it matters when the disks of all nodes are one, and it fails for a moment.
+func (s *Shards) renew(r *replica) error {
+	if !s.begin(r) {
+		return nil
+	}
+	r.halt()
+	entries, err := r.logs.all()
+	if cerr := r.logs.close(); cerr != nil {
+		r.log.Debug("log not closed", slog.Any("error", cerr))
+	}
+	if err == nil {
+		s.opening.Lock()
+		s.unwritten[r.n] = entries
+		s.opening.Unlock()
+	} else {
+		s.remade.Add(1)
+		r.log.Error("what was in the log can't be read any more: the replica is made anew from the others", slog.Any("error", err))
+		err = r.wipe()
+	}
+	s.finish(r.n, nil)
+	if err == nil {
+		_, err = s.open(r.n)
+	}
+	return err
+}
+
+// writeLog writes what was in a log whose files are not relied on to others. opening is held.
+func (s *Shards) writeLog(n int, dir string) error {
+	entries, ok := s.unwritten[n]
+	if !ok {
+		return nil
+	}
+	if err := writeAnew(s.cfg.files, dir, s.cfg.segment, entries); err != nil {
+		return err
+	}
+	delete(s.unwritten, n)
 	return nil
 }
 

@@ -189,8 +189,8 @@ func (r *replica) tend() {
 		case <-r.stop:
 			return
 		}
-		if r.failed.Load() != nil {
-			r.s.Wake() // to be made anew
+		if r.failed.Load() != nil || r.unsynced.Load() != nil {
+			r.s.Wake() // to be made anew, or its log
 			continue
 		}
 		if err := r.tendOnce(r.life); err != nil && r.life.Err() == nil {

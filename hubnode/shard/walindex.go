@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"sync"
 	"time"
 
+	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -96,6 +98,41 @@ func (x *walIndex) reopen(state *types.PersistentState) error {
 	*last = again
 	state.NextSegmentID++
 	return x.CommitState(*state)
+}
+
+// writeAnew puts a log of a file of its own in the place of the one in a directory, with its
+// entries as they are written, and returns once that survives a crash: until then the old one
+// is there.
+func writeAnew(fs files, dir string, segmentSize int, entries []types.LogEntry) error {
+	x := &walIndex{fs: fs, dir: dir}
+	var state types.PersistentState
+	if _, err := x.read(segmentsFile, &state); err != nil {
+		return err
+	}
+	state.Segments = nil
+	if len(entries) > 0 {
+		size := uint64(segmentSize) // it must have room for all of it
+		for _, e := range entries {
+			size += uint64(len(e.Data) + encodedMore)
+		}
+		info := types.SegmentInfo{
+			ID: state.NextSegmentID, BaseIndex: entries[0].Index, MinIndex: entries[0].Index,
+			Codec: new(wal.BinaryCodec).ID(), CreateTime: time.Now(), SizeLimit: uint32(min(size, math.MaxUint32)),
+		}
+		if err := fs.Delete(dir, segment.FileName(info)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err // a try before this one left it
+		}
+		open, err := segment.NewFiler(dir, fs).Create(info)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(open.Append(entries), open.Close()); err != nil {
+			return err
+		}
+		state.Segments = []types.SegmentInfo{info}
+		state.NextSegmentID++
+	}
+	return x.CommitState(state)
 }
 
 // entriesOf returns the entries of a segment from an index on.

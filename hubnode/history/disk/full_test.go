@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -24,11 +25,17 @@ import (
 type fillable struct {
 	full atomic.Pointer[string] // nil: there is room
 	hits atomic.Int64
+
+	syncs bool // there is no room for what was written before either: it can't be synced
 }
 
 func (f *fillable) MaybeError(op errorfs.Op) error {
 	switch op.Kind {
-	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFilePreallocate, errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFilePreallocate:
+	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+		if !f.syncs {
+			return nil
+		}
 	default:
 		return nil
 	}
@@ -157,10 +164,44 @@ func checkBodies(t *testing.T, s *Store, end wire.Sequence) {
 	}
 }
 
+// A file that could not be synced once is not synced again: the second time would say that all
+// is well, while what was written is dropped.
+func TestFileThatCouldNotBeSyncedIsNotTriedAgain(t *testing.T) {
+	for _, name := range []string{"MANIFEST-000001", "marker.manifest.000001.MANIFEST-000001", "000001.sst"} {
+		for what, sync := range map[string]func(vfs.File) error{
+			"Sync": vfs.File.Sync, "SyncData": vfs.File.SyncData,
+			"SyncTo": func(f vfs.File) error { _, err := f.SyncTo(1); return err },
+		} {
+			var tries int
+			once := errorfs.InjectorFunc(func(op errorfs.Op) error {
+				switch op.Kind {
+				case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
+					if tries++; tries == 1 {
+						return &noSpaceError{op.Path}
+					}
+				}
+				return nil
+			})
+			g := &guardFS{FS: errorfs.Wrap(vfs.NewMem(), once), health: newHealth(slog.New(slog.DiscardHandler))}
+			g.health.opened.Store(true)
+			f, err := g.Create(name, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sync(f); !errors.Is(err, syscall.ENOSPC) || tries != 1 {
+				t.Errorf("%s of %s was tried %d times: %v", what, name, tries, err)
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestOpenOnAFullDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	everything := ""
-	disk := &fillable{}
+	disk := &fillable{syncs: true} // else pebble gets so far that it ends the process
 	full := errorfs.Wrap(fs, disk)
 	disk.full.Store(&everything)
 	if _, err := Open("db", Options{FS: full}); !errors.Is(err, history.ErrFull) {

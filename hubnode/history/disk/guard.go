@@ -18,7 +18,7 @@ import (
 // failure is told slowly. When the manifest can't be written pebble ends the
 // process, as it can't tell what is in the file: such writes are tried here
 // until they succeed, and pebble sees none of it. Only Open, which has nothing
-// to lose, is told.
+// to lose, is told. (A file that could not be synced is another matter: see Sync.)
 //
 // Nor does it let pebble open a file of runs that lie apart whose end is damaged:
 // pebble (2.1.7) panics over that, on whichever goroutine.
@@ -153,15 +153,18 @@ func (f *guardFile) Preallocate(offset, length int64) error {
 	return f.fs.try(f.name, f.vital, func() error { return f.File.Preallocate(offset, length) })
 }
 
-// Sync implements vfs.File.
-func (f *guardFile) Sync() error { return f.fs.try(f.name, f.vital, f.File.Sync) }
+// Sync implements vfs.File. What failed is not tried again: the kernel may have dropped what
+// it could not write, and says of the next try that all is well. Pebble writes a table to
+// another file then, and ends the process over its manifest: who starts it again begins with
+// what is there, and a new one.
+func (f *guardFile) Sync() error { return f.fs.try(f.name, false, f.File.Sync) }
 
 // SyncData implements vfs.File.
-func (f *guardFile) SyncData() error { return f.fs.try(f.name, f.vital, f.File.SyncData) }
+func (f *guardFile) SyncData() error { return f.fs.try(f.name, false, f.File.SyncData) }
 
 // SyncTo implements vfs.File.
 func (f *guardFile) SyncTo(length int64) (fullSync bool, err error) {
-	err = f.fs.try(f.name, f.vital, func() (err error) {
+	err = f.fs.try(f.name, false, func() (err error) {
 		fullSync, err = f.File.SyncTo(length)
 		return err
 	})
