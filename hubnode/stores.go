@@ -47,12 +47,13 @@ const (
 
 // awaitOpen opens the disk, and returns once it is open, or ctx has ended. A disk that is
 // full, or can't be opened for another reason that may pass, is tried again and again:
-// failed is called after each try. No other error than a [layoutError] ends it.
+// failed is called after each try. No other error than a [layoutError], and [disk.ErrSpent],
+// ends it.
 func (s *stores) awaitOpen(ctx context.Context, failed func()) error {
 	for wait := reopenFirst; ; wait = min(2*wait, reopenMost) {
 		err := s.open()
 		var layout *layoutError
-		if err == nil || errors.As(err, &layout) {
+		if err == nil || errors.As(err, &layout) || errors.Is(err, disk.ErrSpent) {
 			if s.away.Swap(nil) != nil && err == nil {
 				s.log.Info("history is open: the node begins with its shards")
 			}

@@ -102,6 +102,10 @@ func TestDiskThatFreesUpIsOpened(t *testing.T) {
 	if err := s.close(); err != nil {
 		t.Error(err)
 	}
+	s.openDisk = func(string, disk.Options) (*disk.DB, error) { return nil, fmt.Errorf("open history: %w", disk.ErrSpent) }
+	if err := s.awaitOpen(t.Context(), func() { t.Error("a disk that only a new process can open is tried again") }); !errors.Is(err, disk.ErrSpent) {
+		t.Errorf("a disk that only a new process can open: %v", err)
+	}
 	s.shards = 8
 	var layout *layoutError
 	if err := s.awaitOpen(t.Context(), func() { t.Error("a disk of another number of shards is tried again") }); !errors.As(err, &layout) {

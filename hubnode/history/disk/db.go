@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -49,10 +50,22 @@ type DB struct {
 	shards map[uint32]*Store
 }
 
+// ErrSpent reports that a database could not be opened too often in this process: only a new
+// one can.
+var ErrSpent = errors.New("opening history failed too often, and each time left something running: only a new process is rid of that")
+
+// When pebble (2.1.7) can't open a database after all that is in it was read, a goroutine of
+// its scheduler of compactions goes on for good, with the database that it is for. That many
+// of them may.
+const abandonedMost = 500
+
+// abandoned is how many databases were not opened, and go on all the same.
+var abandoned atomic.Int64
+
 // Open opens the database in a directory, which is created when it isn't there.
 // Only one process can have it open. The error wraps [history.ErrCorrupt] when
 // what is there can't be read, [history.ErrFull] when there is no room to open
-// it.
+// it, [ErrSpent] when it is of no use to try again.
 func Open(dir string, o Options) (_ *DB, err error) {
 	log := o.Log
 	if log == nil {
@@ -63,10 +76,16 @@ func Open(dir string, o Options) (_ *DB, err error) {
 	po := pebbleOptions(o, h)
 	db.dir, db.fs = dir, po.FS
 	db.flushBytes = int64(po.MemTableSize) / 8 * 7
+	if abandoned.Load() >= abandonedMost {
+		return nil, fmt.Errorf("open history: %w", ErrSpent)
+	}
 	if err := roomToOpen(dir, po.FS); err != nil {
 		return nil, fmt.Errorf("open history: %w", err)
 	}
 	if db.pebble, err = open(dir, po); err != nil {
+		if h.scheduled.Load() {
+			abandoned.Add(1)
+		}
 		return nil, fmt.Errorf("open history: %w", openError(err))
 	}
 	if err := db.load(); err != nil {

@@ -198,6 +198,41 @@ func TestFileThatCouldNotBeSyncedIsNotTriedAgain(t *testing.T) {
 	}
 }
 
+// Each database that can't be opened at the very end leaves a goroutine of pebble's.
+func TestOpenThatLeavesSomethingRunningIsNotTriedForEver(t *testing.T) {
+	t.Cleanup(func() { abandoned.Store(0) })
+	for part, leaves := range map[string]bool{".log": true, "OPTIONS": true, "db": false} {
+		abandoned.Store(abandonedMost - 1)
+		fs := vfs.NewMem()
+		reopen(t, fs, func(*DB) {})
+		var broken atomic.Bool
+		broken.Store(true)
+		bad := errorfs.InjectorFunc(func(op errorfs.Op) error {
+			kind := op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpRename
+			if part == "db" {
+				kind = op.Kind == errorfs.OpList
+			}
+			if kind && broken.Load() && (strings.Contains(op.Path, part) || part == "OPTIONS" && strings.HasSuffix(op.Path, ".dbtmp")) {
+				return &os.PathError{Op: "open", Path: op.Path, Err: syscall.EIO}
+			}
+			return nil
+		})
+		if _, err := Open("db", Options{FS: errorfs.Wrap(fs, bad)}); !errors.Is(err, syscall.EIO) {
+			t.Errorf("without %s: %v", part, err)
+		}
+		broken.Store(false)
+		db, err := Open("db", Options{FS: errorfs.Wrap(fs, bad)})
+		if leaves != errors.Is(err, ErrSpent) {
+			t.Errorf("after there was no %s: %v", part, err)
+		}
+		if err == nil {
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestOpenOnAFullDisk(t *testing.T) {
 	fs := vfs.NewMem()
 	everything := ""

@@ -67,6 +67,9 @@ func (g *guardFS) try(name string, isVital bool, op func() error) error {
 // Create implements vfs.FS.
 func (g *guardFS) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	isVital := vital(g.FS, name)
+	if strings.HasSuffix(name, ".log") { // of which it makes one though it uses none
+		g.health.scheduled.Store(true)
+	}
 	if category == flushCategory && g.beforeFlush != nil {
 		if err := g.beforeFlush(); err != nil {
 			time.Sleep(retryInterval) // pebble tries again at once

@@ -19,8 +19,9 @@ const retryInterval = 100 * time.Millisecond
 // appends are refused, so that memory stays bounded and nobody waits; pebble
 // keeps what it holds, and goes on trying.
 type health struct {
-	log    *slog.Logger
-	opened atomic.Bool
+	log       *slog.Logger
+	scheduled atomic.Bool // pebble's scheduler of compactions runs
+	opened    atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
 	flush   error      // of the latest flush; nil when it succeeded
