@@ -102,7 +102,9 @@ func TestDiskThatFreesUpIsOpened(t *testing.T) {
 	if err := s.close(); err != nil {
 		t.Error(err)
 	}
-	s.openDisk = func(string, disk.Options) (*disk.DB, error) { return nil, fmt.Errorf("open history: %w", disk.ErrSpent) }
+	s.openDisk = func(string, disk.Options) (*disk.DB, error) {
+		return nil, fmt.Errorf("open history: %w", disk.ErrSpent)
+	}
 	if err := s.awaitOpen(t.Context(), func() { t.Error("a disk that only a new process can open is tried again") }); !errors.Is(err, disk.ErrSpent) {
 		t.Errorf("a disk that only a new process can open: %v", err)
 	}

@@ -30,7 +30,7 @@ func TestAReplicaWhoseAnswersWereLostGoesOnFromItsSnapshot(t *testing.T) {
 			}
 		}
 		publish(3)
-		away := g.node(follower(g, "a"))
+		away := g.node(follower(g))
 		g.cutOff(away)
 		publish(2 * trailingLogs)
 		for _, m := range g.members() {

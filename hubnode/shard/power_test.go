@@ -268,7 +268,7 @@ func TestWhatWasFetchedInPartDoesNotStay(t *testing.T) {
 	}
 	publish(3)
 	g.allHold(all)
-	away := g.node(follower(g, "a"))
+	away := g.node(follower(g))
 	g.cutOff(away)
 	publish(2 * trailingLogs)
 	for _, m := range g.members() {

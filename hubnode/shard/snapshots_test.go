@@ -31,7 +31,7 @@ func TestAReplicaThatWasAwayForLongCatchesUp(t *testing.T) {
 			}
 		}
 		publish(trailingLogs)
-		away := g.node(follower(g, "a"))
+		away := g.node(follower(g))
 		g.cutOff(away)
 		publish(2 * trailingLogs)
 		for _, m := range g.members() {
@@ -149,7 +149,7 @@ func TestAReplicaThatWasFetchingGoesOnAlone(t *testing.T) {
 			}
 			publish(3)
 			g.allHold(all)
-			away := g.node(follower(g, "a"))
+			away := g.node(follower(g))
 			g.cutOff(away)
 			publish(2 * trailingLogs)
 			for _, m := range g.members() {
@@ -255,9 +255,9 @@ func TestWhatIsSkippedIsInTheStore(t *testing.T) {
 	}
 }
 
-// follower returns a node that does not lead a topic's shard.
-func follower(g *group, topic string) string {
-	leader := g.leader(topic).name
+// follower returns a node that does not lead the shard of topic a.
+func follower(g *group) string {
+	leader := g.leader("a").name
 	for i := range 3 {
 		if name(i) != leader {
 			return name(i)

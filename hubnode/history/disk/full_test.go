@@ -179,6 +179,7 @@ func TestFileThatCouldNotBeSyncedIsNotTriedAgain(t *testing.T) {
 					if tries++; tries == 1 {
 						return &noSpaceError{op.Path}
 					}
+				default:
 				}
 				return nil
 			})
