@@ -342,15 +342,28 @@ func TestFileThatCouldNotBeSyncedIsNotBelieved(t *testing.T) {
 	}
 }
 
-// The last sync, when a node ends, may be the one that fails.
+// The last sync, when a node ends, may be the one that fails. And a node may end while what it
+// could not sync before can't be written anew.
 func TestLogThatCouldNotBeSyncedAtTheEndIsThere(t *testing.T) {
-	g := (&group{t: t, disks: newDisks(), interval: time.Hour}).begin(1, 1)
-	want := g.publishAll("first", 1)
-	g.disks.of(name(0)).drops.Store(1)
-	g.kill(name(0))
-	g.disks.replace(name(0), g.disks.of(name(0)).files.CrashClone(vfs.CrashCloneCfg{}))
-	g.start(name(0))
-	g.allHold(want)
+	for what, before := range map[string]bool{"the last sync": false, "one before": true} {
+		t.Run(what, func(t *testing.T) {
+			g := (&group{t: t, disks: newDisks(), interval: time.Hour}).begin(1, 1)
+			want := g.publishAll("first", 1)
+			m, disk := g.node(name(0)), g.disks.of(name(0))
+			disk.drops.Store(1)
+			if before {
+				disk.drops.Store(2)
+				if err := m.shards.SyncLogs(); !errors.Is(err, errUnsynced) {
+					t.Errorf("it syncs: %v", err)
+				}
+				eventually(t, "it could not be written anew", func() bool { return disk.drops.Load() == 0 })
+			}
+			g.kill(name(0))
+			g.disks.replace(name(0), disk.files.CrashClone(vfs.CrashCloneCfg{}))
+			g.start(name(0))
+			g.allHold(want)
+		})
+	}
 }
 
 // While a log waits to be written anew nothing of any store survives a crash, and memory fills

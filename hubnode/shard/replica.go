@@ -131,11 +131,14 @@ func (s *Shards) newReplica(n int) (*replica, error) {
 	}
 	if dir != "" {
 		id, err := readIdentity(s.cfg.files, dir)
-		if err == nil && id != "" {
+		if err == nil {
+			err = s.writeLog(n, dir)
+		}
+		if s.unwritten[n] != nil && !errors.Is(err, history.ErrCorrupt) {
+			return nil, fmt.Errorf("write the log in %s anew: %w", dir, err) // it is all in memory
+		}
+		if id != "" {
 			var r *replica
-			if err = s.writeLog(n, dir); err != nil && !errors.Is(err, history.ErrCorrupt) {
-				return nil, fmt.Errorf("write the log in %s anew: %w", dir, err) // it is all in memory
-			}
 			if err == nil {
 				r, err = s.openReplica(n, dir, raft.ServerID(id), store, true)
 			}

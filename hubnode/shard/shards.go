@@ -200,8 +200,13 @@ func (s *Shards) stopAll() {
 	all := s.replicas
 	s.replicas = make(map[int]*replica)
 	s.mu.Unlock()
-	s.opening.Lock()   // who opens one closes it
-	s.opening.Unlock() //nolint:staticcheck // nobody begins any more
+	s.opening.Lock() // who opens one closes it, and nobody begins any more
+	for n := range s.unwritten {
+		if err := s.writeLog(n, s.directory(n)); err != nil {
+			s.cfg.Log.Error("log not written anew: what was acknowledged last may not be on the disk", slog.Int("shard", n), slog.Any("error", err))
+		}
+	}
+	s.opening.Unlock()
 	var stopping sync.WaitGroup
 	for _, r := range all {
 		stopping.Go(r.close)
