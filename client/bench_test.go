@@ -12,7 +12,7 @@ import (
 
 // benchNode is a node on a real socket that says welcome, acknowledges the
 // first publish of each topic as live, and then does what a benchmark wants.
-func benchNode(b *testing.B, then func(net.Conn, *wire.Reader)) *Client {
+func benchNode(b *testing.B, change func(*wire.Welcome), then func(net.Conn, *wire.Reader)) *Client {
 	b.Helper()
 	ln, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,6 +31,7 @@ func benchNode(b *testing.B, then func(net.Conn, *wire.Reader)) *Client {
 			return
 		}
 		w := wire.Welcome{Version: 1, Node: "bench", MaxArtifact: 1 << 20, MaxFrame: wire.MaxFrame(1 << 20)}
+		change(&w)
 		_, _ = conn.Write(wire.AppendControl(nil, wire.Header{Kind: wire.KindWelcome}, "", w))
 		then(conn, r)
 	}()
@@ -47,8 +48,17 @@ func benchNode(b *testing.B, then func(net.Conn, *wire.Reader)) *Client {
 }
 
 // BenchmarkPublishLive measures what one artifact costs a publisher.
-func BenchmarkPublishLive(b *testing.B) {
-	c := benchNode(b, func(conn net.Conn, r *wire.Reader) {
+func BenchmarkPublishLive(b *testing.B) { benchPublishLive(b, func(*wire.Welcome) {}, "live") }
+
+// BenchmarkPublishLiveInSession is the same where the client may have to send it again.
+func BenchmarkPublishLiveInSession(b *testing.B) { benchPublishLive(b, inSession, "live") }
+
+// BenchmarkPublishLiveInTurns is the same where no artifacts share frames.
+func BenchmarkPublishLiveInTurns(b *testing.B) { benchPublishLive(b, inSession, "live", "more") }
+
+func benchPublishLive(b *testing.B, change func(*wire.Welcome), topics ...string) {
+	b.Helper()
+	c := benchNode(b, change, func(conn net.Conn, r *wire.Reader) {
 		for {
 			f, err := r.Next()
 			if err != nil {
@@ -67,13 +77,15 @@ func BenchmarkPublishLive(b *testing.B) {
 		}
 	})
 	a := &wire.Artifact{Payload: make([]byte, 128)}
-	if _, err := c.Publish(b.Context(), "live", a); err != nil {
-		b.Fatal(err)
+	for _, topic := range topics {
+		if _, err := c.Publish(b.Context(), topic, a); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.SetBytes(int64(len(a.Payload)))
 	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.PublishAsync(b.Context(), "live", a); err != nil {
+	for i := 0; b.Loop(); i++ {
+		if _, err := c.PublishAsync(b.Context(), topics[i%len(topics)], a); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -87,7 +99,7 @@ func BenchmarkPublishLive(b *testing.B) {
 func BenchmarkDeliver(b *testing.B) {
 	const perFrame = 100
 	more := make(chan int)
-	c := benchNode(b, func(conn net.Conn, r *wire.Reader) {
+	c := benchNode(b, func(*wire.Welcome) {}, func(conn net.Conn, r *wire.Reader) {
 		sub, err := r.Next()
 		if err != nil {
 			return

@@ -61,16 +61,20 @@
 //
 // Every queue is bounded in bytes. What is published waits in memory while the
 // node reads slowly or is away, up to 4 MiB, and 64 MiB that are not yet
-// acknowledged; then publishing blocks until its context ends. Each
+// acknowledged; then publishing blocks until its context ends. Of what nobody
+// acknowledges, answers and artifacts on live topics, the client keeps up to 1 MiB more
+// that are written, to send them again when its session goes on over another connection
+// and the node did not take them; it asks the node every 128 KiB what it has, and writes
+// nothing while it keeps more. (Without a session it keeps none.) Each
 // subscription has a queue of its own for its handler (64 MiB, see
 // [WithQueueBytes]), so a slow handler delays nobody else; when that queue is
 // full the client stops reading from the node, which then applies its policy
 // for slow clients.
 //
 // While a call waits for an answer of the hub, which may be that of a handler whose own
-// queue is full, the client reads on, and up to twice as much may wait. Beyond that a
-// subscription is paused until half of its queue is free, and goes on where it was in
-// topics with history. Live artifacts, and those for a [Group], have nothing to go on
+// queue is full, or nothing is written before there is one, the client reads on, and up to
+// twice as much may wait. Beyond that a subscription is paused until half of its queue is
+// free, and goes on where it was in topics with history. Live artifacts, and those for a [Group], have nothing to go on
 // from: what finds no room is dropped, and so are the live ones of a pattern that is
 // paused; a [DroppedError] goes to [OnError]. What is sent to this client stays with its
 // node for as long as its queue is over the limit: the node keeps a few MiB and then

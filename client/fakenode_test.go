@@ -224,8 +224,17 @@ func (p *peer) behave() {
 	}()
 }
 
+// inSession makes a node keep sessions.
+func inSession(w *wire.Welcome) { w.ResumeWindow, w.Session = 30_000, "session" }
+
 // connect connects a client to a fake node at "a:1" that is played by the test.
 func connect(t *testing.T, n *network, opts ...Option) (*Client, *peer) {
+	t.Helper()
+	return connectAs(t, n, nil, opts...)
+}
+
+// connectAs is connect to a node that says something of its own in Welcome.
+func connectAs(t *testing.T, n *network, change []func(*wire.Welcome), opts ...Option) (*Client, *peer) {
 	t.Helper()
 	type result struct {
 		c   *Client
@@ -236,7 +245,7 @@ func connect(t *testing.T, n *network, opts ...Option) (*Client, *peer) {
 		c, err := Connect(t.Context(), "a:1", append([]Option{WithID("me"), n.option()}, opts...)...)
 		connected <- result{c, err}
 	}()
-	p := n.welcome(t, "a:1")
+	p := n.welcome(t, "a:1", change...)
 	r := <-connected
 	if r.err != nil {
 		t.Fatal(r.err)

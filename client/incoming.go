@@ -77,9 +77,12 @@ func (c *Client) dispatch(l *link, f wire.Frame) bool {
 		return c.refused(l, wire.ParseFault(f.Body()).Err(), f)
 	case wire.KindPing:
 		c.tellReceived()
+		c.out.askSoon()
 		c.out.control(wire.Header{Kind: wire.KindPong, Ref: f.Ref()}, "", nil, false)
 	case wire.KindPong:
-		c.out.settle(f.Ref(), 0, 0, nil, nil)
+		if !c.out.proved(f.Ref()) {
+			c.out.settle(f.Ref(), 0, 0, nil, nil)
+		}
 	case wire.KindDrain:
 		c.drain(l, f)
 	case wire.KindGoodbye:

@@ -196,9 +196,8 @@ func (l *link) ending(reading error) error {
 // write is the link's writer: it ends when the link is closed, or closes it.
 func (c *Client) write(l *link) {
 	defer l.close()
-	var buf []byte
 	for {
-		b, last, ok := c.out.take(buf[:0], l.done)
+		b, last, ok := c.out.take(l.done)
 		if !ok {
 			return
 		}
@@ -212,8 +211,5 @@ func (c *Client) write(l *link) {
 			return
 		}
 		c.out.wrote(len(b))
-		if buf = b; cap(buf) > 4*batchBytes {
-			buf = nil // one large artifact must not hold its memory for good
-		}
 	}
 }

@@ -99,6 +99,6 @@ func (s *sender) tryAgain() {
 	if s.ended != nil {
 		return
 	}
-	s.againLocked(func(p *packet) bool { return p.refused != nil })
+	s.againLocked(s.writtenLocked(func(p *packet) bool { return p.refused != nil }))
 	s.wakeWriter()
 }

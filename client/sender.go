@@ -1,9 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +74,7 @@ type sender struct {
 	live      map[string]struct{} // topics whose publishes need no acknowledgement
 	unproven  bool                // something without a promise was written
 	places    uint64              // frames of artifacts that were written in this session
+	kept      kept                // what was written of those without a promise
 	adrift    bool                // disconnected, and the session may go on
 	moved     bool                // this client left the node on purpose
 	overdue   *time.Timer         // ends the wait for the session to go on; nil: nobody waits
@@ -371,21 +374,22 @@ func wakeAll(c *chan struct{}) {
 	}
 }
 
-// take appends the frames that wait to buf, up to about batchBytes. It blocks
-// until there are some, and reports false when stop is closed. last says that
-// the connection is to be closed after this write.
-func (s *sender) take(buf []byte, stop <-chan struct{}) (_ []byte, last, ok bool) {
+// take returns the frames that wait, up to about batchBytes, valid until wrote is
+// called. It blocks until there are some, and reports false when stop is closed. last
+// says that the connection is to be closed after this write.
+func (s *sender) take(stop <-chan struct{}) (frames []byte, last, ok bool) {
 	for {
 		s.mu.Lock()
 		switch {
 		case s.farewell != nil:
-			buf, s.farewell = append(buf, s.farewell...), nil
+			frames, s.farewell = s.farewell, nil
 			s.mu.Unlock()
-			return buf, true, true
+			return frames, true, true
 		case len(s.queue) > 0 && !s.paused:
-			buf = s.fillLocked(buf)
-			s.mu.Unlock()
-			return buf, false, true
+			if frames = s.fillLocked(); len(frames) > 0 {
+				s.mu.Unlock()
+				return frames, false, true
+			}
 		}
 		s.mu.Unlock()
 		select {
@@ -396,34 +400,61 @@ func (s *sender) take(buf []byte, stop <-chan struct{}) (_ []byte, last, ok bool
 	}
 }
 
-func (s *sender) fillLocked(buf []byte) []byte {
+// fillLocked returns nothing while the node has to say first what it has.
+func (s *sender) fillLocked() []byte {
+	k := &s.kept
+	var c *chunk
+	from := 0
+	switch {
+	case !k.full():
+		c = k.chunk(s.queue[0].bytes, s.queued, s.places)
+		from = len(c.b)
+		s.fillChunkLocked(c, from+batchBytes)
+	case k.ref != 0:
+		s.waitForProofLocked()
+		return nil
+	default:
+		c = k.chunk(0, 0, s.places)
+		from = len(c.b)
+	}
+	if k.unasked += len(c.b) - from; k.due() {
+		k.ask(c, s.newRefLocked(), s.places)
+		s.queued += wire.HeaderSize
+	}
+	k.writing = true
+	return c.b[from:]
+}
+
+// fillChunkLocked appends the frames that wait to c until that holds about so many bytes.
+func (s *sender) fillChunkLocked(c *chunk, enough int) {
 	n := 0
 	for _, p := range s.queue {
-		if len(buf) >= batchBytes {
+		if len(c.b) >= enough || p.bytes > c.room() {
 			break
 		}
 		n++
-		p.header.Count = uint16(p.run.Count())
-		s.numbers.give(p)
 		body := p.body
-		if p.header.Count > 0 {
-			body = p.run.Body()
+		if count := p.run.Count(); count > 0 {
+			p.header.Count, body = uint16(count), p.run.Body()
 		}
-		buf = wire.AppendFrame(buf, p.header, p.target, p.from, body)
+		s.numbers.give(p)
+		c.b = wire.AppendFrame(c.b, p.header, p.target, p.from, body)
 		p.written = true
 		if !p.bound {
 			s.places++
 			p.place = s.places
 		}
 		if p.promise == nil {
-			s.unproven = s.unproven || !p.bound
+			if !p.bound {
+				s.unproven = true
+				s.kept.keep(c, p.place)
+			}
 			s.recycleLocked(p)
 		}
 	}
 	rest := copy(s.queue, s.queue[n:])
 	clear(s.queue[rest:])
 	s.queue = s.queue[:rest]
-	return buf
 }
 
 // wrote takes note that so many bytes of what was taken are written.
@@ -431,6 +462,8 @@ func (s *sender) wrote(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queued = max(0, s.queued-n) // the farewell was never counted
+	s.kept.writing = false
+	s.kept.tidy(len(s.queue) == 0)
 	s.freeLocked()
 }
 
@@ -536,8 +569,9 @@ func (s *sender) forgetLive() {
 func (s *sender) connected(w *wire.Welcome, first []*packet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.node, s.limit, s.paused, s.farewell = w.Node, w.MaxArtifact, false, nil
 	s.landLocked(w)
+	s.node, s.limit, s.paused, s.farewell = w.Node, w.MaxArtifact, false, nil
+	s.kept.on = w.ResumeWindow > 0
 	queue := first
 	for _, p := range first {
 		p.bytes = wire.HeaderSize + len(p.target) + len(p.body)
@@ -578,7 +612,8 @@ func (s *sender) disconnected(moved bool, window time.Duration) {
 	clear(s.queue[len(queue):])
 	s.queue, s.moved = queue, moved
 	clear(s.live)
-	s.unproven = false
+	s.unplugLocked()
+	s.unproven = window > 0 && s.kept.some()
 	s.countQueueLocked()
 	if window <= 0 {
 		s.lostLocked()
@@ -596,15 +631,23 @@ func (s *sender) landLocked(w *wire.Welcome) {
 	}
 	switch {
 	case s.adrift && w.Resumed:
-		s.againLocked(func(p *packet) bool { return p.place > w.Received })
-		s.places = w.Received
+		s.goOnLocked(w.Received)
 	case s.adrift:
 		s.lostLocked()
 		fallthrough
 	default:
-		s.places = 0
+		s.dropKeptLocked(0)
 	}
-	s.adrift = false
+	s.adrift, s.unproven = false, false
+}
+
+// goOnLocked queues what the node has not taken of the session's frames once more, in
+// their order and before what waits.
+func (s *sender) goOnLocked(received uint64) {
+	queue := append(s.kept.behind(received), s.writtenLocked(func(p *packet) bool { return p.place > received })...)
+	slices.SortFunc(queue, func(a, b *packet) int { return cmp.Compare(a.place, b.place) })
+	s.againLocked(queue)
+	s.dropKeptLocked(received)
 }
 
 // lostLocked sorts what a session leaves behind: publishes without an
@@ -613,7 +656,8 @@ func (s *sender) landLocked(w *wire.Welcome) {
 // requests may still find it.
 func (s *sender) lostLocked() {
 	s.failWrittenLocked()
-	s.againLocked(func(p *packet) bool { return p.header.Kind == wire.KindPublish })
+	s.againLocked(s.writtenLocked(func(p *packet) bool { return p.header.Kind == wire.KindPublish }))
+	s.dropKeptLocked(0)
 	for p := s.oldest; p != nil; p = p.next {
 		p.place = 0 // in no session that will be
 	}
@@ -640,17 +684,24 @@ func (s *sender) failWrittenLocked() {
 	}
 }
 
-// againLocked queues the written packets that pick names once more, in order and
-// before what waits.
-func (s *sender) againLocked(pick func(*packet) bool) {
-	var queue []*packet
+// writtenLocked returns the written packets that pick names, in the order in which they
+// were queued.
+func (s *sender) writtenLocked(pick func(*packet) bool) []*packet {
+	var written []*packet
 	for p := s.oldest; p != nil; p = p.next {
 		if p.written && pick(p) {
-			p.written, p.sealed, p.refused = false, true, nil
-			queue = append(queue, p)
+			written = append(written, p)
 		}
 	}
-	s.queue = append(queue, s.queue...)
+	return written
+}
+
+// againLocked queues packets that were written once more, before what waits.
+func (s *sender) againLocked(written []*packet) {
+	for _, p := range written {
+		p.written, p.sealed, p.refused = false, true, nil
+	}
+	s.queue = append(written, s.queue...)
 	s.countQueueLocked()
 }
 
@@ -680,6 +731,7 @@ func (s *sender) end(err error) {
 		s.settleLocked(s.oldest, err)
 	}
 	s.queue, s.queued = nil, 0
+	s.waitedLocked()
 	wakeAll(&s.queuedCh)
 	wakeAll(&s.heldCh)
 	wakeAll(&s.flyingCh)

@@ -146,6 +146,82 @@ func TestSessionsOutliveConnections(t *testing.T) {
 	}
 }
 
+// What nobody acknowledges, publishes to live topics and answers, is not lost with a
+// connection either, nor does it come twice.
+func TestSessionsKeepWhatNobodyAcknowledges(t *testing.T) {
+	c := cluster.Start(t, 3, nil)
+	var all []string
+	for i := range 3 {
+		all = append(all, c.Node(i).Client())
+	}
+	for name, banned := range map[string]func(i int) []string{
+		"the client comes back to the same node": func(int) []string { return all[1:] },
+		"the client comes back to another node":  func(i int) []string { return []string{all[i%3]} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			const artifacts, cuts, askers = 20_000, 20, 8
+			box := make(inbox, 2*artifacts)
+			hears := connect(t, c.Node(0), "hears")
+			if _, err := hears.Subscribe(patient(t), "live", box.handle); err != nil {
+				t.Fatal(err)
+			}
+			var near wires
+			from := near.connect(t, strings.Join(all, ","), "from", client.WithHandler(func(_ context.Context, a *wire.Artifact) (*wire.Artifact, error) {
+				return a, nil
+			}))
+			c.WaitFor("the topic to be live, and heard", func() bool {
+				if _, err := from.Publish(patient(t), "live", &wire.Artifact{Payload: []byte("first")}); err != nil {
+					t.Fatal(err)
+				}
+				return len(box) > 0
+			})
+			stop := make(chan struct{})
+			var asking sync.WaitGroup
+			for range askers {
+				asking.Go(func() {
+					for {
+						if _, err := hears.Request(patient(t), from.ID(), &wire.Artifact{}); err != nil {
+							t.Errorf("request: %v", err)
+							return
+						}
+						select {
+						case <-stop:
+							return
+						default:
+						}
+					}
+				})
+			}
+			for i := range artifacts {
+				payload := make([]byte, 200)
+				copy(payload, fmt.Append(nil, i))
+				if _, err := from.PublishAsync(patient(t), "live", &wire.Artifact{Payload: payload}); err != nil {
+					t.Fatal(err)
+				}
+				if i%(artifacts/cuts) == artifacts/cuts/2 {
+					near.cut(banned(i)...)
+				}
+			}
+			close(stop)
+			asking.Wait()
+			if err := from.Flush(patient(t)); err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < artifacts; {
+				switch got := strings.TrimRight(string(box.next(t).Payload), "\x00"); {
+				case got == fmt.Sprint(i):
+					i++
+				case i > 0 || got != "first":
+					t.Fatalf("artifact %s came, %d was expected", got, i)
+				}
+			}
+			if len(box) > 0 {
+				t.Errorf("%d more came", len(box))
+			}
+		})
+	}
+}
+
 // What is sent to a client that is away too long is dropped; who waits for an
 // answer hears so.
 func TestSessionsEndWithTheirWindow(t *testing.T) {
