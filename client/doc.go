@@ -22,7 +22,8 @@
 // nothing is missed and nothing comes twice; on live topics what was published
 // in between is lost. Publishes that were not acknowledged are sent again;
 // topics with history store them once. A [Client.Send] or [Client.Request] whose fate is
-// unknown fails with a [ConnectionLostError].
+// unknown fails with a [ConnectionLostError], and so does a [Client.Publish] to a live
+// topic: it is delivered at most once.
 //
 // To go on in topics with history a subscription keeps its position in each: 32 bytes or
 // so and the name, up to 16 MiB of them, which is a few hundred thousand topics. When it is

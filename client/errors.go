@@ -44,7 +44,7 @@ var errLinkLost = errors.New("connection lost")
 // ConnectionLostError says that the connection went away after an artifact was
 // sent and before the answer came: it may or may not have been delivered.
 type ConnectionLostError struct {
-	Target wire.ClientID // the client it was for
+	Target wire.ClientID // the client, or the topic without history, that it was for
 	Node   string        // the node whose connection was lost
 }
 

@@ -107,6 +107,7 @@ func (c *Client) refused(l *link, err error, f wire.Frame) bool {
 	}
 	switch mine, _ := c.subscribed(l, f, err); {
 	case mine:
+	case f.Flags()&wire.FlagEach != 0 && c.out.refuseSome(f.Ref(), wire.ParseFault(f.Body()).Artifacts, err):
 	case c.out.settle(f.Ref(), 0, 0, nil, err):
 	default: // a publish that nobody waits for
 		c.out.forgetLive() // its topic has rules by now

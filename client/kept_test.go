@@ -16,19 +16,19 @@ import (
 
 var sessions = []func(*wire.Welcome){inSession}
 
-// goLive makes the client know that a topic is live.
-func goLive(t *testing.T, c *Client, p *peer, topic string) {
+// goLive makes the client know that the topic "live" is.
+func goLive(t *testing.T, c *Client, p *peer) {
 	t.Helper()
-	result := publish(t, c, topic, "0")
+	result := publish(t, c, "live", "0")
 	p.ack(p.want(wire.KindPublish), 0, wire.FlagLive)
 	if r := got(t, result); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 }
 
-func publishLive(t *testing.T, c *Client, topic, payload string) {
+func publishLive(t *testing.T, c *Client, payload string) {
 	t.Helper()
-	if ack, err := c.PublishAsync(t.Context(), topic, &wire.Artifact{Payload: []byte(payload)}); err != nil || ack.promise != nil {
+	if ack, err := c.PublishAsync(t.Context(), "live", &wire.Artifact{Payload: []byte(payload)}); err != nil || ack.promise != nil {
 		t.Fatalf("PublishAsync = %v, %v, want no promise of a live topic", ack, err)
 	}
 }
@@ -46,7 +46,7 @@ func says(t *testing.T, f wire.Frame) string {
 // returns the frames that the node read.
 func talk(t *testing.T, c *Client, p *peer) []string {
 	t.Helper()
-	goLive(t, c, p, "live")
+	goLive(t, c, p)
 	said := []string{"kind 5 to live: 0"}
 	hear := func() {
 		t.Helper()
@@ -57,7 +57,7 @@ func talk(t *testing.T, c *Client, p *peer) []string {
 		p.artifacts(wire.Header{Kind: wire.KindSend, Flags: wire.FlagRequest, Ref: ref}, "me", "asker", text)
 		hear()
 	}
-	publishLive(t, c, "live", "1")
+	publishLive(t, c, "1")
 	hear()
 	answer(11, "a")
 	if _, err := c.SendAsync(t.Context(), "asker", &wire.Artifact{Payload: []byte("between")}); err != nil {
@@ -65,13 +65,13 @@ func talk(t *testing.T, c *Client, p *peer) []string {
 	}
 	hear()
 	answer(12, "b")
-	publishLive(t, c, "live", "2")
+	publishLive(t, c, "2")
 	hear()
 	if _, err := c.PublishAsync(t.Context(), "kept", &wire.Artifact{Payload: []byte("3")}); err != nil {
 		t.Fatal(err)
 	}
 	hear()
-	publishLive(t, c, "live", "4")
+	publishLive(t, c, "4")
 	hear()
 	return said
 }
@@ -131,8 +131,8 @@ func TestCloseBringsWhatTheNodeHasNotTaken(t *testing.T) {
 	n := newNetwork("a:1")
 	down := make(chan struct{})
 	c, p := connectAs(t, n, sessions, OnDisconnect(func(error) { close(down) }))
-	goLive(t, c, p, "live")
-	publishLive(t, c, "live", "1")
+	goLive(t, c, p)
+	publishLive(t, c, "1")
 	p.want(wire.KindPublish)
 	p.hangUp()
 	got(t, down)
@@ -173,7 +173,7 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 		t.Run(fmt.Sprintf("of artifacts of %d bytes", size), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, p := connectAs(t, newNetwork("a:1"), sessions)
-				goLive(t, c, p, "live")
+				goLive(t, c, p)
 				var l listener
 				go l.listen(p)
 				const total = 12 << 20
@@ -210,7 +210,7 @@ func TestAHandlerPublishesMoreThanIsKeptWhileItsQueueIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const queue = 1 << 20
 		c, p := connectAs(t, newNetwork("a:1"), sessions, WithQueueBytes(queue))
-		goLive(t, c, p, "live")
+		goLive(t, c, p)
 		once := make(chan error, 1)
 		subscribed := background(func() error {
 			_, err := c.Subscribe(t.Context(), "in", func(ctx context.Context, a *wire.Artifact) error {
@@ -269,9 +269,9 @@ func TestAHandlerPublishesMoreThanIsKeptWhileItsQueueIsFull(t *testing.T) {
 func TestWhatTheNodeHasIsNotKeptWhileNothingIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := connectAs(t, newNetwork("a:1"), sessions)
-		goLive(t, c, p, "live")
+		goLive(t, c, p)
 		for range 10 {
-			publishLive(t, c, "live", strings.Repeat("x", 10<<10))
+			publishLive(t, c, strings.Repeat("x", 10<<10))
 			p.want(wire.KindPublish)
 		}
 		p.control(wire.Header{Kind: wire.KindPing, Ref: 3}, nil) // the client was silent for long
@@ -290,9 +290,9 @@ func TestWhatTheNodeHasIsNotKeptWhileNothingIsSaid(t *testing.T) {
 func TestNothingIsKeptWithoutASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, p := connect(t, newNetwork("a:1"))
-		goLive(t, c, p, "live")
+		goLive(t, c, p)
 		for range 100 {
-			publishLive(t, c, "live", strings.Repeat("x", 60<<10))
+			publishLive(t, c, strings.Repeat("x", 60<<10))
 			f := p.want(wire.KindPublish)
 			if f.Count() != 1 {
 				t.Fatal(says(t, f))

@@ -41,10 +41,14 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
-	if a.promise.err != nil || a.promise.first == 0 {
+	before, out := a.promise.place(a.index)
+	switch {
+	case out:
+		return 0, a.promise.out[before].err
+	case a.promise.err != nil || a.promise.first == 0:
 		return 0, a.promise.err
 	}
-	return a.promise.first + wire.Sequence(a.index), nil
+	return a.promise.first + wire.Sequence(a.index-before), nil
 }
 
 // Publish publishes an artifact and waits until the hub has it: it returns its
@@ -55,7 +59,10 @@ func (a Ack) Wait(ctx context.Context) (wire.Sequence, error) {
 //
 // What is temporarily impossible is tried again, also across reconnects, until
 // ctx ends; the artifact may then be published nevertheless. What is sent more
-// than once is stored once, where the topic keeps history. The error then wraps
+// than once is stored once, where the topic keeps history; where it does not, nothing
+// is sent again that may have been delivered, and Publish returns a
+// [ConnectionLostError]: when the connection was lost before the acknowledgement, and
+// the session with it. (Nodes of earlier versions deliver it again.) The error then wraps
 // ctx's and, when the hub said why, its: a [NoQuorumError] for instance. Concurrent
 // publishes share frames, so many goroutines are fast too.
 //
@@ -86,7 +93,9 @@ func (c *Client) Publish(ctx context.Context, topic string, a *wire.Artifact) (w
 // Those to one topic keep their order, also across reconnects. It blocks while
 // as many artifacts are in flight as [WithInFlight] allows, or too many bytes
 // wait to be written. What is temporarily impossible is
-// tried again, in order, until the client is closed.
+// tried again, in order, until the client is closed; otherwise [Ack] tells the errors of
+// Publish. An artifact that the topic's filter refuses, or that is too large, takes no other
+// one with it, unless its node is of an earlier version.
 func (c *Client) PublishAsync(ctx context.Context, topic string, a *wire.Artifact) (Ack, error) {
 	if err := checkTopic(topic); err != nil {
 		return Ack{}, err

@@ -282,7 +282,7 @@ func TestPublishOnALiveTopicDoesNotAllocate(t *testing.T) {
 	for name, welcome := range map[string][]func(*wire.Welcome){"with a session": sessions, "without": nil} {
 		t.Run(name, func(t *testing.T) {
 			c, p := connectAs(t, newNetwork("a:1"), welcome)
-			goLive(t, c, p, "live")
+			goLive(t, c, p)
 			p.behave()
 			a := &wire.Artifact{Payload: make([]byte, 100)}
 			n := testing.AllocsPerRun(50_000, func() { // more than is kept
@@ -377,4 +377,112 @@ func TestWhoWaitsForRoomGoesOnWhileMuchIsHeld(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestARefusedArtifactLeavesItsNeighbours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := connect(t, newNetwork("a:1"))
+		var acks []Ack
+		for i := range 6 {
+			ack, err := c.PublishAsync(t.Context(), "orders", &wire.Artifact{Payload: fmt.Append(nil, i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			acks = append(acks, ack)
+			if i == 0 {
+				synctest.Wait() // the others share a frame
+			}
+		}
+		p.ack(p.want(wire.KindPublish), 1, 0)
+		f := p.want(wire.KindPublish)
+		if f.Flags()&wire.FlagEach == 0 || f.Count() != 5 {
+			t.Fatalf("frame of %d artifacts with flags %d, want 5 that are judged by themselves", f.Count(), f.Flags())
+		}
+		say := func(code wire.Code, artifacts ...int) {
+			h := wire.Header{Kind: wire.KindError, Flags: wire.FlagEach, Ref: f.Ref()}
+			p.control(h, wire.Fault{Code: code, Detail: "because", Artifacts: artifacts})
+		}
+		say(wire.CodeArtifactTooLarge, 3)
+		say(wire.CodeRefused, 0, 2)
+		say(wire.CodeRefused, 0, 2) // as when it was sent again
+		p.ack(f, 7, 0)
+		var large *ArtifactTooLargeError
+		for i, want := range []struct {
+			seq     wire.Sequence
+			refused bool
+		}{{seq: 1}, {refused: true}, {seq: 7}, {refused: true}, {refused: true}, {seq: 8}} {
+			seq, err := acks[i].Wait(t.Context())
+			if seq != want.seq || (err != nil) != want.refused || errors.As(err, &large) != (i == 4) {
+				t.Errorf("artifact %d: Wait = %d, %v, want %+v", i, seq, err, want)
+			}
+		}
+	})
+}
+
+func TestTheRestOfAFrameMayBeRefusedOrSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := connect(t, newNetwork("a:1"))
+		var acks []Ack
+		for i := range 3 {
+			ack, err := c.PublishAsync(t.Context(), "orders", &wire.Artifact{Payload: fmt.Append(nil, i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			acks = append(acks, ack)
+			if i == 0 {
+				synctest.Wait()
+			}
+		}
+		p.ack(p.want(wire.KindPublish), 1, 0)
+		filtered := wire.Fault{Code: wire.CodeRefused, Detail: "filter", Artifacts: []int{0}}
+		f := p.want(wire.KindPublish)
+		p.control(wire.Header{Kind: wire.KindError, Flags: wire.FlagEach, Ref: f.Ref()}, filtered)
+		p.refuse(f, &wire.Error{Code: wire.CodeUnavailable, Detail: "no leader"})
+		f = p.want(wire.KindPublish)
+		p.control(wire.Header{Kind: wire.KindError, Flags: wire.FlagEach, Ref: f.Ref()}, filtered)
+		p.refuse(f, &wire.Error{Code: wire.CodeStorageFull, Detail: "no room"})
+		for i, want := range []wire.Code{0, wire.CodeRefused, wire.CodeStorageFull} {
+			_, err := acks[i].Wait(t.Context())
+			var coded *Error
+			if errors.As(err, &coded); (want != 0) != (err != nil) || want != 0 && coded.Code != want {
+				t.Errorf("artifact %d: %v, want code %d", i, err, want)
+			}
+		}
+	})
+}
+
+func TestALivePublishIsNotDeliveredTwice(t *testing.T) {
+	for name, welcome := range map[string][]func(*wire.Welcome){"when the session is lost": sessions, "without a session": nil} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork("a:1", "b:2")
+			c, p := connectAs(t, n, append([]func(*wire.Welcome){func(w *wire.Welcome) { w.Addresses = []string{"b:2"} }}, welcome...))
+			live, kept := publish(t, c, "live", "1"), publish(t, c, "kept", "1")
+			for range 2 {
+				if f := p.want(wire.KindPublish); f.Flags()&wire.FlagAgain != 0 {
+					t.Errorf("the first time it says that it comes again: %d", f.Flags())
+				}
+			}
+			n.kill()
+			p.hangUp()
+			p = n.welcome(t, "b:2", welcome...)
+			for range 2 {
+				f := p.want(wire.KindPublish)
+				if f.Flags()&wire.FlagAgain == 0 {
+					t.Error("it does not say that it comes again")
+				}
+				if string(f.Target()) == "live" {
+					p.refuse(f, &wire.Error{Code: wire.CodeUnknownFate, Detail: "live"})
+				} else {
+					p.ack(f, 3, 0)
+				}
+			}
+			var lost *ConnectionLostError
+			if r := got(t, live); !errors.As(r.Err, &lost) || lost.Node != "node-a:1" || lost.Target != "live" {
+				t.Errorf("Publish to the live topic = %v, want a ConnectionLostError of node-a:1", r.Err)
+			}
+			if r := got(t, kept); r.Err != nil || r.Seq != 3 {
+				t.Errorf("Publish to the topic with history = %d, %v, want 3", r.Seq, r.Err)
+			}
+		})
+	}
 }

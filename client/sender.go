@@ -35,6 +35,7 @@ type packet struct {
 	number  uint64    // of a publish, among those to its topic, once it was written; 0: none
 	refused error     // for now: it waits to be sent again
 	since   time.Time // that it is refused
+	lost    string    // the node that may have taken it, in a session that is over; empty: none
 	promise *promise  // nil: no answer is expected
 
 	prev, next *packet // of those with a promise, oldest first
@@ -47,7 +48,14 @@ type promise struct {
 	done   chan struct{}
 	first  wire.Sequence
 	reply  *wire.Artifact // of a request
+	out    []refusal      // what of the packet was refused by itself, in its order; err is that of the others
 	err    error
+}
+
+// refusal is why one artifact of a packet was refused.
+type refusal struct {
+	artifact int // its place in the packet
+	err      error
 }
 
 // sender is the way out: frames that wait for a connection and those that wait
@@ -130,8 +138,11 @@ func (s *sender) add(ctx context.Context, kind wire.Kind, target string, a *wire
 		return nil, 0, err
 	}
 	h := wire.Header{Kind: kind, Flags: wire.FlagAck}
-	if _, live := s.live[target]; live && kind == wire.KindPublish {
-		h.Flags = 0
+	if kind == wire.KindPublish {
+		h.Flags |= wire.FlagEach
+		if _, live := s.live[target]; live {
+			h.Flags &^= wire.FlagAck
+		}
 	}
 	return s.encodeLocked(h, target, a)
 }
@@ -482,6 +493,9 @@ func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *
 	if isRequest && reply == nil && err == nil {
 		return true // some node may acknowledge a request; its answer is what counts
 	}
+	if coded, ok := errors.AsType[*Error](err); ok && coded.Code == wire.CodeUnknownFate && p.lost != "" {
+		err = &ConnectionLostError{Target: p.target, Node: p.lost}
+	}
 	if err != nil && p.number != 0 && passing(err) {
 		s.putOffLocked(p, err)
 		return true
@@ -495,6 +509,29 @@ func (s *sender) settle(ref uint32, seq wire.Sequence, flags wire.Flags, reply *
 	p.promise.first, p.promise.reply = seq, reply
 	s.settleLocked(p, err)
 	return true
+}
+
+// refuseSome takes note that some artifacts of the packet of that ref are refused; the
+// answer to the others comes later. It reports false when nobody waits for it.
+func (s *sender) refuseSome(ref uint32, artifacts []int, err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.awaiting[ref]
+	if p == nil || !p.written || p.header.Kind != wire.KindPublish {
+		return false
+	}
+	for _, artifact := range artifacts {
+		if i, told := p.promise.place(artifact); !told { // else it was sent again
+			p.promise.out = slices.Insert(p.promise.out, i, refusal{artifact, err})
+		}
+	}
+	return true
+}
+
+// place returns how many artifacts before this one were refused by themselves, and
+// whether it was.
+func (p *promise) place(artifact int) (before int, out bool) {
+	return slices.BinarySearchFunc(p.out, artifact, func(r refusal, artifact int) int { return cmp.Compare(r.artifact, artifact) })
 }
 
 // settleLocked ends a packet that is in no queue; one without a promise is
@@ -651,12 +688,19 @@ func (s *sender) goOnLocked(received uint64) {
 }
 
 // lostLocked sorts what a session leaves behind: publishes without an
-// acknowledgement go again, in order and before what waits; sends and requests
-// that were written fail. When the client moved on purpose, answers to its
-// requests may still find it.
+// acknowledgement go again, in order and before what waits, and the node refuses
+// those to topics without history; sends and requests that were written fail. When
+// the client moved on purpose, answers to its requests may still find it.
 func (s *sender) lostLocked() {
 	s.failWrittenLocked()
-	s.againLocked(s.writtenLocked(func(p *packet) bool { return p.header.Kind == wire.KindPublish }))
+	again := s.writtenLocked(func(p *packet) bool { return p.header.Kind == wire.KindPublish })
+	for _, p := range again {
+		if p.refused == nil {
+			p.header.Flags |= wire.FlagAgain
+			p.lost = s.node
+		}
+	}
+	s.againLocked(again)
 	s.dropKeptLocked(0)
 	for p := s.oldest; p != nil; p = p.next {
 		p.place = 0 // in no session that will be

@@ -47,6 +47,7 @@ const (
 	CodeTLSRequired        Code = 22 // the connection is not encrypted
 	CodeUnauthenticated    Code = 23 // the client did not prove who it is, or its proof has expired
 	CodePermission         Code = 24 // no rule allows it
+	CodeUnknownFate        Code = 25 // it was sent before and may have been delivered: it is not delivered again
 	CodeUnavailable        Code = 100
 	CodeDraining           Code = 101
 	CodeTooManyClients     Code = 102
@@ -155,6 +156,8 @@ type Fault struct {
 	B      uint64   `json:"b,omitempty"`      // limit, to
 
 	Elsewhere []string `json:"elsewhere,omitempty"` // Overloaded, in answer to Hello
+
+	Artifacts []int `json:"artifacts,omitempty"` // with FlagEach: which of the frame's, counted from 0, rising
 
 	Identity string `json:"identity,omitempty"` // Permission
 	Action   Action `json:"action,omitempty"`   // likewise

@@ -60,6 +60,12 @@ const (
 	FlagCheck                     // on Restore: compare with what is there, and store nothing
 )
 
+// What bits mean that other kinds use otherwise.
+const (
+	FlagEach  = FlagFailed // on Publish: its artifacts need not share their fate; on Error: only those of the frame that [Fault].Artifacts names are refused
+	FlagAgain = FlagCheck  // on Publish: it may have been taken before, in a session that was lost
+)
+
 // Header is a frame's fixed part.
 //
 //	offset  size

@@ -66,6 +66,7 @@ func goldenFrames() []golden {
 		{"reply-failed", "its answer when the handler failed", AppendFrame(nil, Header{Kind: KindReply, Flags: FlagFailed, Count: 1, Ref: 9}, "agent-7", "agent-9", run(Artifact{ID: id, Time: at, Payload: []byte("no such order")}))},
 		{"ack", "frame 6 was stored from sequence 41 on", control(Header{Kind: KindAck, Count: 1, Sequence: 41, Ref: 6}, "", nil)},
 		{"ack-live", "frame 6 went to a topic without history and filter", control(Header{Kind: KindAck, Flags: FlagLive, Count: 1, Ref: 6}, "", nil)},
+		{"error-each", "of frame 7 the second artifact is refused; its Ack follows", control(Header{Kind: KindError, Flags: FlagEach, Ref: 7}, "", Fault{Code: CodeRefused, Detail: "filter", Artifacts: []int{1}})},
 		{"error", "frame 8 found no client", control(Header{Kind: KindError, Ref: 8}, "", FaultOf(&NoClientError{ID: "agent-9"}, 0))},
 		{"ping", "a sign of life is wanted", control(Header{Kind: KindPing, Ref: 10}, "", nil)},
 		{"pong", "and given", control(Header{Kind: KindPong, Ref: 10}, "", nil)},

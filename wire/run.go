@@ -342,7 +342,7 @@ func findAttribute(b []byte, name string) []byte {
 // CheckRun walks over a run without decoding payloads and returns nil when it
 // is well formed, holds exactly count artifacts and none of them is over limit
 // bytes. The error wraps [ErrMalformed] or is an [ArtifactTooLargeError]; the
-// frame's other artifacts share its fate, for they share its acknowledgement.
+// frame's other artifacts share its fate unless its sender has set [FlagEach].
 func CheckRun(body []byte, count, limit int) error {
 	r := NewRunReader(body)
 	n, tooLarge := 0, 0

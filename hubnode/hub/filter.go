@@ -2,8 +2,7 @@ package hub
 
 import "github.com/switchboardhub/switchboard/wire"
 
-// allPass reports whether a filter lets all artifacts of a frame pass: they
-// share an acknowledgement, so they share their fate.
+// allPass reports whether a filter lets all artifacts of a frame pass.
 func allPass(filter Filter, f wire.Frame) bool {
 	a := wire.Artifact{From: string(f.From()), Topic: string(f.Target())}
 	for r := wire.NewRunReader(f.Body()); ; {
@@ -15,6 +14,57 @@ func allPass(filter Filter, f wire.Frame) bool {
 			return false
 		}
 	}
+}
+
+// sift returns those artifacts of a published frame that are within the limit on their
+// size and that the topic's filter, which may be nil, lets pass. It tells the publisher of
+// the others before the rest is answered, or answers the frame when it returns nil: there
+// is no rest. So they stay in order, and nobody has to send them once more.
+func (c *Client) sift(in *intake, f wire.Frame, filter Filter) *parcel {
+	var (
+		run             wire.Run
+		large, filtered []int
+		tooLarge        error
+	)
+	limit := in.hub.settings.Load().MaxArtifact
+	a := wire.Artifact{From: string(f.From()), Topic: string(f.Target())}
+	r := wire.NewRunReader(f.Body())
+	for i := range f.Count() {
+		if ok, err := r.Next(&a); !ok || err != nil { // runs were checked when they came in
+			break
+		}
+		if filter != nil && !filter(&a) {
+			filtered = append(filtered, i)
+		} else if err := run.Append(&a, limit); err != nil {
+			large, tooLarge = append(large, i), err
+		}
+	}
+	in.hub.metrics.dropped(dropFiltered, len(filtered))
+	switch {
+	case run.Count() > 0:
+		c.refuseSome(in, f, large, tooLarge)
+		c.refuseSome(in, f, filtered, refused(a.Topic))
+		h := f.Header()
+		h.Count = uint16(run.Count())
+		return &parcel{frame: wire.AppendFrame(nil, h, f.Target(), f.From(), run.Body())}
+	case len(filtered) > 0:
+		c.refuseSome(in, f, large, tooLarge)
+		c.refuse(in, f.Ref(), refused(a.Topic))
+	default:
+		c.refuse(in, f.Ref(), tooLarge)
+	}
+	return nil
+}
+
+// refuseSome tells a publisher that these artifacts of a frame are refused, if there are
+// any. The others hear by the frame's answer.
+func (c *Client) refuseSome(in *intake, f wire.Frame, artifacts []int, why error) {
+	if len(artifacts) == 0 {
+		return
+	}
+	fault := wire.FaultOf(why, wire.CodeInvalidRequest)
+	fault.Artifacts = artifacts
+	c.answer(in, wire.AppendControl(nil, wire.Header{Kind: wire.KindError, Flags: wire.FlagEach, Ref: f.Ref()}, "", fault))
 }
 
 // passing splits a frame into the runs of consecutive artifacts that pass a

@@ -88,29 +88,37 @@ func (c *Client) took() {
 	}
 }
 
-// check looks a frame of artifacts over. refused says that the frame is, and
+// check looks a frame of artifacts over. large says that some are over the limit, and
 // the connection goes on; err ends it.
-func (c *Client) check(in *intake, f wire.Frame) (refused bool, err error) {
+func (c *Client) check(f wire.Frame) (large *ArtifactTooLargeError, err error) {
 	if string(f.From()) != c.id {
-		return true, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("an artifact says it is from %.64q, this is %q", f.From(), c.id)}
+		return nil, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("an artifact says it is from %.64q, this is %q", f.From(), c.id)}
 	}
-	if err := wire.CheckRun(f.Body(), f.Count(), c.hub.settings.Load().MaxArtifact); err != nil {
-		if _, ok := errors.AsType[*ArtifactTooLargeError](err); !ok {
-			return true, err
-		}
-		c.refuse(in, f.Ref(), err)
-		return true, nil
+	err = wire.CheckRun(f.Body(), f.Count(), c.hub.settings.Load().MaxArtifact)
+	if large, ok := errors.AsType[*ArtifactTooLargeError](err); ok {
+		return large, nil
 	}
+	return nil, err
+}
+
+// received counts a frame of artifacts against the client's quota.
+func (c *Client) received(in *intake, f wire.Frame) {
 	c.pace(in, f)
 	c.hub.metrics.received.Add(uint64(f.Count()))
 	c.hub.metrics.bytesReceived.Add(uint64(len(f)))
-	return false, nil
 }
 
 func (c *Client) publish(in *intake, f wire.Frame) error {
-	if refused, err := c.check(in, f); refused || err != nil {
+	large, err := c.check(f)
+	if err != nil {
 		return err
 	}
+	each := f.Flags()&wire.FlagEach != 0 && f.Count() > 1
+	if large != nil && !each {
+		c.refuse(in, f.Ref(), large)
+		return nil
+	}
+	c.received(in, f)
 	r, err := in.route(f.Target())
 	if err == nil && isSystem(r.topic) {
 		err = &wire.Error{Code: wire.CodeInvalidTopic, Detail: fmt.Sprintf("topic %q: names that start with '$' are for the hub itself", r.topic)}
@@ -123,8 +131,18 @@ func (c *Client) publish(in *intake, f wire.Frame) error {
 		return nil
 	}
 	fan := in.hub.resolve(r)
+	if !fan.keeps && f.Flags()&wire.FlagAgain != 0 {
+		c.refuse(in, f.Ref(), unknownFate(r.topic))
+		return nil
+	}
 	p := in.take(f, c.reader.Slab())
-	if fan.filter != nil && !allPass(fan.filter, f) {
+	switch passes := fan.filter == nil || allPass(fan.filter, f); {
+	case passes && large == nil:
+	case each:
+		if p = c.sift(in, f, fan.filter); p == nil {
+			return nil
+		}
+	default:
 		in.hub.metrics.dropped(dropFiltered, f.Count())
 		c.refuse(in, f.Ref(), refused(r.topic))
 		return nil
@@ -146,7 +164,7 @@ func (c *Client) publish(in *intake, f wire.Frame) error {
 		if fan.filter == nil {
 			flags = wire.FlagLive
 		}
-		c.ack(in, f.Ref(), 0, f.Count(), flags)
+		c.ack(in, f.Ref(), 0, p.frame.Count(), flags)
 	}
 	return nil
 }

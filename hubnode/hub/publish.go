@@ -153,6 +153,12 @@ func (in *intake) routeStored(ctx context.Context, r *route, p *parcel, a *wire.
 	}
 }
 
+// unknownFate is what a publisher hears that sends again what may have been delivered,
+// to a topic that keeps no history: nobody knows.
+func unknownFate(topic string) error {
+	return &wire.Error{Code: wire.CodeUnknownFate, Detail: fmt.Sprintf("topic %q keeps no history: what may have been delivered to it before is not delivered again", topic)}
+}
+
 // refused is what a publisher hears of a topic's filter.
 func refused(topic string) error {
 	return &wire.Error{Code: wire.CodeRefused, Detail: fmt.Sprintf("the filter of topic %q does not let this artifact pass", topic)}

@@ -10,9 +10,15 @@ import (
 // send handles a client's Send or Reply: artifacts for one client, wherever it
 // is, or a question to the hub itself.
 func (c *Client) send(in *intake, f wire.Frame) error {
-	if refused, err := c.check(in, f); refused || err != nil {
+	large, err := c.check(f)
+	if err != nil {
 		return err
 	}
+	if large != nil {
+		c.refuse(in, f.Ref(), large)
+		return nil
+	}
+	c.received(in, f)
 	if bytes.HasPrefix(f.Target(), []byte(systemPrefix)) {
 		c.askSystem(in, f)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/switchboardhub/switchboard/client"
+	"github.com/switchboardhub/switchboard/hubnode/config"
 	"github.com/switchboardhub/switchboard/test/cluster"
 	"github.com/switchboardhub/switchboard/wire"
 )
@@ -106,6 +107,80 @@ func TestFilterHoldsAcrossNodes(t *testing.T) {
 		if a := box.next(t); len(a.Payload) != want {
 			t.Errorf("an artifact of %d bytes arrived, want one of %d", len(a.Payload), want)
 		}
+	}
+}
+
+// What a topic's filter refuses takes nothing with it that shares its frame, wherever the
+// topic's leader is and whatever becomes of the connection; the rest stays in order, and
+// each publisher hears of its own.
+func TestARefusedArtifactLeavesItsNeighbours(t *testing.T) {
+	const artifacts = 1000
+	c := cluster.Start(t, 3, func(cfg *config.Config) {
+		keep := 2 * artifacts
+		cfg.Topics = []config.Topic{
+			{Pattern: "kept.>", History: &config.TopicHistory{MaxArtifacts: &keep}, Filter: `!("bad" in artifact.attributes)`},
+			{Pattern: "live.>", Filter: `!("bad" in artifact.attributes)`},
+		}
+	})
+	all := allNodes(c)
+	sub := connect(t, c.Node(1), "sub")
+	for _, topic := range []string{"kept.a", "kept.b", "kept.c", "live.a", "live.b"} {
+		t.Run(topic, func(t *testing.T) {
+			box := make(inbox, artifacts)
+			if _, err := sub.Subscribe(patient(t), topic, box.handle, client.SinceAll()); err != nil {
+				t.Fatal(err)
+			}
+			var near wires
+			pub := near.connect(t, all, "pub-"+topic)
+			if topic[0] == 'l' {
+				c.WaitFor("the subscription to be known", func() bool {
+					_, err := pub.Publish(patient(t), topic, &wire.Artifact{Payload: []byte("first")})
+					return err == nil && len(box) > 0
+				})
+			}
+			acks := make([]client.Ack, artifacts)
+			for i := range acks {
+				a := &wire.Artifact{Payload: fmt.Append(nil, i)}
+				if i%7 == 3 {
+					a.Attributes = map[string]string{"bad": ""}
+				}
+				var err error
+				if acks[i], err = pub.PublishAsync(patient(t), topic, a); err != nil {
+					t.Fatal(err)
+				}
+				if i%300 == 299 {
+					near.cut()
+				}
+			}
+			next := wire.Sequence(1)
+			for i, ack := range acks {
+				seq, err := ack.Wait(patient(t))
+				if i%7 == 3 {
+					var refused *client.Error
+					if !errors.As(err, &refused) || refused.Code != wire.CodeRefused {
+						t.Fatalf("artifact %d: %d, %v, want it refused", i, seq, err)
+					}
+					continue
+				}
+				if topic[0] == 'l' {
+					next = 0
+				}
+				if err != nil || seq != next {
+					t.Fatalf("artifact %d: %d, %v, want %d", i, seq, err, next)
+				}
+				next++
+				a := box.next(t)
+				for string(a.Payload) == "first" {
+					a = box.next(t)
+				}
+				if string(a.Payload) != fmt.Sprint(i) {
+					t.Fatalf("artifact %s came, %d was expected", a.Payload, i)
+				}
+			}
+			if len(box) > 0 {
+				t.Errorf("%d more came", len(box))
+			}
+		})
 	}
 }
 
