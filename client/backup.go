@@ -213,17 +213,24 @@ func (c *Client) askWhole(ctx context.Context, question string, into any) error 
 // subscription that is there already stays where it is.
 //
 // The backup is read to its end and compared before anything is stored, so that one that
-// is damaged, cut off, or of another hub, changes nothing: r is read up to three times.
-// Errors: [ErrBadBackup], and [ArtifactDiffersError]. When it ends with another one, what
+// is damaged, cut off, or of another hub, or that has artifacts larger than this hub takes,
+// changes nothing: r is read up to three times. Errors: [ErrBadBackup],
+// [ArtifactDiffersError] and [ArtifactTooLargeError]. When it ends with another one, what
 // was stored stays.
 func (c *Client) Restore(ctx context.Context, r io.ReadSeeker, progress func(topic string, artifacts uint64)) (BackupSummary, error) {
 	inBackup := make(map[string]bool)
+	var large *largeArtifactError
+	limit := c.out.artifactLimit()
 	total, err := readBackup(r, func(f wire.Frame) error {
 		inBackup[string(f.Target())] = true
+		large = large.orLarger(f, limit)
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil: // a damaged one may say anything about sizes
 		return total, err
+	case large != nil:
+		return total, fmt.Errorf("nothing was restored: %w", large)
 	}
 	have, err := c.keptTopics(ctx)
 	if err != nil {
@@ -243,6 +250,31 @@ func (c *Client) Restore(ctx context.Context, r io.ReadSeeker, progress func(top
 		progress = check.progress
 	}
 	return total, c.restoreAll(ctx, r, restoring{progress: progress, leaveOut: func(wire.Frame) bool { return false }})
+}
+
+// largeArtifactError is the largest one of a backup, when the hub does not take it.
+type largeArtifactError struct {
+	topic string
+	err   *ArtifactTooLargeError
+}
+
+func (l *largeArtifactError) Error() string {
+	return fmt.Sprintf("topic %q: %v: raise the hub's limits.maxArtifactSize to %d or more", l.topic, l.err, l.err.Size)
+}
+
+func (l *largeArtifactError) Unwrap() error { return l.err }
+
+// orLarger returns the largest artifact of a frame of a backup, if that is over the limit
+// and larger than l, which may be nil.
+func (l *largeArtifactError) orLarger(f wire.Frame, limit int) *largeArtifactError {
+	if f.Kind() != wire.KindPublish {
+		return l
+	}
+	large, ok := errors.AsType[*ArtifactTooLargeError](wire.CheckRun(f.Body(), f.Count(), limit))
+	if !ok || l != nil && large.Size <= l.err.Size {
+		return l
+	}
+	return &largeArtifactError{topic: string(f.Target()), err: large}
 }
 
 // restoring is what to do with the frames of a backup.

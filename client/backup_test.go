@@ -108,3 +108,18 @@ func TestBackupFailsWhenTheListsStayIncomplete(t *testing.T) {
 		})
 	}
 }
+
+// What is larger than the node takes would cost the connection, at each try.
+func TestWhatTheNodeDoesNotTakeIsNotSent(t *testing.T) {
+	c, p := connectAs(t, newNetwork("a:1"), []func(*wire.Welcome){func(w *wire.Welcome) { w.MaxFrame = 70_000 }})
+	f := wire.Frame(wire.AppendFrame(nil, wire.Header{Kind: wire.KindPublish, Count: 1, Sequence: 1}, "t", "me", make([]byte, 70_000)))
+	err := c.resend(t.Context(), "t", 0, f)
+	var coded *Error
+	if !errors.As(err, &coded) || coded.Code != wire.CodeFrameTooLarge || !strings.Contains(err.Error(), "limits.maxArtifactSize") {
+		t.Errorf("got %v, want FrameTooLarge, and what to do", err)
+	}
+	p.behave()
+	if err := c.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

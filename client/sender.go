@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -69,6 +70,7 @@ type sender struct {
 	mu        sync.Mutex // guards the fields below
 	ended     error      // why nothing is accepted any more
 	limit     int        // bytes of an artifact
+	maxFrame  int        // and of a frame
 	node      string     // whose connection it is, or was
 	ref       uint32
 	number    uint64
@@ -104,6 +106,7 @@ func newSender(id wire.ClientID, inFlight int) *sender {
 		id: id, inFlight: inFlight,
 		wake:     make(chan struct{}, 1),
 		limit:    wire.DefaultMaxArtifact,
+		maxFrame: wire.MaxFrame(wire.DefaultMaxArtifact),
 		ref:      rand.Uint32(), //nolint:gosec // to tell sessions apart, not to keep a secret
 		awaiting: make(map[uint32]*packet),
 		live:     make(map[string]struct{}),
@@ -233,7 +236,8 @@ func roughSize(a *wire.Artifact) int {
 }
 
 // control queues a frame that is for this connection only. With answered set it
-// returns a promise, which errLinkLost settles when the connection is lost.
+// returns a promise, which errLinkLost settles when the connection is lost, and an
+// Error with CodeFrameTooLarge at once when the node would end it.
 func (s *sender) control(h wire.Header, target string, body []byte, answered bool) *promise {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,8 +252,13 @@ func (s *sender) control(h wire.Header, target string, body []byte, answered boo
 		s.held += p.bytes
 	}
 	given := p.promise
-	if s.ended != nil {
+	switch {
+	case s.ended != nil:
 		s.settleLocked(p, s.ended)
+		return given
+	case answered && p.bytes > s.maxFrame:
+		s.settleLocked(p, &Error{Code: wire.CodeFrameTooLarge, Detail: fmt.Sprintf(
+			"this takes a frame of %d bytes, and the hub takes %d: raise its limits.maxArtifactSize", p.bytes, s.maxFrame)})
 		return given
 	}
 	s.queued += p.bytes
@@ -607,7 +616,7 @@ func (s *sender) connected(w *wire.Welcome, first []*packet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.landLocked(w)
-	s.node, s.limit, s.paused, s.farewell = w.Node, w.MaxArtifact, false, nil
+	s.node, s.limit, s.maxFrame, s.paused, s.farewell = w.Node, w.MaxArtifact, w.MaxFrame, false, nil
 	s.kept.on = w.ResumeWindow > 0
 	queue := first
 	for _, p := range first {
@@ -794,6 +803,13 @@ func (s *sender) sayGoodbye(frame []byte) {
 	defer s.mu.Unlock()
 	s.farewell = frame
 	s.wakeWriter()
+}
+
+// artifactLimit returns how many bytes an artifact may have.
+func (s *sender) artifactLimit() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limit
 }
 
 // unsettled returns how many artifacts wait for their acknowledgement.

@@ -185,6 +185,47 @@ func TestRestoreRefusesWhatDiffers(t *testing.T) {
 	}
 }
 
+// A hub that takes smaller artifacts than the backup has gets none of it, and the error
+// says what to change.
+func TestRestoreSaysWhatIsTooLarge(t *testing.T) {
+	from := cluster.Start(t, 1, keepHistory)
+	pub := join(t, from.Node(0).Client(), "pub")
+	publish(t, pub, "a", 10)
+	for _, size := range []int{30 << 10, 1 << 20} { // a frame of the first one is not too large
+		if _, err := pub.Publish(patient(t), "b", &wire.Artifact{Payload: make([]byte, size-len("text/plain")-1), ContentType: "text/plain"}); err != nil {
+			t.Fatal(err)
+		}
+		var file bytes.Buffer
+		if _, err := pub.Backup(patient(t), &file, nil); err != nil {
+			t.Fatal(err)
+		}
+		to := cluster.Start(t, 1, func(c *config.Config) {
+			keepHistory(c)
+			c.Limits.MaxArtifactSize = 16 << 10
+		})
+		lost := make(chan error, 10)
+		cl := connect(t, to.Node(0), "cl", client.OnDisconnect(func(err error) { lost <- err }))
+		_, err := cl.Restore(patient(t), bytes.NewReader(file.Bytes()), nil)
+		var large *client.ArtifactTooLargeError
+		if !errors.As(err, &large) || large.Size != size || large.Limit != 16<<10 {
+			t.Errorf("got %v, want an ArtifactTooLargeError of %d bytes", err, size)
+		}
+		for _, want := range []string{"nothing was restored", `"b"`, "limits.maxArtifactSize"} {
+			if err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q in it", err, want)
+			}
+		}
+		if have := kept(t, cl, "a", "b"); len(have) > 0 {
+			t.Errorf("%d artifacts were restored", len(have))
+		}
+		select {
+		case err := <-lost:
+			t.Errorf("the connection was lost: %v", err)
+		default:
+		}
+	}
+}
+
 // A restore whose client is killed, and with it a node, goes on when it is begun again:
 // everything is there once, the positions of durable subscriptions too.
 func TestRestoreGoesOnAfterAnInterruption(t *testing.T) {
