@@ -119,7 +119,7 @@ func TestConnectTriesTheNextOneAtOnceWhenOneFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		addresses := []string{"silent:1"}
 		for i := range 10 {
-			addresses = append(addresses, fmt.Sprintf("a:%d", i))
+			addresses = append(addresses, fmt.Sprintf("a:%d", i+1))
 		}
 		start := time.Now()
 		_, err := Connect(t.Context(), strings.Join(addresses, ","), newNetwork("silent:1").option())
