@@ -750,6 +750,7 @@ func TestAnOldDiskDoesNoHarm(t *testing.T) {
 			g := newGroup(t, 3, 1, t.TempDir())
 			g.publish("a", "before", Publisher{})
 			eventually(t, "three voters", func() bool { return g.voters(0) == 3 })
+			eventually(t, "n-2 has it", func() bool { return len(g.node("n-2").held("a")) == 1 }) // and knows of the group
 			old := g.node("n-2").shards.replica(0).id
 			g.kill("n-2")
 			g.resize(2)
