@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// positionOverhead is about what a position takes beyond the topic's name, here and in
-	// a frame.
-	positionOverhead = 32
 	// pruneFrom is how many bytes of positions there are before those go that the hub
 	// does not list any more.
 	pruneFrom = 1 << 20
@@ -39,7 +36,7 @@ func (all *positions) get(topic []byte) *position { return all.in[string(topic)]
 
 // add puts the subscription into a topic. It returns nil when there is no room.
 func (all *positions) add(topic string, next wire.Sequence) *position {
-	size := len(topic) + positionOverhead
+	size := len(topic) + wire.PositionOverhead
 	if all.size+size > wire.MaxSubscribe {
 		all.lost = true
 		return nil
@@ -59,7 +56,7 @@ func (all *positions) prune(known map[string]wire.Sequence) {
 	for topic, p := range all.in {
 		if _, ok := known[topic]; !ok && p.asked > 0 {
 			delete(all.in, topic)
-			all.size -= len(topic) + positionOverhead
+			all.size -= len(topic) + wire.PositionOverhead
 		}
 	}
 }

@@ -129,7 +129,7 @@ func TestPositionsAreBounded(t *testing.T) {
 	all := positions{in: make(map[string]*position)}
 	n := 0
 	for ; all.add(fmt.Sprint("topic ", n), 1) != nil; n++ {
-		if n > wire.MaxSubscribe/positionOverhead {
+		if n > wire.MaxSubscribe/wire.PositionOverhead {
 			t.Fatalf("%d topics have room", n)
 		}
 	}
@@ -146,7 +146,7 @@ func TestPositionsAreBounded(t *testing.T) {
 // What the hub lists no more is forgotten, once there is much of it and the hub could list all.
 func TestPositionsOfTopicsThatAreGoneAreForgotten(t *testing.T) {
 	many := make(map[string]wire.Sequence)
-	for i := range pruneFrom / (positionOverhead + len("gone.12345")) {
+	for i := range pruneFrom / (wire.PositionOverhead + len("gone.12345")) {
 		many[fmt.Sprintf("gone.%d", 10_000+i)] = 7
 	}
 	for name, test := range map[string]struct {
@@ -176,7 +176,7 @@ func TestPositionsOfTopicsThatAreGoneAreForgotten(t *testing.T) {
 			}
 			size := 0
 			for topic := range s.next.in {
-				size += len(topic) + positionOverhead
+				size += len(topic) + wire.PositionOverhead
 			}
 			if len(s.next.in) != want || s.next.in["there"] == nil || s.next.in["fresh"] == nil || s.next.size != size {
 				t.Errorf("%d positions in %d bytes, want %d in %d", len(s.next.in), s.next.size, want, size)

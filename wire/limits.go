@@ -35,9 +35,12 @@ const (
 	// MaxHandshakeFrame bounds the frames of the handshake, before a limit is
 	// agreed.
 	MaxHandshakeFrame = 16 << 10
-	// MaxSubscribe bounds the frames of one Subscribe together: what names a few hundred
-	// thousand topics.
+	// MaxSubscribe bounds the frames of one Subscribe together, and what they name: a few
+	// hundred thousand topics.
 	MaxSubscribe = 16 << 20
+	// PositionOverhead is what a position in a topic counts there beyond the topic's name:
+	// about what it takes, in memory as in a frame.
+	PositionOverhead = 32
 )
 
 // MaxFrame returns the largest frame, in bytes with its length field, that may

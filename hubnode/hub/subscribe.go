@@ -63,7 +63,8 @@ func (c *Client) subscribe(in *intake, f wire.Frame) error {
 type gathering struct {
 	id        uint32 // 0: there is none
 	positions map[string]wire.Sequence
-	bytes     int
+	bytes     int  // of the frames
+	named     int  // and of the positions in them
 	refused   bool // it is too large: the client has been told, and what follows is dropped
 }
 
@@ -79,7 +80,11 @@ func (c *Client) gather(in *intake, f wire.Frame, want *wire.Subscription) (whol
 		return false, errNumberZero()
 	}
 	g.id = f.Ref()
-	if g.bytes += len(f.Body()); g.bytes > wire.MaxSubscribe && !g.refused {
+	g.bytes += len(f.Body())
+	for topic := range want.Positions {
+		g.named += len(topic) + wire.PositionOverhead
+	}
+	if max(g.bytes, g.named) > wire.MaxSubscribe && !g.refused {
 		g.refused, g.positions = true, nil
 		c.deny(in, g.id, &wire.Error{Code: wire.CodeInvalidRequest, Detail: fmt.Sprintf("what a subscription names has more than %d bytes", wire.MaxSubscribe)})
 	}

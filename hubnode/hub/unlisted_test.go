@@ -221,19 +221,35 @@ func TestSubscribeInSeveralFrames(t *testing.T) {
 	sub.quiet()
 }
 
-// What a client may have the node keep of a Subscribe is bounded.
+// What a client may have the node keep of a Subscribe is bounded: its frames, and what they
+// name.
 func TestSubscribeThatIsTooLargeIsRefusedOnce(t *testing.T) {
-	h := start(t, hub.WithHistory("kept.*", 100))
-	sub := join(t, h, "sub")
-	padding := strings.Repeat("x", 1<<20-100)
-	for range wire.MaxSubscribe>>20 + 2 {
-		sub.write(control(wire.KindSubscribe, 1, "kept.*", wire.Subscription{More: true, Filter: padding}))
+	padding := wire.Subscription{More: true, Filter: strings.Repeat("x", 1<<20-100)}
+	names := wire.Subscription{More: true, Positions: make(map[string]wire.Sequence)}
+	for i := range 40_000 { // half a MiB in a frame
+		names.Positions[fmt.Sprint("k.", i)] = 1
 	}
-	sub.write(control(wire.KindSubscribe, 1, "kept.*", wire.Subscription{}))
-	sub.expectFault(wire.KindError, 1, wire.CodeInvalidRequest)
-	sub.quiet()
-	if answer := sub.subscribed(1, "kept.*", wire.Subscription{}); answer.Incomplete {
-		t.Errorf("answered %+v", answer)
+	for name, tt := range map[string]struct {
+		part  wire.Subscription
+		parts int
+	}{
+		"frames": {padding, wire.MaxSubscribe>>20 + 2},
+		"names":  {names, wire.MaxSubscribe/(40_000*(6+wire.PositionOverhead)) + 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, hub.WithHistory("kept.*", 100))
+			sub := join(t, h, "sub")
+			part := control(wire.KindSubscribe, 1, "kept.*", tt.part)
+			for range tt.parts {
+				sub.write(part)
+			}
+			sub.write(control(wire.KindSubscribe, 1, "kept.*", wire.Subscription{}))
+			sub.expectFault(wire.KindError, 1, wire.CodeInvalidRequest)
+			sub.quiet()
+			if answer := sub.subscribed(1, "kept.*", wire.Subscription{}); answer.Incomplete {
+				t.Errorf("answered %+v", answer)
+			}
+		})
 	}
 }
 
