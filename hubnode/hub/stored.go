@@ -37,20 +37,18 @@ func (in *intake) publishStored(r *route, p *parcel, by Publisher, o origin) err
 	}
 	in.hub.awaiting.add(node, &o)
 	link := in.hub.link(node)
+	var err error
 	switch {
 	case link == nil:
-		if !in.hub.awaiting.forget(&o) {
-			return nil
-		}
-		return unavailable(r.topic, node)
+		err = unavailable(r.topic, node)
 	case !queued(in.push(link, in.storeHead(p, by, o.ref), p.frame.Body(), p.slab)):
 		in.hub.metrics.dropped(dropLinkFull, p.frame.Count())
-		if !in.hub.awaiting.forget(&o) {
-			return nil
-		}
-		return overloaded("the link to the topic's leader is full: publish again")
+		err = overloaded("the link to the topic's leader is full: publish again")
 	}
-	return nil
+	if err != nil && !in.hub.awaiting.forget(&o) {
+		return nil
+	}
+	return err
 }
 
 // storeHead returns what a frame to a topic's leader has before the run.
