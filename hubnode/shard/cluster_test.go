@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -733,6 +734,30 @@ func TestWhoHasJustGotItsVoteGoesOn(t *testing.T) {
 			t.Errorf("%s says that acknowledged artifacts may be lost", m.name)
 		}
 	}
+}
+
+// leaveBehind cuts a follower off, while so much is published to topic a that the others cut
+// their logs: it has to fetch a snapshot. It returns the follower, and all that was published.
+func (g *group) leaveBehind() (away *member, all []string) {
+	g.t.Helper()
+	publish := func(n int) {
+		g.t.Helper()
+		for range n {
+			all = append(all, fmt.Sprintf("%d %s", len(all), strings.Repeat("x", 16<<10)))
+			g.publish("a", all[len(all)-1], Publisher{ID: 1, Number: uint64(len(all))})
+		}
+	}
+	publish(3)
+	g.allHold(all)
+	away = g.node(follower(g))
+	g.cutOff(away)
+	publish(2 * trailingLogs)
+	for _, m := range g.members() {
+		if m != away {
+			m.cutLog(g.t)
+		}
+	}
+	return away, all
 }
 
 // resize makes the group belong on the first nodes.

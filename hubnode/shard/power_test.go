@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -170,10 +169,11 @@ func TestStoresAheadOfTheirLogsAreCutBack(t *testing.T) {
 	g.allHold(want)
 }
 
-// What one of three has in its log for good, and in its store, the other two lost: they go on
-// without it. It is made anew from them.
-func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
-	g, want := lazyGroup(t, false)
+// twoLostWhatTheThirdHolds returns a group of which two run that lost, with their power, what
+// the third one has in its store for good. stored is what all of them have.
+func twoLostWhatTheThirdHolds(t *testing.T) (g *group, stored []string) {
+	t.Helper()
+	g, stored = lazyGroup(t, false)
 	g.publishAll("lost", 2)
 	for i := range 3 {
 		m := g.node(name(i))
@@ -184,6 +184,13 @@ func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
 	for i := range 2 {
 		g.start(name(i))
 	}
+	return g, stored
+}
+
+// What one of three has in its log for good, and in its store, the other two lost: they go on
+// without it. It is made anew from them.
+func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
+	g, want := twoLostWhatTheThirdHolds(t)
 	want = append(want, g.publishAll("new", 4)...)
 	g.start(name(2))
 	g.allHold(want)
@@ -192,17 +199,7 @@ func TestStoreWhoseLogIsReplacedIsMadeAnew(t *testing.T) {
 // The same when the two have cut their logs before it comes back: all it gets is a snapshot,
 // which does not go on from what its store holds.
 func TestStoreThatHoldsWhatOthersLostIsMadeAnewOverASnapshot(t *testing.T) {
-	g, want := lazyGroup(t, false)
-	g.publishAll("lost", 2)
-	for i := range 3 {
-		m := g.node(name(i))
-		eventually(t, "all on "+m.name, func() bool { return len(m.held("a")) == 10 })
-	}
-	g.node(name(2)).flush(t)
-	g.loseUnsynced()
-	for i := range 2 {
-		g.start(name(i))
-	}
+	g, want := twoLostWhatTheThirdHolds(t)
 	for n := range uint64(trailingLogs) {
 		want = append(want, g.publishAll(fmt.Sprintf("new %d", n), 10+n)...)
 	}
@@ -258,24 +255,7 @@ func TestWhatWasFetchedInPartDoesNotStay(t *testing.T) {
 		}
 	}
 	g.begin(3, 1)
-	var all []string
-	publish := func(n int) {
-		t.Helper()
-		for range n {
-			all = append(all, fmt.Sprintf("%d %s", len(all), strings.Repeat("x", 16<<10)))
-			g.publish("a", all[len(all)-1], Publisher{ID: 1, Number: uint64(len(all))})
-		}
-	}
-	publish(3)
-	g.allHold(all)
-	away := g.node(follower(g))
-	g.cutOff(away)
-	publish(2 * trailingLogs)
-	for _, m := range g.members() {
-		if m != away {
-			m.cutLog(t)
-		}
-	}
+	away, all := g.leaveBehind()
 	r := away.shards.replica(0)
 	g.rejoin(away)
 	<-held

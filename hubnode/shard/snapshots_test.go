@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -139,24 +138,7 @@ func TestAReplicaThatWasFetchingGoesOnAlone(t *testing.T) {
 				}
 			}
 			g.begin(3, 1)
-			var all []string
-			publish := func(n int) {
-				t.Helper()
-				for range n {
-					all = append(all, fmt.Sprintf("%d %s", len(all), strings.Repeat("x", 16<<10)))
-					g.publish("a", all[len(all)-1], Publisher{ID: 1, Number: uint64(len(all))})
-				}
-			}
-			publish(3)
-			g.allHold(all)
-			away := g.node(follower(g))
-			g.cutOff(away)
-			publish(2 * trailingLogs)
-			for _, m := range g.members() {
-				if m != away {
-					m.cutLog(t)
-				}
-			}
+			away, all := g.leaveBehind()
 			hold.Store(&away.name)
 			g.rejoin(away)
 			<-held
