@@ -715,15 +715,23 @@ func (r *replica) cut() {
 	})
 }
 
-// ask waits for what Raft answers to a request, unless the replica is just ending.
-func (r *replica) ask(request func() raft.Future) error {
+// mayAsk reports whether Raft may be asked something: the replica does not end before asking
+// is done.
+func (r *replica) mayAsk() bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.halting {
-		r.mu.Unlock()
-		return errStopped
+		return false
 	}
 	r.asking.Add(1)
-	r.mu.Unlock()
+	return true
+}
+
+// ask waits for what Raft answers to a request, unless the replica is just ending.
+func (r *replica) ask(request func() raft.Future) error {
+	if !r.mayAsk() {
+		return errStopped
+	}
 	defer r.asking.Done()
 	return request().Error()
 }
@@ -743,18 +751,16 @@ func (r *replica) verify(ctx context.Context) error {
 	if r.alone() {
 		return nil
 	}
-	done := make(chan error, 1)
-	r.mu.Lock()
-	if r.halting {
-		r.mu.Unlock()
+	if !r.mayAsk() {
 		return errNotLeader
 	}
-	r.asking.Go(func() {
+	done := make(chan error, 1)
+	go func() {
+		defer r.asking.Done()
 		r.s.bundles.hurry(r.trans) // it waits for the next heartbeats
 		defer r.s.bundles.calm(r.trans)
 		done <- r.raft.VerifyLeader().Error()
-	})
-	r.mu.Unlock()
+	}()
 	select {
 	case err := <-done:
 		if err != nil {
